@@ -1,0 +1,34 @@
+"""`edge-deploy`: one file per command. A command parses, calls one function and prints; no logic lives here."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from edge_asr_deploy.cli import evaluate, export, inspect, transcribe
+from edge_asr_deploy.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Low-bit Whisper and Moonshine for small boards: quantize, export, prove on ONNX Runtime.",
+)
+app.command("export")(export.command)
+app.command("transcribe")(transcribe.command)
+app.command("evaluate")(evaluate.command)
+app.command("inspect")(inspect.command)
+
+
+def main() -> None:
+    """Run the command line: 0 ok, 1 a gate failed, 2 bad usage or input (one line on stderr, never a traceback)."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"edge-deploy: {error}", style="red", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("edge-deploy: interrupted; nothing was left half-written", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Speech with text: manifests, default sets, Hub datasets, and the text normalizers that scoring names."""

@@ -1,0 +1,15 @@
+"""The one exception for what a user can mend: it names the thing, the value and the remedy."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input or a bad environment. The command line prints it as one line and exits with code 2.
+
+    >>> str(UserError("--bits", 9, "choose 2 to 8, or 32 for the float bundle"))
+    '--bits: 9: choose 2 to 8, or 32 for the float bundle'
+    """
+
+    def __init__(self, thing: str, value: object, remedy: str) -> None:
+        self.thing, self.value, self.remedy = thing, value, remedy
+        super().__init__(f"{thing}: {value}: {remedy}".replace("\n", " "))

@@ -1,0 +1,1 @@
+"""The mathematics of post-training quantization, in torch. Knows nothing of ONNX."""

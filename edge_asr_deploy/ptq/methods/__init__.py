@@ -1,0 +1,1 @@
+"""One file per method, each a pure function (weight, statistics, spec) -> QuantizedWeight."""

