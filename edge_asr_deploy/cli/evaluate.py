@@ -1,0 +1,53 @@
+"""`edge-deploy evaluate`: a bundle beside its float baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to measure.")],
+    baseline: Annotated[
+        str, typer.Option(help="Float bundle to compare with; `auto` finds it beside BUNDLE, `none` leaves it out.")
+    ] = "auto",
+    data: Annotated[
+        list[Path] | None, typer.Option(help="JSONL manifest of speech with text; may be given several times.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads within an operator.")] = 2,
+    accuracy_level: Annotated[
+        int | None,
+        typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Language of the speech; decides the text normalizer too.")] = "en",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many utterances of each corpus.")] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Processes that transcribe at once; speed is always timed alone.")
+    ] = 1,
+    speed: Annotated[bool, typer.Option(help="Time a few clips, bundle and baseline in turn.")] = True,
+    cache: Annotated[bool, typer.Option(help="Reuse transcripts of earlier runs of the same bundle.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the result, with a row per utterance, to this file.")
+    ] = None,
+) -> None:
+    """Measure word error rate, size, speed and memory of a bundle, next to its float baseline.
+
+    Example: `edge-deploy evaluate exported/whisper-tiny.en-w4 --limit 20 --output result.json`
+    """
+    from rich.console import Console
+
+    from edge_asr_deploy.harness.evaluate import EvaluationSettings, run
+    from edge_asr_deploy.harness.report import evaluation_table
+
+    messages = Console(stderr=True, highlight=False)
+    settings = EvaluationSettings(
+        threads=threads, accuracy_level=accuracy_level, language=language, jobs=jobs, clips=5 if speed else 0
+    )
+    result = run(bundle, baseline, data or [], limit, settings, cache, output, messages)
+    if as_json:
+        print(result.model_dump_json(indent=1))
+    else:
+        Console().print(evaluation_table(result))

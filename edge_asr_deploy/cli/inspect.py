@@ -1,0 +1,28 @@
+"""`edge-deploy inspect`: what is in a bundle, and what onnxruntime makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to look at.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List layers, bits, bytes, and the operators that remain after onnxruntime's optimization.
+
+    Example: `edge-deploy inspect exported/whisper-tiny.en-w4`
+    """
+    from rich.console import Console
+
+    from edge_asr_deploy.harness.inspect import inspect_bundle
+    from edge_asr_deploy.harness.report import inspection_tables
+
+    inspection = inspect_bundle(bundle)
+    if as_json:
+        print(inspection.model_dump_json(indent=1))
+    else:
+        Console().print(*inspection_tables(inspection), sep="\n")

@@ -1,0 +1,136 @@
+"""Run bundles over speech: once over everything for the text, side by side on a few clips for the speed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from edge_asr_deploy.harness.process import Heard, Worker
+from edge_asr_deploy.harness.result import Clip, Percentiles, Speed
+from edge_asr_deploy.harness.speech import Item
+from edge_asr_deploy.harness.transcripts import Text, TranscriptCache
+from edge_asr_deploy.runtime.session import SessionSettings
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A bundle's folder, and the keywords for its `Transcriber.transcribe` (the language, where it has any)."""
+
+    bundle: Path
+    options: dict[str, str]
+
+
+def transcribe_all(
+    subject: Subject,
+    items: Sequence[Item],
+    settings: SessionSettings,
+    jobs: int,
+    cache: TranscriptCache | None,
+    advance: Callable[[], None],
+) -> list[Text]:
+    """The texts of all items, in order, by `jobs` processes; `advance` is called once per item.
+
+    Says nothing about speed: texts may come from the cache, and the processes disturb each other.
+    """
+    texts = [cache.get(item.fingerprint) if cache else None for item in items]
+    remaining = deque(index for index, text in enumerate(texts) if text is None)
+    for _ in range(len(items) - len(remaining)):
+        advance()
+    # Threads that spin while they wait would take the cores from the other processes; the numbers are the same.
+    shared = dataclasses.replace(settings, spinning=settings.spinning and jobs == 1)
+
+    def work() -> None:
+        with Worker(subject.bundle, shared) as worker:
+            while remaining:
+                try:
+                    index = remaining.popleft()
+                except IndexError:
+                    return
+                heard = worker.transcribe(items[index].utterance.samples(), subject.options)
+                text = texts[index] = Text.of(heard.transcript)
+                if cache:
+                    cache.put(items[index].fingerprint, text)
+                advance()
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        try:
+            for future in [pool.submit(work) for _ in range(min(jobs, len(remaining)))]:
+                future.result()
+        finally:
+            # After an error or Ctrl-C the other processes finish the clip they are at, and no more.
+            remaining.clear()
+    return [text for text in texts if text is not None]
+
+
+def speed_clips(items: Sequence[Item], number: int) -> list[Item]:
+    """`number` items of evenly spread length, none of them the shortest or longest where there is a choice."""
+    by_length = sorted(items, key=lambda item: (item.seconds, item.utterance.id))
+    number = min(number, len(by_length))
+    return [by_length[int((index + 0.5) * len(by_length) / number)] for index in range(number)]
+
+
+def measure_speed(
+    subjects: Sequence[Subject],
+    clips: Sequence[Item],
+    settings: SessionSettings,
+    rounds: int,
+    advance: Callable[[], None],
+) -> list[Speed]:
+    """Time several bundles side by side; `advance` is called once per round, bundle and clip.
+
+    Each round opens every bundle in a fresh process, one after the other, lets each transcribe the first clip untimed,
+    then takes the clips in turn: A B A B. Odd rounds go B A B A, so that neither always runs on the warmer machine.
+    """
+    samples = [clip.utterance.samples() for clip in clips]
+    loads: list[list[float]] = [[] for _ in subjects]
+    heard: list[list[tuple[Clip, Heard]]] = [[] for _ in subjects]
+    for number in range(rounds):
+        order = list(range(len(subjects)))[:: -1 if number % 2 else 1]
+        with ExitStack() as stack:
+            workers = {which: stack.enter_context(Worker(subjects[which].bundle, settings)) for which in order}
+            for which in order:
+                loads[which].append(workers[which].load_seconds)
+                workers[which].transcribe(samples[0], subjects[which].options)
+            for item, audio in zip(clips, samples, strict=True):
+                for which in order:
+                    answer = workers[which].transcribe(audio, subjects[which].options)
+                    clip = Clip(
+                        id=item.utterance.id,
+                        round=number,
+                        seconds=item.seconds,
+                        total=answer.transcript.timings.total,
+                        tokens=len(answer.transcript.tokens),
+                    )
+                    heard[which].append((clip, answer))
+                    advance()
+    return [_speed(median(load), rounds, pairs) for load, pairs in zip(loads, heard, strict=True)]
+
+
+def _speed(load_seconds: float, rounds: int, heard: Sequence[tuple[Clip, Heard]]) -> Speed:
+    timings = [answer.transcript.timings for _, answer in heard]
+    steps = [step for timing in timings for step in timing.per_token]
+    return Speed(
+        load_seconds=load_seconds,
+        rtf=sum(clip.total for clip, _ in heard) / sum(clip.seconds for clip, _ in heard),
+        tokens_per_second=len(steps) / sum(steps) if steps else None,
+        first_token_ms=_milliseconds([timing.first_token for timing in timings]),
+        per_token_ms=_milliseconds(steps) if steps else None,
+        encoder_ms=_milliseconds([timing.encoder for timing in timings]),
+        features_ms=_milliseconds([timing.features for timing in timings]),
+        peak_rss=max(answer.peak_rss for _, answer in heard),
+        rounds=rounds,
+        clips=[clip for clip, _ in heard],
+    )
+
+
+def _milliseconds(seconds: Sequence[float]) -> Percentiles:
+    p50, p90, p99 = (float(value) * 1000 for value in np.percentile(seconds, [50, 90, 99]))
+    return Percentiles(p50=p50, p90=p90, p99=p99)

@@ -1,0 +1,86 @@
+"""Transcripts of bundles, kept between runs: the baseline's text does not change, so it is not computed each time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from pydantic import TypeAdapter, ValidationError
+
+from edge_asr_deploy.harness.environment import cpu_name
+from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.transcriber import Transcript
+
+
+@dataclass(frozen=True)
+class Text:
+    """What of a transcript is the same in every run: no times."""
+
+    text: str
+    tokens: int
+    windows: int
+    hit_length_cap: bool
+
+    @classmethod
+    def of(cls, transcript: Transcript) -> Text:
+        """The lasting part of a transcript."""
+        return cls(transcript.text, len(transcript.tokens), transcript.windows, transcript.hit_length_cap)
+
+
+class TranscriptCache:
+    """Texts by utterance fingerprint, for one bundle under one setting, on disk below `root`.
+
+    The key holds all that can change a text: the files of the bundle, threads and accuracy level, onnxruntime's
+    version, the CPU (kernels round differently) and the runtime's own source.
+    """
+
+    def __init__(self, root: Path, bundle_hash: str, settings: SessionSettings, options: dict[str, str]) -> None:
+        parts = {
+            "bundle": bundle_hash,
+            "threads": settings.threads,
+            "accuracy_level": settings.accuracy_level,
+            "options": options,
+            "onnxruntime": onnxruntime.__version__,
+            "cpu": cpu_name(),
+            "runtime": _runtime_source(),
+        }
+        self.folder = root / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def get(self, fingerprint: str) -> Text | None:
+        """The text of that utterance, or None; an unreadable entry counts as none."""
+        with suppress(OSError, ValidationError):
+            content = (self.folder / f"{fingerprint}.json").read_bytes()
+            text: Text = TypeAdapter(Text).validate_json(content)
+            return text
+        return None
+
+    def put(self, fingerprint: str, text: Text) -> None:
+        """Keep a text. Where the folder cannot be written the next run is slower, no more: that is no error."""
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.folder, suffix=".partial")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(dataclasses.asdict(text), file)
+            os.replace(name, self.folder / f"{fingerprint}.json")
+
+
+def default_root(environment: dict[str, str] | os._Environ[str]) -> Path:
+    """`transcripts` in EDGE_ASR_CACHE, else in ~/.cache/edge_asr_deploy."""
+    return Path(environment.get("EDGE_ASR_CACHE") or Path.home() / ".cache" / "edge_asr_deploy") / "transcripts"
+
+
+def _runtime_source() -> str:
+    digest = hashlib.sha256()
+    modules: list[Any] = [*resources.files("edge_asr_deploy.runtime").iterdir()]
+    for module in sorted((m for m in modules if m.name.endswith(".py")), key=lambda m: str(m.name)):
+        digest.update(module.read_bytes())
+    return digest.hexdigest()

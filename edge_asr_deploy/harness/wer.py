@@ -1,0 +1,50 @@
+"""Word error rate (WER): counted by jiwer, pooled over utterances as errors divided by reference words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jiwer
+
+
+@dataclass(frozen=True)
+class WordCounts:
+    """Substitutions, deletions and insertions against `words` reference words; counts of several utterances add up."""
+
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    words: int = 0
+
+    def __add__(self, other: WordCounts) -> WordCounts:
+        return WordCounts(
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+            self.words + other.words,
+        )
+
+    @property
+    def errors(self) -> int:
+        """Word errors of all three kinds."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def wer(self) -> float:
+        """Word error rate as a fraction: (S + D + I) / reference words. It may exceed 1."""
+        return self.errors / self.words
+
+
+def count(reference: str, hypothesis: str) -> WordCounts:
+    """The errors of one hypothesis; both texts already normalized, the reference not empty (ValueError)."""
+    if not reference:
+        raise ValueError("the reference is empty: there is nothing to count errors against")
+    found = jiwer.process_words(reference, hypothesis)
+    words = found.hits + found.substitutions + found.deletions
+    return WordCounts(found.substitutions, found.deletions, found.insertions, words)
+
+
+def pooled(counts: Iterable[WordCounts]) -> WordCounts:
+    """The sum over utterances: long utterances weigh more, as in all published corpus WERs."""
+    return sum(counts, WordCounts())

@@ -1,0 +1,95 @@
+"""`edge-deploy evaluate` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from edge_asr_deploy.cli import app
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.harness import measure
+from edge_asr_deploy.harness.result import Result
+from tests.harness.fakes import Workers, speech, write_bundle
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A w4 bundle, its float baseline and a manifest of two clips; the w4 bundle mishears the second."""
+    monkeypatch.setenv("EDGE_ASR_CACHE", str(tmp_path / "cache"))
+    hears = Workers(lambda name, seconds: "wrong word" if name == "w4" and seconds > 1 else "right word")
+    monkeypatch.setattr(measure, "Worker", hears)
+    write_bundle(tmp_path / "w4")
+    write_bundle(tmp_path / "float", bits=32)
+    rows = []
+    for utterance in speech({"one": "right word", "two": "right word"}):
+        soundfile.write(tmp_path / f"{utterance.id}.wav", utterance.samples() * 0.1, 16_000)
+        row = {"id": utterance.id, "audio": f"{utterance.id}.wav", "text": utterance.text, "source": "test"}
+        rows.append(json.dumps(row))
+    (tmp_path / "speech.jsonl").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    return ["evaluate", str(folder / "w4"), "--data", str(folder / "speech.jsonl"), *more]
+
+
+def test_a_person_sees_both_bundles_and_their_difference(folder: Path) -> None:
+    ran = CliRunner().invoke(app, arguments(folder), env={"COLUMNS": "200"})
+    assert ran.exit_code == 0, ran.output
+    for shown in ("float", "w4", "WER %", "+25.00", "+0.00 to +50.00", "50.0%", "test (2)", "tokens per second"):
+        assert shown in ran.stdout
+    assert "speech.jsonl" in ran.stderr
+    assert "rough" in ran.stderr
+
+
+def test_a_machine_gets_json_and_a_file_holds_the_same(folder: Path) -> None:
+    ran = CliRunner().invoke(app, arguments(folder, "--json", "--output", str(folder / "result.json")))
+    result = Result.model_validate_json(ran.stdout)
+    assert result.comparison is not None
+    assert result.comparison.wer_difference == 0.25
+    assert Result.model_validate_json((folder / "result.json").read_text()) == result
+
+
+def test_the_float_bundle_is_measured_alone(folder: Path) -> None:
+    run = ["evaluate", str(folder / "float"), "--data", str(folder / "speech.jsonl"), "--json"]
+    result = Result.model_validate_json(CliRunner().invoke(app, run).stdout)
+    assert result.baseline is result.comparison is None
+    table = CliRunner().invoke(app, run[:-1])
+    assert table.exit_code == 0, table.output
+
+
+def test_speed_can_be_left_out(folder: Path) -> None:
+    ran = CliRunner().invoke(app, arguments(folder, "--no-speed", "--json"))
+    result = Result.model_validate_json(ran.stdout)
+    assert result.bundle.speed is None
+    assert CliRunner().invoke(app, arguments(folder, "--no-speed")).exit_code == 0
+
+
+def test_a_limit_takes_fewer(folder: Path) -> None:
+    ran = CliRunner().invoke(app, arguments(folder, "--limit", "1", "--json"))
+    assert Result.model_validate_json(ran.stdout).corpora == {"test": 1}
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--baseline", "absent"], "absent"),
+        (["--data", "absent.jsonl"], r"absent\.jsonl"),
+        (["--output", "absent/result.json"], "its folder does not exist"),
+    ],
+)
+def test_bad_input_is_named(folder: Path, more: list[str], named: str) -> None:
+    ran = CliRunner().invoke(app, arguments(folder, *more))
+    assert isinstance(ran.exception, UserError)
+    assert ran.exception.args[0].count("\n") == 0
+    with pytest.raises(UserError, match=named):
+        raise ran.exception
+
+
+@pytest.mark.parametrize("more", [["--threads", "0"], ["--accuracy-level", "5"], ["--limit", "0"]])
+def test_numbers_that_cannot_be_are_usage_errors(folder: Path, more: list[str]) -> None:
+    assert CliRunner().invoke(app, arguments(folder, *more)).exit_code == 2

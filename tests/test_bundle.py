@@ -1,0 +1,264 @@
+"""A bundle appears all at once, or not at all, and knows when a byte of it changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_asr_deploy.bundle import (
+    MANIFEST,
+    BundleWriter,
+    CalibrationRecord,
+    Layer,
+    Manifest,
+    Model,
+    bundle_hash,
+    read_manifest,
+    verify,
+)
+from edge_asr_deploy.errors import UserError
+
+FILES = {"encoder_model.onnx": b"encoder" * 100, "decoder_model_merged.onnx": b"decoder" * 200, "config.json": b"{}"}
+
+
+def manifest(name: str = "tiny-w4") -> Manifest:
+    return Manifest(
+        name=name,
+        family="whisper",
+        model=Model(name="whisper-tiny.en", origin="a test", sha256="a" * 64),
+        recipe={"name": "whisper-w4"},
+        versions={"onnxruntime": "1.32.0"},
+        calibration=CalibrationRecord(
+            description="two clips", number=2, seed=0, fingerprint="f", utterance_fingerprints=["x", "y"]
+        ),
+        layers=[
+            Layer(
+                name="fc1",
+                component="encoder",
+                method="gptq",
+                bits=4,
+                group=32,
+                symmetric=False,
+                shape=[8, 4],
+                bytes=20,
+            )
+        ],
+        metrics={"wer": 0.05},
+        created="2025-01-01T00:00:00+00:00",
+    )
+
+
+def write(destination: Path, files: dict[str, bytes] | None = None, overwrite: bool = False) -> Manifest:
+    with BundleWriter(destination, overwrite) as writer:
+        for name, content in (files or FILES).items():
+            (writer.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (writer.folder / name).write_bytes(content)
+        return writer.commit(manifest())
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_committed_bundle_verifies_and_reads_back_equal(tmp_path: Path) -> None:
+    written = write(tmp_path / "new" / "tiny", {**FILES, "onnx/extra.bin": b"nested"})
+    assert verify(tmp_path / "new" / "tiny") == read_manifest(tmp_path / "new" / "tiny") == written
+    assert written.files["onnx/extra.bin"].size == 6
+    assert MANIFEST not in written.files
+    assert names(tmp_path / "new") == {"tiny"}
+
+
+def test_nothing_is_visible_before_the_commit(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "tiny") as writer:
+        (writer.folder / "config.json").write_text("{}")
+        assert not (tmp_path / "tiny").exists()
+        assert writer.folder.name == f".tiny.partial-{os.getpid()}"
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt(), SystemExit(1)])
+def test_an_interrupted_overwrite_leaves_the_old_bundle_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    old = write(tmp_path / "tiny")
+    with pytest.raises(type(error)), BundleWriter(tmp_path / "tiny", overwrite=True) as writer:
+        (writer.folder / "config.json").write_text("half")
+        raise error
+    assert names(tmp_path) == {"tiny"}
+    assert verify(tmp_path / "tiny") == old
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError(f"I/O error: {os.strerror(errno.ENOSPC)} (os error 28)"),
+    ],
+    ids=["from Python", "from a library that only says so"],
+)
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(UserError, match="disk full") as caught, BundleWriter(tmp_path / "tiny"):
+        raise error
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_really_full_keeps_the_old_bundle(tmp_path: Path) -> None:
+    old = write(tmp_path / "tiny")
+    with pytest.raises(UserError, match="disk full"), BundleWriter(tmp_path / "tiny", overwrite=True) as writer:
+        os.symlink("/dev/full", writer.folder / "encoder_model.onnx")
+        (writer.folder / "encoder_model.onnx").write_bytes(b"x" * 100_000)
+    assert names(tmp_path) == {"tiny"}
+    assert verify(tmp_path / "tiny") == old
+
+
+def test_an_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
+    write(tmp_path / "tiny")
+    with pytest.raises(UserError, match="--overwrite"):
+        BundleWriter(tmp_path / "tiny")
+
+
+def test_an_output_that_appears_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--overwrite"), BundleWriter(tmp_path / "tiny") as writer:
+        (tmp_path / "tiny").mkdir()
+        (tmp_path / "tiny" / "precious").touch()
+        writer.commit(manifest())
+    assert names(tmp_path / "tiny") == {"precious"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_overwrite_replaces_bundles_only(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "home").mkdir() if kind == "folder" else (tmp_path / "home").touch()
+    with pytest.raises(UserError, match="not a bundle"):
+        BundleWriter(tmp_path / "home", overwrite=True)
+
+
+def test_overwrite_replaces_the_whole_bundle(tmp_path: Path) -> None:
+    write(tmp_path / "tiny")
+    write(tmp_path / "tiny", {"config.json": b"new"}, overwrite=True)
+    assert names(tmp_path) == {"tiny"}
+    assert names(tmp_path / "tiny") == {"config.json", MANIFEST}
+    verify(tmp_path / "tiny")
+
+
+def test_overwrite_through_a_link_keeps_the_link(tmp_path: Path) -> None:
+    write(tmp_path / "tiny")
+    (tmp_path / "link").symlink_to(tmp_path / "tiny")
+    write(tmp_path / "link", {"config.json": b"new"}, overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "tiny" / "config.json").read_bytes() == b"new"
+
+
+def test_a_failing_rename_restores_the_old_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = write(tmp_path / "tiny")
+    real_rename = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if ".partial-" in source.name:
+            raise OSError(errno.EIO, "I/O error")
+        real_rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match="I/O error"):
+        write(tmp_path / "tiny", {"config.json": b"new"}, overwrite=True)
+    assert names(tmp_path) == {"tiny"}
+    assert verify(tmp_path / "tiny") == old
+
+
+def test_what_killed_writers_left_is_removed_but_not_what_a_live_one_is_writing(tmp_path: Path) -> None:
+    dead, alive = tmp_path / f".tiny.partial-{dead_pid()}", tmp_path / f".tiny.partial-{os.getppid()}"
+    own = tmp_path / f".tiny.partial-{os.getpid()}"
+    for folder in (dead, alive, own):
+        folder.mkdir()
+        (folder / "half").touch()
+    write(tmp_path / "tiny")
+    assert names(tmp_path) == {"tiny", alive.name}
+    assert "half" not in names(tmp_path / "tiny")
+
+
+def test_a_writer_killed_between_its_two_renames_loses_nothing(tmp_path: Path) -> None:
+    old = write(tmp_path / "tiny")
+    (tmp_path / "tiny").rename(tmp_path / f".tiny.old-{dead_pid()}")
+    with pytest.raises(UserError, match="--overwrite"):
+        write(tmp_path / "tiny")
+    assert names(tmp_path) == {"tiny"}
+    assert verify(tmp_path / "tiny") == old
+
+
+def test_an_output_below_a_file_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        write(tmp_path / "file" / "tiny")
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_any_changed_byte_is_found_and_its_file_named(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "tiny")
+    path = tmp_path / "tiny" / name
+    original = path.read_bytes()
+    for position in {0, len(original) // 3, len(original) - 1}:
+        path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+        with pytest.raises(UserError, match=name):
+            verify(tmp_path / "tiny")
+    path.write_bytes(original)
+    verify(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("damage", ["one byte more", "one byte less", "gone"])
+def test_extra_and_missing_bytes_and_files_are_found(tmp_path: Path, name: str, damage: str) -> None:
+    write(tmp_path / "tiny")
+    path = tmp_path / "tiny" / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(content + b" " if damage == "one byte more" else content[:-1])
+    with pytest.raises(UserError, match=name):
+        verify(tmp_path / "tiny")
+
+
+def test_an_extra_file_is_found(tmp_path: Path) -> None:
+    write(tmp_path / "tiny")
+    (tmp_path / "tiny" / "onnx").mkdir()
+    (tmp_path / "tiny" / "onnx" / "surprise.bin").touch()
+    with pytest.raises(UserError, match=r"onnx/surprise\.bin.*not in the manifest"):
+        verify(tmp_path / "tiny")
+
+
+def test_what_is_no_bundle_says_how_to_make_one(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UserError, match="edge-deploy export"):
+            verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('"schema_version":1', '"schema_version":2', "schema_version"),
+        ('"family":"whisper"', '"family":"vosk"', "family"),
+    ],
+)
+def test_a_manifest_that_says_something_else_names_the_key(tmp_path: Path, old: str, new: str, named: str) -> None:
+    text = manifest().model_dump_json()
+    assert old in text
+    (tmp_path / MANIFEST).write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=named):
+        read_manifest(tmp_path)
+
+
+def test_the_hash_follows_the_contents_and_not_the_folder(tmp_path: Path) -> None:
+    first = write(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert bundle_hash(verify(tmp_path / "b")) == bundle_hash(first)
+    assert bundle_hash(write(tmp_path / "c", {**FILES, "config.json": b"[]"})) != bundle_hash(first)
