@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.table import Table
 
-from edge_asr_deploy.bundle import Layer
+from edge_asr_deploy.bundle import Layer, Manifest
 from edge_asr_deploy.harness.inspect import Inspection
 from edge_asr_deploy.harness.result import Interval, Measured, Result, Speed, WordErrors
+from edge_asr_deploy.harness.size import size_of
 
 MB = 1_000_000
 
@@ -138,3 +140,29 @@ def _bits(layer: Layer) -> str:
 
 def _group(layer: Layer) -> str:
     return "-" if layer.group is None else str(layer.group)
+
+
+def export_table(folder: Path, manifest: Manifest) -> Table:
+    """What an export wrote: parts, widths, bytes; and how far the graphs are from PyTorch."""
+    table = Table(title=f"{folder}", caption=_proof(manifest))
+    for heading in ("component", "matrices", "bits", "method", "MB"):
+        table.add_column(heading, justify="left" if heading in ("component", "method") else "right")
+    components: dict[str, list[Layer]] = defaultdict(list)
+    for layer in manifest.layers:
+        components[layer.component].append(layer)
+    for component, members in components.items():
+        widths = ", ".join(sorted({_bits(layer) for layer in members}))
+        methods = ", ".join(sorted({layer.method for layer in members}))
+        table.add_row(component, str(len(members)), widths, methods, f"{sum(x.bytes for x in members) / MB:.2f}")
+    table.add_section()
+    size = size_of(folder)
+    for name, amount in (("encoder file", size.encoder), ("decoder file", size.decoder), ("other files", size.other)):
+        table.add_row(name, "", "", "", f"{amount / MB:.2f}")
+    return table
+
+
+def _proof(manifest: Manifest) -> str:
+    agreement = manifest.metrics.get("agreement_with_pytorch")
+    if agreement is None:
+        return "not proved on real speech: none was at hand"
+    return f"onnxruntime agrees with PyTorch on {agreement['tokens']:.1%} of the tokens of {len(manifest.metrics['spoken'])} clips"

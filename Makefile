@@ -1,0 +1,45 @@
+# Two targets that start from nothing but Python 3.11 or newer and a package index: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+BITS ?= 4
+
+.PHONY: demo test test-real lint clean
+
+demo: $(VENV)/.demo
+	$(BIN)/edge-deploy export --bits 32 --overwrite
+	$(BIN)/edge-deploy export --bits $(BITS) --overwrite
+	$(BIN)/edge-deploy evaluate exported/whisper-tiny.en-w$(BITS)
+
+test: $(VENV)/.dev lint
+	$(BIN)/python -m pytest
+
+# The whole acceptance table: four real checkpoints, all speech of EDGE_ASR_DATA. Takes hours on two cores.
+test-real: $(VENV)/.models
+	$(BIN)/python -m pytest -m "real or real_full" --timeout 7200
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# torch comes first and alone: the CPU wheel is pinned, so that nothing pulls in gigabytes of CUDA.
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,demo]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,demo,dev]"
+	touch $@
+
+$(VENV)/.models: $(VENV)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,models,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,161 @@
+"""From `QuantizedWeight` to initializers and the operators that onnxruntime fuses into a low-bit kernel.
+
+4- and 8-bit codes are stored as such, [in, out], behind a blocked DequantizeLinear (axis 0): onnxruntime turns that and
+the MatMul into MatMulNBits. Other widths are packed (`packing`) and unpacked to the next of 4 and 8 bits by operators
+that are folded when the session is created. Scales are float16 behind a Cast, which is folded too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.graph.builder import Builder, int4, uint4
+from edge_asr_deploy.graph.packing import pack, unpack_nodes
+from edge_asr_deploy.ptq.stem import int8_rows
+from edge_asr_deploy.ptq.weight import QuantizedWeight
+
+FLOAT, FLOAT16, UINT8, UINT4 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8, ir.DataType.UINT4
+
+
+def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
+    """The matrix [in, out] in float32, dequantized from what is stored; ready to be the second input of a MatMul."""
+    check(weight)
+    codes, zero_points, scales = weight.codes.T, weight.zero_points.T, weight.scales.T
+    if weight.bits in (4, 8):
+        stored, zeros = _native(builder, weight, codes, zero_points)
+    else:
+        stored = widen(builder, _packed(builder, codes, weight.bits, "codes"), weight.bits)
+        zeros = widen(builder, _packed(builder, zero_points, weight.bits, "zero_points"), weight.bits)
+    return dequantize(builder, stored, wide_scales(builder, scales), zeros, weight)
+
+
+def check(weight: QuantizedWeight) -> None:
+    """UserError for scales that are not finite or not positive: such a tensor must not reach a device."""
+    if not (np.isfinite(weight.scales).all() and (weight.scales > 0).all()):
+        raise UserError("weights", weight.name, "a scale is zero, negative, infinite or NaN; export again with more bits")
+    if int(weight.codes.max()) >> weight.bits:
+        raise UserError("weights", weight.name, f"a code does not fit {weight.bits} bits")
+
+
+def widen(builder: Builder, codes: ir.Value, bits: int) -> ir.Value:
+    """Unpacked codes as the type of the kernel that takes them: UINT4 up to 4 bits, else UINT8 as they are."""
+    return builder.op("Cast", codes, to=UINT4) if bits <= 4 else codes
+
+
+def wide_scales(builder: Builder, scales: NDArray[np.float16]) -> ir.Value:
+    """float16 on disk, float32 for the kernel."""
+    return builder.op("Cast", builder.constant(scales, "scales"), to=FLOAT)  # type: ignore[no-any-return]
+
+
+def dequantize(
+    builder: Builder, codes: ir.Value, scales: ir.Value, zeros: ir.Value | None, weight: QuantizedWeight
+) -> ir.Value:
+    """DequantizeLinear over codes [in, out]: blocks of `group` along axis 0, or one scale per output channel."""
+    inputs = [codes, scales] if zeros is None else [codes, scales, zeros]
+    if weight.group is None:
+        # Per channel the scales are one-dimensional: [1, out] -> [out].
+        axes = builder.integers(0)
+        inputs[1:] = [builder.op("Squeeze", value, axes) for value in inputs[1:]]
+        return builder.op("DequantizeLinear", *inputs, axis=1)  # type: ignore[no-any-return]
+    return builder.op("DequantizeLinear", *inputs, axis=0, block_size=weight.group)  # type: ignore[no-any-return]
+
+
+def _native(
+    builder: Builder, weight: QuantizedWeight, codes: NDArray[Any], zero_points: NDArray[Any]
+) -> tuple[ir.Value, ir.Value | None]:
+    """Signed codes and no zero point where the grid is symmetric (the form with the fastest kernels), else unsigned."""
+    middle = 1 << (weight.bits - 1)
+    if weight.symmetric:
+        signed = codes.astype(np.int16) - middle
+        return builder.constant(int4(signed) if weight.bits == 4 else signed.astype(np.int8), "codes"), None
+    narrow = uint4 if weight.bits == 4 else np.ascontiguousarray
+    return builder.constant(narrow(codes), "codes"), builder.constant(narrow(zero_points), "zero_points")
+
+
+def _packed(builder: Builder, codes: NDArray[np.uint8], bits: int, name: str) -> ir.Value:
+    planes = [builder.constant(plane, f"{name}_{number}") for number, plane in enumerate(pack(codes, bits, axis=0))]
+    return unpack_nodes(builder, planes, bits, axis=0, length=codes.shape[0])
+
+
+@dataclass(frozen=True)
+class TiedTable:
+    """The embedding that is also the head, stored once: rows are looked up packed, the head unpacks all of them."""
+
+    codes: list[ir.Value]
+    zeros: list[ir.Value]
+    scales: ir.Value
+    weight: QuantizedWeight
+
+    @classmethod
+    def store(cls, builder: Builder, weight: QuantizedWeight) -> TiedTable:
+        """Initializers [vocabulary, ...], packed along the channels, so that a row is a row of bytes."""
+        check(weight)
+        return cls(
+            [builder.constant(p, f"codes_{n}") for n, p in enumerate(pack(weight.codes, weight.bits, axis=1))],
+            [builder.constant(p, f"zero_points_{n}") for n, p in enumerate(pack(weight.zero_points, weight.bits, axis=1))],
+            builder.constant(weight.scales, "scales"),
+            weight,
+        )
+
+    def head(self, builder: Builder) -> ir.Value:
+        """The whole table as a matrix [channels, vocabulary] for the last MatMul; folded and fused at load."""
+        weight = self.weight
+        columns, groups = weight.codes.shape[1], weight.scales.shape[1]
+        codes = unpack_nodes(builder, self.codes, weight.bits, axis=1, length=columns)
+        zeros = unpack_nodes(builder, self.zeros, weight.bits, axis=1, length=groups)
+        codes, zeros, scales = (builder.op("Transpose", v, perm=[1, 0]) for v in (codes, zeros, self.scales))
+        codes, zeros = widen(builder, codes, weight.bits), widen(builder, zeros, weight.bits)
+        return dequantize(builder, codes, builder.op("Cast", scales, to=FLOAT), zeros, weight)
+
+    def embed(self, builder: Builder, tokens: ir.Value) -> ir.Value:
+        """Rows for `tokens` (batch, steps): float32 (batch, steps, channels), only these rows unpacked."""
+        weight = self.weight
+        columns, groups = weight.codes.shape[1], weight.scales.shape[1]
+        rows = [builder.op("Gather", plane, tokens, axis=0) for plane in self.codes]
+        row_zeros = [builder.op("Gather", plane, tokens, axis=0) for plane in self.zeros]
+        scales = builder.op("Cast", builder.op("Gather", self.scales, tokens, axis=0), to=FLOAT)
+        codes = builder.op("Cast", unpack_nodes(builder, rows, weight.bits, axis=2, length=columns), to=FLOAT)
+        zeros = builder.op("Cast", unpack_nodes(builder, row_zeros, weight.bits, axis=2, length=groups), to=FLOAT)
+        width = columns if weight.group is None else weight.group
+        if ragged := -columns % width:
+            codes = builder.op("Pad", codes, builder.integers(0, 0, 0, 0, 0, ragged))
+        codes = builder.op("Reshape", codes, builder.integers(0, 0, groups, width))
+        last = builder.integers(3)
+        zeros, scales = (builder.op("Unsqueeze", value, last) for value in (zeros, scales))
+        values = builder.op("Mul", builder.op("Sub", codes, zeros), scales)
+        values = builder.op("Reshape", values, builder.integers(0, 0, -1))
+        if ragged:
+            values = builder.op("Slice", values, builder.integers(0), builder.integers(columns), builder.integers(2))
+        return values  # type: ignore[no-any-return]
+
+
+def float_matrix(builder: Builder, array: NDArray[np.float32], bits: int, name: str) -> ir.Value:
+    """A matrix kept in float: float32, or float16 widened when the session is created."""
+    if bits == 32:
+        return builder.constant(array, name)
+    return builder.op("Cast", builder.constant(_half(array, name), name), to=FLOAT)  # type: ignore[no-any-return]
+
+
+def narrow_tensor(builder: Builder, array: NDArray[np.float32], bits: int, name: str) -> ir.Value:
+    """A stem tensor (convolution kernel, positional table): 32 or 16 bits, or int8 with a scale per first axis.
+
+    int8 is undone by Cast and Mul, which onnxruntime folds, not by DequantizeLinear, which it would run every time.
+    """
+    if bits != 8:
+        return float_matrix(builder, array, bits, name)
+    codes, scales = int8_rows(array)
+    wide = builder.op("Cast", builder.constant(codes, name), to=FLOAT)
+    return builder.op("Mul", wide, builder.constant(scales, f"{name}_scales"))  # type: ignore[no-any-return]
+
+
+def _half(array: NDArray[np.float32], name: str) -> NDArray[np.float16]:
+    half = array.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise UserError("weights", name, "holds values that float16 cannot; store this part in 32 bits")
+    return half

@@ -1,0 +1,272 @@
+"""The whole export: checkpoint -> calibrate -> quantize -> export -> QDQ graph -> verify -> bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Manifest, Model
+from edge_asr_deploy.card import model_card
+from edge_asr_deploy.checkpoints import Checkpoint, resolve
+from edge_asr_deploy.corpora.defaults import calibration_corpus
+from edge_asr_deploy.corpora.utterance import Utterance
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families import family
+from edge_asr_deploy.recipe import Recipe, for_bits, load_document, override, parse
+
+# Of these the tracer's graph, the rounding or the kernels depend on.
+PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime", "numpy", "tokenizers")
+# Transformers' files that a bundle carries beside the graphs.
+SIDE_FILES = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "normalizer.json",
+)
+DEFAULT_MODEL = "whisper-tiny.en"
+PROOF_CLIPS = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. `bits` picks a shipped recipe, `recipe` is a file; `settings` are `key.path=value`."""
+
+    model: str | None = None
+    bits: int | None = None
+    recipe: Path | None = None
+    settings: Sequence[str] = ()
+    output: Path | None = None
+    overwrite: bool = False
+    calibration: str | None = None
+    number: int | None = None
+    seed: int | None = None
+    language: str = "en"
+
+
+@dataclass
+class _Speech:
+    """The calibration speech, and the sentence that says which it is."""
+
+    utterances: list[Utterance] = field(default_factory=list)
+    description: str = "none: no statistics were needed"
+
+
+def export(request: Request, console: Console) -> tuple[Path, Manifest]:
+    """Make a bundle; returns its folder and manifest. UserError for bad input, and then nothing is left behind."""
+    _check_versions()
+    document = _document(request)
+    checkpoint = resolve(request.model or document.get("model") or DEFAULT_MODEL)
+    recipe = _recipe(request, document, checkpoint)
+    destination = request.output or Path("exported") / f"{checkpoint.name}-{recipe.name.removeprefix(recipe.family + '-')}"
+    writer = BundleWriter(destination, request.overwrite)
+    console.print(f"Model: {checkpoint.name}, from {checkpoint.origin}.")
+    if checkpoint.grid_note:
+        console.print(f"Note: {checkpoint.grid_note}.")
+    speech = _speech(recipe, request.language)
+    console.print(speech.description)
+    with writer, _progress(console) as progress:
+        manifest = writer.commit(_write(writer.folder, destination.name, checkpoint, recipe, speech, request, progress))
+    return destination, manifest
+
+
+def _write(
+    folder: Path,
+    name: str,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    speech: _Speech,
+    request: Request,
+    progress: Progress,
+) -> Manifest:
+    """Fill `folder` with everything but the manifest's hashes."""
+    from edge_asr_deploy.graph.build import build
+    from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement
+    from edge_asr_deploy.ptq.calibration import prepare
+    from edge_asr_deploy.ptq.quantize import quantize
+    from edge_asr_deploy.ptq.stem import narrow_in_place
+
+    model = _load(checkpoint)
+    kind = family(recipe.family)
+    samples = prepare(
+        model,
+        kind,
+        checkpoint.folder,
+        speech.utterances,
+        recipe.calibration.seconds,
+        request.language,
+        progress=_Ticker(progress, "transcribing calibration speech").advance,
+    )
+    narrow_in_place(model, kind.structure(model.config).components(), recipe)
+    weights = quantize(model, kind, recipe, samples, _Ticker(progress, "quantizing").advance)
+    steps = _Ticker(progress, "exporting")
+    layers = build(model, recipe, weights, folder, steps.say)
+    for side in SIDE_FILES:
+        if (checkpoint.folder / side).exists():
+            shutil.copyfile(checkpoint.folder / side, folder / side)
+    steps.say("verifying: files and operators")
+    check_files(folder)
+    counts = check_operators(folder, layers)
+    metrics: dict[str, Any] = {"operators": {file: dict(count) for file, count in counts.items()}}
+    if samples:
+        steps.say("verifying: agreement with PyTorch")
+        agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS])
+        check_agreement(agreement)
+        metrics["agreement_with_pytorch"] = asdict(agreement)
+        steps.say("verifying: real speech")
+        metrics["spoken"] = _check_speech(folder, recipe.family, speech.utterances[:PROOF_CLIPS])
+    manifest = Manifest(
+        name=name,
+        family=recipe.family,
+        model=Model(
+            name=checkpoint.name, origin=checkpoint.origin, sha256=checkpoint.sha256, grid_note=checkpoint.grid_note
+        ),
+        recipe=recipe.model_dump(mode="json"),
+        versions={package: metadata.version(package) for package in PACKAGES},
+        calibration=_record(recipe, speech) if _is_calibrated(recipe) else None,
+        layers=layers,
+        metrics=metrics,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    (folder / "README.md").write_text(model_card(manifest, folder), encoding="utf-8")
+    return manifest
+
+
+def _check_versions() -> None:
+    """The exporter runs on one tested set; say so at once where it is missing, instead of failing inside it."""
+    remedy = 'install the tested set: pip install "edge-asr-deploy[export]"'
+    for package in PACKAGES:
+        try:
+            found = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            raise UserError("export needs", package, f"is not installed; {remedy}") from None
+        if package == "transformers" and int(found.split(".")[0]) >= 5:
+            raise UserError("transformers", found, f"Optimum's exporter needs a version below 4.58; {remedy}")
+
+
+def _document(request: Request) -> dict[str, Any]:
+    """The recipe file as written; empty where `--bits` chooses, which needs to know the family first."""
+    if request.recipe is not None and request.bits is not None:
+        raise UserError("--recipe", request.recipe, "give either --recipe or --bits, not both")
+    return load_document(request.recipe) if request.recipe else {}
+
+
+def _recipe(request: Request, document: dict[str, Any], checkpoint: Checkpoint) -> Recipe:
+    if request.recipe is None:
+        document = for_bits(checkpoint.family, 4 if request.bits is None else request.bits)
+    changes = {"corpus": request.calibration, "number": request.number, "seed": request.seed}
+    given = [f"calibration.{key}={value}" for key, value in changes.items() if value is not None]
+    origin = request.recipe.name if request.recipe else f"--bits {request.bits or 4}"
+    recipe = parse(override(document, [*request.settings, *given]), origin)
+    if recipe.family != checkpoint.family:
+        raise UserError(f"recipe {origin}", recipe.family, f"is for another family; {checkpoint.name} is {checkpoint.family}")
+    return recipe
+
+
+def _is_calibrated(recipe: Recipe) -> bool:
+    from edge_asr_deploy.ptq.methods import needs_statistics
+    from edge_asr_deploy.recipe import COMPONENTS
+
+    return any(needs_statistics(recipe.component(component)) for component in COMPONENTS)
+
+
+def _speech(recipe: Recipe, language: str) -> _Speech:
+    """Calibration speech; where none is needed, the two clips that prove the export, if there are any."""
+    from edge_asr_deploy.corpora.defaults import evaluation_corpus
+    from edge_asr_deploy.corpora.overlap import refuse_overlap
+
+    wanted = recipe.calibration
+    if _is_calibrated(recipe):
+        utterances, description = calibration_corpus(wanted.corpus, wanted.number, wanted.seed, wanted.seconds)
+        refuse_overlap(utterances, evaluation_corpus()[0])
+        return _Speech(utterances, description)
+    try:
+        utterances, _ = calibration_corpus(wanted.corpus, PROOF_CLIPS, wanted.seed, wanted.seconds)
+    except UserError:
+        return _Speech(description="No speech at hand: the export is not proved on real clips.")
+    return _Speech(utterances, "Nothing to calibrate.")
+
+
+def _record(recipe: Recipe, speech: _Speech) -> CalibrationRecord:
+    prints = [utterance.fingerprint() for utterance in speech.utterances]
+    return CalibrationRecord(
+        description=speech.description,
+        number=len(prints),
+        seed=recipe.calibration.seed,
+        fingerprint=hashlib.sha256("".join(sorted(prints)).encode()).hexdigest(),
+        utterance_fingerprints=prints,
+    )
+
+
+def _load(checkpoint: Checkpoint) -> Any:
+    """The float model in float32, ready to be calibrated; its random parts, if any, fixed."""
+    import torch
+    from transformers import AutoModelForSpeechSeq2Seq
+
+    from edge_asr_deploy.graph.export import quiet
+
+    random.seed(0)
+    torch.manual_seed(0)
+    with quiet():
+        model = AutoModelForSpeechSeq2Seq.from_pretrained(checkpoint.folder, dtype=torch.float32)
+    return model.eval()
+
+
+def _check_speech(folder: Path, name: str, utterances: Sequence[Utterance]) -> dict[str, str]:
+    """Real clips must give text that is neither empty nor stuck in a loop."""
+    from edge_asr_deploy.runtime.loops import is_runaway
+    from edge_asr_deploy.runtime.transcriber import Transcriber
+
+    transcriber = Transcriber.open(folder, family=name)
+    heard = {}
+    for utterance in utterances:
+        text = transcriber.transcribe(utterance.samples()).text
+        if not text or is_runaway(text):
+            raise UserError("export", utterance.id, f"became {text[:60]!r}: this recipe is too coarse; use more bits")
+        heard[utterance.id] = text
+    return heard
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=True)
+
+
+class _Ticker:
+    """One line of the progress display."""
+
+    def __init__(self, progress: Progress, description: str) -> None:
+        self.progress, self.description = progress, description
+        self.task = progress.add_task(description, total=None, visible=False)
+
+    def advance(self, done: int, total: int, name: str) -> None:
+        """`done` of `total` are finished."""
+        self.progress.update(self.task, completed=done, total=total, visible=True)
+
+    def say(self, what: str) -> None:
+        """Show what is being done, where nothing can be counted."""
+        self.progress.update(self.task, description=what, visible=True)
+
+
