@@ -26,13 +26,13 @@ class Builder:
         name = f"{self.prefix}/{kind}_{len(self.nodes)}"
         node = ir.node(kind, list(inputs), attributes, num_outputs=outputs, name=name)
         for index, value in enumerate(node.outputs):
-            value.name = f"{name}_output_{index}"
+            value.name = f"{name}:{index}"
         self.nodes.append(node)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
 
     def constant(self, array: NDArray[Any], name: str = "") -> ir.Value:
         """An initializer holding `array` (numpy or ml_dtypes: int4 and uint4 are packed two to a byte)."""
-        name = f"{self.prefix}/{name or f'constant_{len(self.initializers)}'}"
+        name = f"{self.prefix}/{name or f'c{len(self.initializers)}'}"
         tensor = ir.tensor(np.ascontiguousarray(array), name=name)
         value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.initializers.append(value)

@@ -36,6 +36,8 @@ def load(path: Path, opset: int = OPSET) -> ir.Model:
     raised.graph.initializer.extend(weights.values())
     model = ir.from_proto(raised)
     model.ir_version = IR_VERSION
+    # The tracer stores equal tensors once, and hands them on through Identity nodes.
+    passes.IdentityEliminationPass()(model)
     return model
 
 
@@ -77,7 +79,6 @@ def rename_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
 
 def tidy(model: ir.Model) -> None:
     """Drop what no output needs, and put the nodes into an order in which they can run."""
-    passes.IdentityEliminationPass()(model)
     passes.RemoveUnusedNodesPass()(model)
     model.graph.sort()
     for node in model.graph.all_nodes():

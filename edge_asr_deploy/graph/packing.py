@@ -2,7 +2,7 @@
 
 A width is a sum of planes of 4, 2 and 1 bits (3 = 2 + 1, 5 = 4 + 1, 6 = 4 + 2, 7 = 4 + 2 + 1). A plane of p bits holds
 8 / p codes in each byte: the packed axis is cut into 8 / p equal runs, and run r lies at bit r * p of the bytes. So
-unpacking is one shift and one mask per run and a concatenation: no transposition, no gather, and all of it is folded
+unpacking a plane is one shift, broadcast over the runs, and one mask: no transposition, no gather. All of it is folded
 by onnxruntime when a session is created. 8-bit codes are bytes as they are.
 """
 
@@ -60,12 +60,29 @@ def unpack(planes: list[NDArray[np.uint8]], bits: int, axis: int, length: int) -
     return np.take(codes, np.arange(length), axis=axis)
 
 
-def unpack_nodes(builder: Builder, planes: list[ir.Value], bits: int, axis: int, length: int) -> ir.Value:
-    """`unpack` as ONNX operators on uint8 values: BitShift, BitwiseAnd, Concat, BitwiseOr, and Slice if padded."""
+def store(builder: Builder, codes: NDArray[np.uint8], bits: int, axis: int, name: str) -> list[ir.Value]:
+    """`pack` into initializers; each plane gets an axis of 1 before `axis`, where `unpack_nodes` lays out its runs."""
+    planes = pack(codes, bits, axis)
+    return [builder.constant(np.expand_dims(plane, axis), f"{name}{number}") for number, plane in enumerate(planes)]
+
+
+def unpack_nodes(
+    builder: Builder, planes: list[ir.Value], bits: int, axis: int, length: int, trailing: tuple[int, ...] = ()
+) -> ir.Value:
+    """`unpack` as ONNX operators on uint8: a broadcast BitShift, BitwiseAnd and Reshape per plane, then BitwiseOr.
+
+    `planes` as from `store`, or rows of them. `axis` is the packed one in the result; the sizes of the axes before it
+    may be unknown, those behind it are `trailing`.
+    """
     codes: ir.Value | None = None
     shift = 0
     for width, plane in zip(planes_of(bits), planes, strict=True):
-        part = _unpack_plane(builder, plane, width, axis)
+        part = plane
+        if width < 8:
+            shifts = np.arange(0, 8, width, dtype=np.uint8).reshape(-1, *([1] * (1 + len(trailing))))
+            part = builder.op("BitShift", plane, builder.constant(shifts), direction="RIGHT")
+            part = builder.op("BitwiseAnd", part, _byte(builder, (1 << width) - 1))
+        part = builder.op("Reshape", part, builder.integers(*[0] * axis, -1, *trailing))
         if shift:
             part = builder.op("BitShift", part, _byte(builder, shift), direction="LEFT")
         codes = part if codes is None else builder.op("BitwiseOr", codes, part)
@@ -75,19 +92,6 @@ def unpack_nodes(builder: Builder, planes: list[ir.Value], bits: int, axis: int,
         bounds = [builder.integers(bound) for bound in (0, length, axis)]
         codes = builder.op("Slice", codes, *bounds)
     return codes
-
-
-def _unpack_plane(builder: Builder, plane: ir.Value, width: int, axis: int) -> ir.Value:
-    if width == 8:
-        return plane
-    mask = _byte(builder, (1 << width) - 1)
-    runs = []
-    for number in range(8 // width):
-        moved = plane if not number else builder.op("BitShift", plane, _byte(builder, number * width), direction="RIGHT")
-        # The highest run has nothing above it to mask away.
-        last = number == 8 // width - 1
-        runs.append(moved if last else builder.op("BitwiseAnd", moved, mask))
-    return builder.op("Concat", *runs, axis=axis)  # type: ignore[no-any-return]
 
 
 def _byte(builder: Builder, value: int) -> ir.Value:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.builder import Builder, int4, uint4
-from edge_asr_deploy.graph.packing import pack, unpack_nodes
+from edge_asr_deploy.graph.packing import store, unpack_nodes
 from edge_asr_deploy.ptq.stem import int8_rows
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 
@@ -30,8 +30,10 @@ def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
     if weight.bits in (4, 8):
         stored, zeros = _native(builder, weight, codes, zero_points)
     else:
-        stored = widen(builder, _packed(builder, codes, weight.bits, "codes"), weight.bits)
-        zeros = widen(builder, _packed(builder, zero_points, weight.bits, "zero_points"), weight.bits)
+        planes = store(builder, codes, weight.bits, 0, "codes")
+        stored = widen(builder, unpack_nodes(builder, planes, weight.bits, 0, codes.shape[0], codes.shape[1:]), weight.bits)
+        # The zero points are few: the operators to unpack them would take more bytes than packing them saves.
+        zeros = builder.constant(uint4(zero_points) if weight.bits <= 4 else zero_points, "zeros")
     return dequantize(builder, stored, wide_scales(builder, scales), zeros, weight)
 
 
@@ -75,12 +77,7 @@ def _native(
         signed = codes.astype(np.int16) - middle
         return builder.constant(int4(signed) if weight.bits == 4 else signed.astype(np.int8), "codes"), None
     narrow = uint4 if weight.bits == 4 else np.ascontiguousarray
-    return builder.constant(narrow(codes), "codes"), builder.constant(narrow(zero_points), "zero_points")
-
-
-def _packed(builder: Builder, codes: NDArray[np.uint8], bits: int, name: str) -> ir.Value:
-    planes = [builder.constant(plane, f"{name}_{number}") for number, plane in enumerate(pack(codes, bits, axis=0))]
-    return unpack_nodes(builder, planes, bits, axis=0, length=codes.shape[0])
+    return builder.constant(narrow(codes), "codes"), builder.constant(narrow(zero_points), "zeros")
 
 
 @dataclass(frozen=True)
@@ -97,8 +94,8 @@ class TiedTable:
         """Initializers [vocabulary, ...], packed along the channels, so that a row is a row of bytes."""
         check(weight)
         return cls(
-            [builder.constant(p, f"codes_{n}") for n, p in enumerate(pack(weight.codes, weight.bits, axis=1))],
-            [builder.constant(p, f"zero_points_{n}") for n, p in enumerate(pack(weight.zero_points, weight.bits, axis=1))],
+            store(builder, weight.codes, weight.bits, 1, "codes"),
+            store(builder, weight.zero_points, weight.bits, 1, "zeros"),
             builder.constant(weight.scales, "scales"),
             weight,
         )

@@ -1,0 +1,72 @@
+"""Codes of every width come back from the bytes they are packed in, in numpy and in onnxruntime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_asr_deploy.graph.builder import Builder
+from edge_asr_deploy.graph.packing import pack, planes_of, store, unpack, unpack_nodes
+
+WIDTHS = range(1, 9)
+
+
+def codes_of(rows: int, columns: int, bits: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 1 << bits, (rows, columns)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_planes_add_up_to_the_width(bits: int) -> None:
+    assert sum(planes_of(bits)) == bits
+
+
+@given(
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 40),
+    bits=st.integers(1, 8),
+    axis=st.integers(0, 1),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None)
+def test_unpacking_undoes_packing(rows: int, columns: int, bits: int, axis: int, seed: int) -> None:
+    codes = codes_of(rows, columns, bits, seed)
+    planes = pack(codes, bits, axis)
+    np.testing.assert_array_equal(unpack(planes, bits, axis, codes.shape[axis]), codes)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_packed_codes_take_their_width_and_no_more(bits: int, axis: int) -> None:
+    codes = codes_of(64, 32, bits, 0)
+    assert sum(plane.nbytes for plane in pack(codes, bits, axis)) * 8 == codes.size * bits
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(16, 24), (13, 11)])
+def test_the_operators_unpack_to_the_same_codes(bits: int, axis: int, shape: tuple[int, int]) -> None:
+    codes = codes_of(*shape, bits, 1)
+    builder = Builder("unpack")
+    planes = store(builder, codes, bits, axis, "codes")
+    output = builder.op("Identity", unpack_nodes(builder, planes, bits, axis, shape[axis], shape[axis + 1 :]))
+    output.type, output.shape = ir.TensorType(ir.DataType.UINT8), ir.Shape(shape)
+    graph = ir.Graph([], [output], nodes=[], opset_imports={"": 21}, name="unpack")
+    builder.add_to(graph)
+    model = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, {})[0], codes)
+
+
+def test_a_code_too_large_for_its_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit 3 bits"):
+        pack(np.array([[8]], dtype=np.uint8), 3, 0)
+
+
+@pytest.mark.parametrize("bits", [0, 9])
+def test_widths_that_cannot_be_are_refused(bits: int) -> None:
+    with pytest.raises(ValueError, match="1 to 8 bits"):
+        planes_of(bits)

@@ -1,0 +1,134 @@
+"""Stored codes become low-bit kernels in onnxruntime, and compute what the codes say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.graph.builder import Builder
+from edge_asr_deploy.graph.weights import TiedTable, float_matrix, matmul_weight, narrow_tensor
+from edge_asr_deploy.harness.inspect import large_dequantize, operators
+from edge_asr_deploy.ptq.weight import QuantizedWeight
+
+FLOAT = ir.TensorType(ir.DataType.FLOAT)
+
+
+def quantized(rows: int, columns: int, bits: int, group: int | None, symmetric: bool) -> QuantizedWeight:
+    random = np.random.default_rng(bits)
+    groups = 1 if group is None else -(-columns // group)
+    zeros = random.integers(0, 1 << bits, (rows, groups))
+    return QuantizedWeight(
+        name="layer",
+        component="decoder",
+        method="rtn",
+        bits=bits,
+        group=group,
+        symmetric=symmetric,
+        codes=random.integers(0, 1 << bits, (rows, columns)).astype(np.uint8),
+        scales=random.uniform(0.001, 0.01, (rows, groups)).astype(np.float16),
+        zero_points=np.full_like(zeros, 1 << (bits - 1), dtype=np.uint8) if symmetric else zeros.astype(np.uint8),
+    )
+
+
+def save(path: Path, builder: Builder, inputs: list[ir.Value], outputs: dict[str, Any]) -> Path:
+    for name, (value, shape) in outputs.items():
+        value.name, value.type, value.shape = name, FLOAT, ir.Shape(shape)
+    graph = ir.Graph(inputs, [value for value, _ in outputs.values()], nodes=[], opset_imports={"": 23}, name="g")
+    builder.add_to(graph)
+    ir.save(ir.Model(graph, ir_version=11), path)
+    return path
+
+
+def run(path: Path, feeds: dict[str, Any]) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Float activations: what is compared is the weight.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    outputs: list[np.ndarray] = onnxruntime.InferenceSession(path, options).run(None, feeds)
+    return outputs
+
+
+def matmul(path: Path, weight: QuantizedWeight) -> Path:
+    rows, columns = weight.shape
+    x = ir.Value(name="x", type=FLOAT, shape=ir.Shape(["batch", "steps", columns]))
+    builder = Builder("layer")
+    y = builder.op("MatMul", x, matmul_weight(builder, weight))
+    return save(path, builder, [x], {"y": (y, ["batch", "steps", rows])})
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize(("group", "symmetric"), [(32, True), (32, False), (None, False), (None, True), (128, False)])
+def test_every_form_runs_in_one_low_bit_kernel_and_is_exact(
+    tmp_path: Path, bits: int, group: int | None, symmetric: bool
+) -> None:
+    weight = quantized(256, 288, bits, group, symmetric)
+    path = matmul(tmp_path / "m.onnx", weight)
+    assert operators(path) == Counter({"MatMulNBits": 1})
+    assert large_dequantize(path, 1) == []
+    x = np.random.default_rng(0).normal(size=(1, 3, 288)).astype(np.float32)
+    np.testing.assert_allclose(run(path, {"x": x})[0], x @ weight.dequantize().T, atol=2e-5)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_disk_holds_the_codes_the_scales_and_the_zero_points(tmp_path: Path, bits: int) -> None:
+    weight = quantized(512, 256, bits, 32, symmetric=False)
+    zero_point = 0.5 if bits <= 4 else 1
+    expected = weight.codes.size * bits / 8 + weight.scales.size * (2 + zero_point)
+    overhead = 2500
+    assert expected <= matmul(tmp_path / "m.onnx", weight).stat().st_size <= expected + overhead
+
+
+@pytest.mark.parametrize("bits", [3, 4, 5, 6, 8])
+@pytest.mark.parametrize("group", [32, 64, None])
+def test_one_table_serves_the_embedding_and_the_head(tmp_path: Path, bits: int, group: int | None) -> None:
+    weight = quantized(500, 96, bits, group, symmetric=False)
+    builder = Builder("table")
+    x = ir.Value(name="x", type=FLOAT, shape=ir.Shape(["batch", "steps", 96]))
+    tokens = ir.Value(name="tokens", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["batch", "steps"]))
+    table = TiedTable.store(builder, weight)
+    rows, head = table.embed(builder, tokens), table.head(builder)
+    outputs = {"y": (builder.op("MatMul", x, head), ["batch", "steps", 500]), "e": (rows, ["batch", "steps", 96])}
+    path = save(tmp_path / "t.onnx", builder, [x, tokens], outputs)
+    assert operators(path)["MatMulNBits"] == 1
+    assert large_dequantize(path, 1) == []
+    stored = weight.codes.size * bits / 8
+    assert path.stat().st_size < 1.3 * stored + 20_000, "the table is stored once"
+    chosen = np.array([[0, 7, 499], [3, 3, 250]])
+    y, e = run(path, {"x": weight.dequantize()[chosen], "tokens": chosen})
+    np.testing.assert_array_equal(e, weight.dequantize()[chosen])
+    np.testing.assert_allclose(y, weight.dequantize()[chosen] @ weight.dequantize().T, atol=1e-4)
+
+
+@pytest.mark.parametrize(("bits", "error"), [(32, 0), (16, 1e-3), (8, 1e-2)])
+def test_the_stem_is_folded_back_to_float(tmp_path: Path, bits: int, error: float) -> None:
+    kernel = np.random.default_rng(0).normal(size=(8, 4, 3)).astype(np.float32)
+    builder = Builder("conv")
+    x = ir.Value(name="x", type=FLOAT, shape=ir.Shape([1, 4, 20]))
+    y = builder.op("Conv", x, narrow_tensor(builder, kernel, bits, "weight"))
+    path = save(tmp_path / "c.onnx", builder, [x], {"y": (y, [1, 8, 18])})
+    assert operators(path) == Counter({"Conv": 1})
+    samples = np.random.default_rng(1).normal(size=(1, 4, 20)).astype(np.float32)
+    expected = np.stack([(samples[0, :, i : i + 3] * kernel).sum((1, 2)) for i in range(18)], axis=-1)
+    np.testing.assert_allclose(run(path, {"x": samples})[0][0], expected, atol=error * 10 + 1e-5)
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, 0, -1])
+def test_a_scale_that_cannot_be_is_refused_and_its_layer_named(scale: float) -> None:
+    weight = quantized(8, 32, 4, 32, symmetric=True)
+    scales = weight.scales.copy()
+    scales[3, 0] = scale
+    with pytest.raises(UserError, match="layer"):
+        matmul_weight(Builder("m"), replace(weight, scales=scales))
+
+
+def test_values_that_float16_cannot_hold_are_refused() -> None:
+    with pytest.raises(UserError, match="float16"):
+        float_matrix(Builder("m"), np.array([[1e6]], dtype=np.float32), 16, "weight")
