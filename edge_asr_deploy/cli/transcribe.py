@@ -1,0 +1,66 @@
+"""`edge-deploy transcribe`: audio files to text."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(StrEnum):
+    """How transcripts are printed."""
+
+    TXT = "txt"
+    JSON = "json"
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to run.")],
+    files: Annotated[list[Path], typer.Argument(help="Audio: WAV, FLAC, OGG or MP3, any rate, any length.")],
+    language: Annotated[
+        str | None, typer.Option(help="Language of the speech (`de`, `german`); a multilingual model detects it.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="`transcribe` or, for multilingual models, `translate` (to English).")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads within an operator.")] = 2,
+    accuracy_level: Annotated[
+        int | None,
+        typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
+    ] = None,
+    output: Annotated[Format, typer.Option("--format", help="One line per file, or a JSON list.")] = Format.TXT,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """Transcribe audio files. A file that cannot be read gets one line on stderr, and exit code 2 at the end.
+
+    Example: `edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac memo.wav --json`
+    """
+    import dataclasses
+    import json
+
+    from edge_asr_deploy.errors import UserError
+    from edge_asr_deploy.runtime.audio import read_audio
+    from edge_asr_deploy.runtime.session import SessionSettings
+    from edge_asr_deploy.runtime.transcriber import Transcriber
+
+    transcriber = Transcriber.open(bundle, SessionSettings(threads, accuracy_level))
+    rows = []
+    failed = False
+    for file in files:
+        try:
+            samples = read_audio(file)
+        except UserError as error:
+            typer.echo(f"edge-deploy: {error}", err=True)
+            failed = True
+            continue
+        transcript = transcriber.transcribe(samples, language, task)
+        if as_json or output is Format.JSON:
+            rows.append({"file": str(file), **dataclasses.asdict(transcript)})
+        else:
+            typer.echo(f"{file}: {transcript.text}" if len(files) > 1 else transcript.text)
+    if as_json or output is Format.JSON:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    if failed:
+        raise typer.Exit(2)

@@ -1,0 +1,42 @@
+"""onnxruntime sessions, made one way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime
+
+from edge_asr_deploy.errors import UserError
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How a graph is run.
+
+    `threads`: within an operator. `accuracy_level`: of the low-bit MatMul; None leaves onnxruntime's default, 4, which
+    quantizes activations to int8 block by block; 0 or 1 keep them float. `spinning`: waiting threads keep their core.
+    """
+
+    threads: int = 2
+    accuracy_level: int | None = None
+    spinning: bool = True
+
+
+def open_session(path: Path, settings: SessionSettings) -> onnxruntime.InferenceSession:
+    """Load a model file on the CPU. UserError, one line, when onnxruntime cannot."""
+    options = onnxruntime.SessionOptions()
+    # Always explicit: onnxruntime's own choice pins threads to cores, which fails in containers with fewer of them.
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    # Errors are raised; warnings about folded initializers would only bury them.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
+    if settings.accuracy_level is not None:
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", str(settings.accuracy_level))
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no public base class
+        reason = str(error).strip().splitlines()[0]
+        remedy = f"onnxruntime {onnxruntime.__version__} cannot load it ({reason}); export the bundle again"
+        raise UserError("bundle", path, remedy) from error

@@ -1,0 +1,64 @@
+"""A text that repeats itself without end is told from speech that repeats a word."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from edge_asr_deploy.runtime.loops import is_runaway
+
+DICKENS = (
+    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
+    "it was the epoch of belief, it was the epoch of incredulity, it was the season of light, it was the season of "
+    "darkness, it was the spring of hope, it was the winter of despair."
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no " * 12,
+        "A good start. " + "And so on, " * 6,
+        "thank you for watching " * 5 + "and goodbye",
+        "ha" * 60,
+        "!" * 200,
+        "ありがとう" * 30,
+        "спасибо " * 20,
+        "He said that he would come to the house again and " * 5,
+        DICKENS + " Then" + " the same the other way" * 8,
+    ],
+)
+def test_loops_are_runaway(text: str) -> None:
+    assert is_runaway(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "No, no, no!",
+        "Call two two two, one one one one, zero zero zero zero.",
+        "very very very very very good",
+        "Row, row, row your boat, gently down the stream. Merrily, merrily, merrily, merrily, life is but a dream.",
+        "Press one for sales. Press two for support. Press three for billing. Press four to hear this again.",
+        DICKENS,
+        " ".join(f"{number} is followed by {number + 1}, and that is how counting goes on." for number in range(3)),
+        "Сегодня хорошая погода, и мы пошли гулять в парк, где встретили старых друзей и поговорили о жизни.",
+    ],
+)
+def test_speech_is_not(text: str) -> None:
+    assert not is_runaway(text)
+
+
+@pytest.mark.real
+def test_no_real_reference_is_and_neither_is_all_of_them_in_one() -> None:
+    root = os.environ.get("EDGE_ASR_DATA")
+    if not root:
+        pytest.skip("EDGE_ASR_DATA is not set: no real texts")
+    rows = [json.loads(line) for path in Path(root).glob("*.jsonl") for line in path.read_text().splitlines()]
+    texts = [row["text"] for row in rows if row.get("text")]
+    assert not [text for text in texts if is_runaway(text)]
+    assert not is_runaway(" ".join(texts))

@@ -1,0 +1,47 @@
+"""Settings reach onnxruntime, and what it cannot load becomes one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.session import SessionSettings, open_session
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "g", [value], [result])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), tmp_path / "model.onnx"
+    )
+    return tmp_path / "model.onnx"
+
+
+def test_settings_reach_onnxruntime(model: Path) -> None:
+    session = open_session(model, SessionSettings(threads=3, accuracy_level=1, spinning=False))
+    options = session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+    assert options.get_session_config_entry("session.qdq_matmulnbits_accuracy_level") == "1"
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+def test_without_a_level_onnxruntime_keeps_its_own(model: Path) -> None:
+    options = open_session(model, SessionSettings()).get_session_options()
+    with pytest.raises(RuntimeError):
+        options.get_session_config_entry("session.qdq_matmulnbits_accuracy_level")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"this is no graph", b"\x08"])
+def test_what_does_not_load_is_one_line(model: Path, content: bytes | None, capfd: pytest.CaptureFixture[str]) -> None:
+    model.unlink() if content is None else model.write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.onnx: onnxruntime .* cannot load it") as error:
+        open_session(model, SessionSettings())
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,53 @@
+"""Long audio is cut where it is quiet; silence is known as such."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_asr_deploy.runtime.windows import cut, is_silent
+
+Noise = Callable[..., NDArray[np.float32]]
+
+
+def test_what_fits_is_not_cut(noise: Noise) -> None:
+    sound = noise(30)
+    [window] = cut(sound, 30)
+    assert window is sound
+
+
+def test_the_cut_is_in_the_pause(noise: Noise) -> None:
+    sound = noise(40)
+    sound[16_000 * 23 : 16_000 * 23 + 8_000] *= 0.01
+    first, second = cut(sound, 30)
+    assert 23 < len(first) / 16_000 < 23.5
+    np.testing.assert_array_equal(np.concatenate([first, second]), sound)
+
+
+def test_a_pause_early_in_the_window_is_left_alone(noise: Noise) -> None:
+    sound = noise(40)
+    sound[16_000 * 5 : 16_000 * 6] = 0
+    assert len(cut(sound, 30)[0]) >= 20 * 16_000
+
+
+@pytest.mark.parametrize("seconds", [30.01, 31, 59, 61, 200])
+def test_windows_are_short_enough_and_lose_nothing(noise: Noise, seconds: float) -> None:
+    sound = noise(seconds)
+    windows = cut(sound, 30)
+    assert max(len(window) for window in windows) <= 30 * 16_000
+    assert min(len(window) for window in windows) >= 16_000
+    np.testing.assert_array_equal(np.concatenate(windows), sound)
+
+
+@pytest.mark.parametrize(("peak", "silent"), [(0.0, True), (3.1e-4, True), (3.2e-4, False)])
+def test_silence_is_below_minus_70_decibels(peak: float, silent: bool) -> None:
+    samples = np.zeros(16_000, np.float32)
+    samples[500] = -peak
+    assert is_silent(samples) is silent
+
+
+def test_nothing_is_silence() -> None:
+    assert is_silent(np.zeros(0, np.float32))
