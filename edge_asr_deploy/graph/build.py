@@ -157,7 +157,7 @@ def _insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> Non
         graph.register_initializer(initializer)
     graph.insert_before(node, builder.nodes)
     node.replace_input_with(index, value)
-    if old is not None and not old.uses() and old.name in graph.initializers:
+    if old is not None and old.name is not None and not old.uses() and old.name in graph.initializers:
         del graph.initializers[old.name]
 
 

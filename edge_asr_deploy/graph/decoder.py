@@ -44,7 +44,9 @@ def merge(first: ir.Model, with_past: ir.Model, shape: Shape) -> tuple[ir.Model,
     steps = steps_builder.op("Shape", tokens, start=1, end=2)
     length = steps_builder.op("Shape", past, start=2, end=3)
     turn = rotation(steps_builder, shape, tokens, steps, length) if shape.rotary else None
-    if not shape.rotary:
+    if shape.rotary:
+        _split_gates(graph, find, shape)
+    else:
         _learned_positions(steps_builder, find, steps, length)
     # The embedding takes the tokens as they come: the trace reshapes them to what they already are.
     find.node("/model/decoder/embed_tokens/Gather").replace_input_with(1, tokens)
@@ -52,7 +54,9 @@ def merge(first: ir.Model, with_past: ir.Model, shape: Shape) -> tuple[ir.Model,
     if "encoder_attention_mask" in {value.name for value in graph.inputs}:
         hidden = find.value("encoder_hidden_states")
         frames = steps_builder.op("Shape", hidden, start=1, end=2)
-        mask = spread_mask(steps_builder, frame_mask(steps_builder, find.value("encoder_attention_mask"), frames), steps)
+        mask = spread_mask(
+            steps_builder, frame_mask(steps_builder, find.value("encoder_attention_mask"), frames), steps
+        )
     replace_self_attention(graph, shape, turn)
     projections = _replace_cross_attention(first.graph, graph, shape, mask)
     steps_builder.add_to(graph)
@@ -100,6 +104,17 @@ def _learned_positions(builder: Builder, find: Finder, steps: ir.Value, length: 
     stop = builder.op("Squeeze", builder.op("Add", length, steps))
     positions = builder.op("Unsqueeze", builder.op("Range", start, stop, one), builder.integers(0))
     find.node("/model/decoder/embed_positions/Gather").replace_input_with(1, positions)
+
+
+def _split_gates(graph: ir.Graph, find: Finder, shape: Shape) -> None:
+    """Moonshine's gated MLP: one Split of `fc1`'s output for what the trace computes bounds for and slices twice."""
+    for layer in range(shape.layers):
+        path = f"/model/decoder/layers.{layer}/mlp"
+        builder = Builder(f"{path}/halves")
+        halves = builder.op("Split", find.linear(f"{path}/fc1"), outputs=2, axis=-1, num_outputs=2)
+        for name, half in zip(("Slice", "Slice_1"), halves, strict=True):
+            find.node(f"{path}/{name}").outputs[0].replace_all_uses_with(half)
+        builder.add_to(graph)
 
 
 def _replace_cross_attention(

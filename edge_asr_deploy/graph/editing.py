@@ -27,14 +27,15 @@ def load(path: Path, opset: int = OPSET) -> ir.Model:
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
     proto.graph.input.extend(
-        onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)) for name, tensor in weights.items()
+        onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+        for name, tensor in weights.items()
     )
     raised = version_converter.convert_version(proto, opset)
     inputs = [value for value in raised.graph.input if value.name not in weights]
     del raised.graph.input[:]
     raised.graph.input.extend(inputs)
     raised.graph.initializer.extend(weights.values())
-    model = ir.from_proto(raised)
+    model: ir.Model = ir.from_proto(raised)
     model.ir_version = IR_VERSION
     # The tracer stores equal tensors once, and hands them on through Identity nodes.
     passes.IdentityEliminationPass()(model)

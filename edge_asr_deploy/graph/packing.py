@@ -38,12 +38,12 @@ def pack(codes: NDArray[np.uint8], bits: int, axis: int) -> list[NDArray[np.uint
     remaining = np.pad(codes, padding)
     planes = []
     for width in planes_of(bits):
-        runs = np.split(remaining & ((1 << width) - 1), 8 // width, axis=axis)
+        runs = np.split(remaining & np.uint8((1 << width) - 1), 8 // width, axis=axis)
         plane = np.zeros_like(runs[0])
         for number, run in enumerate(runs):
-            plane |= run << (number * width)
+            plane |= run << np.uint8(number * width)
         planes.append(plane)
-        remaining = remaining >> width if width < 8 else remaining
+        remaining = remaining >> np.uint8(width) if width < 8 else remaining
     return planes
 
 
@@ -52,8 +52,9 @@ def unpack(planes: list[NDArray[np.uint8]], bits: int, axis: int, length: int) -
     codes: NDArray[np.uint8] | None = None
     shift = 0
     for width, plane in zip(planes_of(bits), planes, strict=True):
-        runs = [(plane >> (number * width)) & ((1 << width) - 1) for number in range(8 // width)]
-        part = np.concatenate(runs, axis=axis) << shift
+        mask = np.uint8((1 << width) - 1)
+        runs = [(plane >> np.uint8(number * width)) & mask for number in range(8 // width)]
+        part = np.concatenate(runs, axis=axis) << np.uint8(shift)
         codes = part if codes is None else codes | part
         shift += width
     assert codes is not None

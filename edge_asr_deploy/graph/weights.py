@@ -31,7 +31,9 @@ def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
         stored, zeros = _native(builder, weight, codes, zero_points)
     else:
         planes = store(builder, codes, weight.bits, 0, "codes")
-        stored = widen(builder, unpack_nodes(builder, planes, weight.bits, 0, codes.shape[0], codes.shape[1:]), weight.bits)
+        stored = widen(
+            builder, unpack_nodes(builder, planes, weight.bits, 0, codes.shape[0], codes.shape[1:]), weight.bits
+        )
         # The zero points are few: the operators to unpack them would take more bytes than packing them saves.
         zeros = builder.constant(uint4(zero_points) if weight.bits <= 4 else zero_points, "zeros")
     return dequantize(builder, stored, wide_scales(builder, scales), zeros, weight)
@@ -40,7 +42,9 @@ def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
 def check(weight: QuantizedWeight) -> None:
     """UserError for scales that are not finite or not positive: such a tensor must not reach a device."""
     if not (np.isfinite(weight.scales).all() and (weight.scales > 0).all()):
-        raise UserError("weights", weight.name, "a scale is zero, negative, infinite or NaN; export again with more bits")
+        raise UserError(
+            "weights", weight.name, "a scale is zero, negative, infinite or NaN; export again with more bits"
+        )
     if int(weight.codes.max()) >> weight.bits:
         raise UserError("weights", weight.name, f"a code does not fit {weight.bits} bits")
 

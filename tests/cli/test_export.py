@@ -1,0 +1,221 @@
+"""`edge-deploy export` as a user calls it, on a small random Whisper in a Transformers folder."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import Result
+from typer.testing import CliRunner
+
+pytest.importorskip("optimum.exporters.onnx")
+
+from edge_asr_deploy import pipeline
+from edge_asr_deploy.bundle import Manifest, verify
+from edge_asr_deploy.cli import app
+from edge_asr_deploy.errors import UserError
+from tests import tiny
+from tests.runtime.conftest import tokenizer
+
+RECIPE = {
+    "name": "whisper-test",
+    "family": "whisper",
+    "encoder": {"weights": {"bits": 4, "granularity": "group:16", "quantizer": {"method": "gptq"}}},
+    "cross_attention": {"weights": {"bits": 4, "granularity": "group:16", "quantizer": {"method": "gptq"}}},
+    "decoder": {"weights": {"bits": 3, "granularity": "group:16", "quantizer": {"method": "gptq"}}},
+    "embedding": {"weights": {"bits": 5, "granularity": "group:16"}},
+    "calibration": {"number": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Transformers folder with everything that the Hub's have."""
+    from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny-random"
+    model = tiny.whisper()
+    model.generation_config.no_timestamps_token_id = 304
+    # Otherwise Transformers makes it anew from config.json, which has no such key.
+    model.generation_config._from_model_config = False
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer()).save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """A manifest of three clips of noise."""
+    rows = []
+    for number in range(3):
+        samples = np.random.default_rng(number).normal(size=16_000).astype(np.float32) * 0.1
+        soundfile.write(tmp_path / f"{number}.wav", samples, 16_000)
+        rows.append(json.dumps({"id": str(number), "audio": f"{number}.wav", "text": "noise", "source": "noise"}))
+    (tmp_path / "speech.jsonl").write_text("\n".join(rows))
+    return tmp_path / "speech.jsonl"
+
+
+@pytest.fixture
+def run(checkpoint: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGE_ASR_CACHE", str(tmp_path / "cache"))
+    # The default evaluation speech, which calibration must not overlap: none of it here.
+    monkeypatch.setattr("edge_asr_deploy.corpora.defaults.evaluation_corpus", lambda: ([], ""))
+    # What a random model says is not speech; the check itself has a test of its own below.
+    monkeypatch.setattr(pipeline, "_check_speech", lambda *args: {"noise": "words"})
+    (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))
+
+    def invoke(*more: str, recipe: bool = True) -> Result:
+        chosen = ["--recipe", "recipe.yaml"] if recipe else []
+        return CliRunner().invoke(
+            app, ["export", "--model", str(checkpoint), "--calibration", str(speech), "--output", "out", *chosen, *more]
+        )
+
+    return invoke
+
+
+def user_error(result: Result) -> str:
+    assert isinstance(result.exception, UserError), result.output
+    assert "\n" not in str(result.exception)
+    return str(result.exception)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [name for name in os.listdir(folder) if name.startswith(".out") or name == "out"]
+
+
+def test_an_export_writes_a_whole_bundle(run: Callable[..., Result], checkpoint: Path) -> None:
+    ran = run("--json")
+    assert ran.exit_code == 0, ran.output
+    manifest = verify(Path("out"))
+    assert Manifest.model_validate_json(ran.stdout) == manifest
+    assert manifest.model.name == checkpoint.name
+    assert manifest.recipe["decoder"]["weights"]["bits"] == 3
+    assert manifest.calibration is not None and manifest.calibration.number == 2
+    assert set(pipeline.PACKAGES) <= manifest.versions.keys()
+    assert manifest.metrics["agreement_with_pytorch"]["tokens"] == 1
+    calibrated = [layer for layer in manifest.layers if layer.method == "gptq"]
+    assert calibrated and all(layer.error is not None and 0 < layer.error < 1 for layer in calibrated)
+    card = Path("out/README.md").read_text()
+    assert "whisper-test" in card and manifest.model.sha256 in card
+
+
+def test_settings_override_the_recipe(run: Callable[..., Result]) -> None:
+    assert run("--set", "decoder.weights.bits=8", "--number", "1").exit_code == 0
+    manifest = verify(Path("out"))
+    assert {layer.bits for layer in manifest.layers if layer.component == "decoder"} == {8}
+    assert manifest.calibration is not None and manifest.calibration.number == 1
+
+
+def test_the_float_baseline_needs_no_calibration(run: Callable[..., Result]) -> None:
+    assert run("--bits", "32", recipe=False).exit_code == 0
+    manifest = verify(Path("out"))
+    assert manifest.calibration is None
+    assert {layer.bits for layer in manifest.layers} == {32}
+
+
+def test_the_same_input_gives_the_same_files(run: Callable[..., Result]) -> None:
+    run()
+    first = verify(Path("out"))
+    run("--overwrite")
+    graphs = {name: entry for name, entry in first.files.items() if ".onnx" in name}
+    second = verify(Path("out")).files
+    assert graphs == {name: second[name] for name in graphs}
+
+
+def test_an_existing_output_is_refused_before_any_work(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("out").mkdir()
+    monkeypatch.setattr(pipeline, "_write", lambda *args: pytest.fail("work was done"))
+    assert "--overwrite" in user_error(run())
+
+
+def fails(error: BaseException) -> Callable[..., Any]:
+    def fail(*args: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))], ids=["Ctrl-C", "disk full"]
+)
+def test_an_export_that_ends_early_keeps_the_old_bundle_and_leaves_nothing(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    run("--bits", "32", recipe=False)
+    old = verify(Path("out"))
+    monkeypatch.setattr("edge_asr_deploy.graph.build.build", fails(error))
+    ran = run("--overwrite")
+    assert ran.exit_code != 0
+    if isinstance(error, OSError):
+        assert "disk full" in user_error(ran)
+    assert leftovers(Path()) == ["out"]
+    assert verify(Path("out")) == old
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--set", "decoder.weights.bits=9"], "decoder.weights.bits 9"),
+        (["--set", "decoder.weights.granularity=group:48"], "group:48"),
+        (["--set", "decoder.weights.colour=red"], "decoder.weights.colour"),
+        (["--set", "family=moonshine"], "another family"),
+        (["--set", "nonsense"], "key.path=value"),
+        (["--calibration", "absent.jsonl"], "absent.jsonl"),
+        (["--bits", "4"], "not both"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_leaves_nothing(
+    run: Callable[..., Result], more: list[str], named: str
+) -> None:
+    assert named in user_error(run(*more))
+    assert leftovers(Path()) == []
+
+
+@pytest.mark.parametrize("bits", ["1", "9", "16"])
+def test_bits_that_no_recipe_has_are_named(run: Callable[..., Result], bits: str) -> None:
+    assert f"--bits: {bits}" in user_error(run("--bits", bits, recipe=False))
+
+
+def test_a_model_that_is_nowhere_is_named(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = CliRunner().invoke(app, ["export", "--model", "no-such-model"])
+    assert "no-such-model" in user_error(ran)
+
+
+def test_calibration_on_evaluation_speech_is_refused(
+    run: Callable[..., Result], speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_asr_deploy.corpora.manifest import read_manifest
+
+    monkeypatch.setattr("edge_asr_deploy.corpora.defaults.evaluation_corpus", lambda: (read_manifest(speech), ""))
+    assert "also evaluation speech" in user_error(run())
+    assert leftovers(Path()) == []
+
+
+@pytest.mark.parametrize("text", ["", "and so and so and so and so and so and so and so and so and so and so"])
+def test_an_export_that_cannot_speak_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    from types import SimpleNamespace
+
+    from edge_asr_deploy.corpora.utterance import Utterance
+    from edge_asr_deploy.runtime.transcriber import Transcriber
+
+    said = SimpleNamespace(transcribe=lambda samples: SimpleNamespace(text=text))
+    monkeypatch.setattr(Transcriber, "open", lambda *args, **options: said)
+    clip = Utterance("clip", np.zeros(10, np.float32), None, "test")
+    with pytest.raises(UserError, match="use more bits"):
+        pipeline._check_speech(tmp_path, "whisper", [clip])
+
+
+def test_transformers_5_is_named_at_once(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.metadata, "version", lambda package: "5.0.0")
+    assert "below 4.58" in user_error(run())
