@@ -25,6 +25,7 @@ class RtnOptions(_Model):
 
     method: Literal["rtn"] = "rtn"
     clip_steps: int = Field(0, ge=0, le=40, description="candidate shrink factors per group; 0 keeps min-max")
+    weighted: bool = Field(False, description="the clip search weighs inputs by their mean square: needs calibration")
 
 
 class GptqOptions(_Model):

@@ -24,7 +24,12 @@ from tests.tiny import MODELS  # noqa: E402
 
 FAMILIES = ("whisper", "moonshine")
 # Every way of storing a matrix in one model: packed and native, grouped and per channel, float16.
-WIDTHS = {"encoder": (3, "group:16"), "cross_attention": (4, "group:32"), "decoder": (8, "channel"), "embedding": (5, "group:16")}
+WIDTHS = {
+    "encoder": (3, "group:16"),
+    "cross_attention": (4, "group:32"),
+    "decoder": (8, "channel"),
+    "embedding": (5, "group:16"),
+}
 
 
 def mixed_recipe(name: str) -> Recipe:
@@ -147,5 +152,3 @@ def test_another_graph_than_the_models_is_found(mixed: tuple[str, Path, Any, lis
     name, folder, _, _ = mixed
     with pytest.raises(UserError, match="differs from PyTorch"):
         check_agreement(measure_agreement(MODELS[name](seed=1), folder, [sample(name)]))
-
-

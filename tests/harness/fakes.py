@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from edge_asr_deploy.runtime.session import SessionSettings
-from edge_asr_deploy.runtime.transcriber import Timings, Transcript
 from numpy.typing import NDArray
 
 from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Layer, Manifest, Model
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.harness.process import Heard
 from edge_asr_deploy.recipe import COMPONENTS
+from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.transcriber import Timings, Transcript
 
 
 def write_bundle(

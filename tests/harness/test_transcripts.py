@@ -6,9 +6,9 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-from edge_asr_deploy.runtime.session import SessionSettings
 
 from edge_asr_deploy.harness.transcripts import Text, TranscriptCache, default_root
+from edge_asr_deploy.runtime.session import SessionSettings
 
 TEXT = Text("some words", tokens=2, windows=1, hit_length_cap=False)
 

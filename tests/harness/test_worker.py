@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_asr_deploy.runtime.session import SessionSettings
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness import worker
 from edge_asr_deploy.harness.process import Worker
+from edge_asr_deploy.runtime.session import SessionSettings
 from tests.harness.fakes import transcript
 
 

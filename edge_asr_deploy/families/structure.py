@@ -1,0 +1,90 @@
+"""What every model here has in common: blocks of Linear layers behind an encoder and a decoder, and one tied table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Step:
+    """Linear layers that read one and the same tensor, so that one set of input statistics serves them all.
+
+    `paths` are module paths from the model's root. `norm` is the LayerNorm whose output they read, where they read one:
+    a scale per input channel can be folded into it exactly. `closes` is the attention module whose output the one layer
+    of this step computes: once the step is quantized, that attention need not be computed again.
+    """
+
+    paths: tuple[str, ...]
+    component: str
+    norm: str | None = None
+    closes: str | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """One transformer layer; its steps stand in the order in which data reaches them."""
+
+    path: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The quantizable parts of one checkpoint, all as module paths.
+
+    The key and value projections of every decoder block's cross-attention read the encoder's output: they are one
+    step, `cross`, and in no block's steps. `table` (the token embedding) and `head` (the vocabulary projection) are one
+    tensor.
+    """
+
+    encoder: tuple[Block, ...]
+    decoder: tuple[Block, ...]
+    cross: Step
+    encoder_norm: str
+    decoder_norm: str
+    table: str
+    head: str
+
+    def steps(self) -> Iterator[Step]:
+        """Every step, in the order in which the model computes them: encoder, cross-attention K/V, decoder."""
+        for block in self.encoder:
+            yield from block.steps
+        yield self.cross
+        for block in self.decoder:
+            yield from block.steps
+
+    def components(self) -> dict[str, str]:
+        """Module path -> component of every weight matrix that can be quantized; the table last."""
+        linears = {path: step.component for step in self.steps() for path in step.paths}
+        return {**linears, self.table: "embedding"}
+
+
+class Family(Protocol):
+    """What is particular to one architecture. Configurations are Transformers', passed as they are."""
+
+    @property
+    def name(self) -> str:
+        """`whisper` or `moonshine`."""
+
+    @property
+    def fixed_window(self) -> bool:
+        """True when the encoder's input has one shape whatever the clip's length, so that clips can share a batch."""
+
+    def structure(self, config: Any) -> Structure:
+        """The module paths of a model with this configuration."""
+
+    def frames(self, samples: int, config: Any) -> int:
+        """How many of the encoder's output frames hold audio, for that many samples at 16 kHz; the rest is padding."""
+
+    def prompt(self, generation: Any, language: str, task: str) -> tuple[int, ...]:
+        """The token ids that the decoder reads before the text, by Transformers' generation configuration."""
+
+    def length_cap(self, samples: int) -> int | None:
+        """The most tokens a clip of that many samples may become, where the family has such a rule."""
+
+
+def attention(path: str, output: str, names: str = "qkv") -> tuple[tuple[str, ...], str]:
+    """The paths of an attention's input projections (`q`, `k`, `v` or some of them) and of its output projection."""
+    return tuple(f"{path}.{name}_proj" for name in names), f"{path}.{output}"

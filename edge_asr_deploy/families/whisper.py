@@ -1,0 +1,87 @@
+"""Whisper: a log-mel spectrogram of always 30 s, LayerNorms and most projections with bias, no bias on keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families.structure import Block, Step, Structure, attention
+
+# 10 ms hop of the spectrogram at 16 kHz, halved by the second convolution.
+SAMPLES_PER_FRAME = 320
+
+
+@dataclass(frozen=True)
+class Whisper:
+    """`WhisperForConditionalGeneration`, every size, English and multilingual."""
+
+    name: str = "whisper"
+    fixed_window: bool = True
+
+    def structure(self, config: Any) -> Structure:
+        """The module paths; reads `encoder_layers` and `decoder_layers`."""
+        return Structure(
+            encoder=tuple(_encoder_block(f"model.encoder.layers.{i}") for i in range(config.encoder_layers)),
+            decoder=tuple(_decoder_block(f"model.decoder.layers.{i}") for i in range(config.decoder_layers)),
+            cross=Step(
+                tuple(
+                    f"model.decoder.layers.{i}.encoder_attn.{name}_proj"
+                    for i in range(config.decoder_layers)
+                    for name in "kv"
+                ),
+                "cross_attention",
+                "model.encoder.layer_norm",
+            ),
+            encoder_norm="model.encoder.layer_norm",
+            decoder_norm="model.decoder.layer_norm",
+            table="model.decoder.embed_tokens",
+            head="proj_out",
+        )
+
+    def frames(self, samples: int, config: Any) -> int:
+        """One frame for every 320 samples begun, at most the encoder's 1500."""
+        return min(-(-samples // SAMPLES_PER_FRAME), int(config.max_source_positions))
+
+    def prompt(self, generation: Any, language: str, task: str) -> tuple[int, ...]:
+        """<|startoftranscript|>, for multilingual models language and task, <|notimestamps|>."""
+        start, end = int(generation.decoder_start_token_id), int(generation.no_timestamps_token_id)
+        if not getattr(generation, "is_multilingual", False):
+            return start, end
+        languages: dict[str, int] = generation.lang_to_id
+        if f"<|{language}|>" not in languages:
+            raise UserError("language", language, "this model knows " + ", ".join(k[2:-2] for k in languages))
+        return start, languages[f"<|{language}|>"], int(generation.task_to_id[task]), end
+
+    def length_cap(self, samples: int) -> int | None:
+        """None: only the 448 positions of the decoder limit a transcript."""
+        return None
+
+
+def _encoder_block(path: str) -> Block:
+    inputs, output = attention(f"{path}.self_attn", "out_proj")
+    return Block(
+        path,
+        (
+            Step(inputs, "encoder", f"{path}.self_attn_layer_norm"),
+            Step((output,), "encoder", closes=f"{path}.self_attn"),
+            Step((f"{path}.fc1",), "encoder", f"{path}.final_layer_norm"),
+            Step((f"{path}.fc2",), "encoder"),
+        ),
+    )
+
+
+def _decoder_block(path: str) -> Block:
+    inputs, output = attention(f"{path}.self_attn", "out_proj")
+    cross_query, cross_output = attention(f"{path}.encoder_attn", "out_proj", "q")
+    return Block(
+        path,
+        (
+            Step(inputs, "decoder", f"{path}.self_attn_layer_norm"),
+            Step((output,), "decoder", closes=f"{path}.self_attn"),
+            Step(cross_query, "decoder", f"{path}.encoder_attn_layer_norm"),
+            Step((cross_output,), "decoder", closes=f"{path}.encoder_attn"),
+            Step((f"{path}.fc1",), "decoder", f"{path}.final_layer_norm"),
+            Step((f"{path}.fc2",), "decoder"),
+        ),
+    )

@@ -1,0 +1,51 @@
+"""What calibration learns of a layer's input: second moments, means and extremes per channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Statistics:
+    """Sums over the positions (audio frames or tokens) that reached a layer with `channels` inputs.
+
+    A position counts with its weight: 1 for a real one, 0 for padding, anything between for methods that say so.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.weight = 0.0
+        self.absmax = torch.zeros(channels)
+        self._sum = torch.zeros(channels, dtype=torch.float64)
+        self._products = torch.zeros(channels, channels, dtype=torch.float64)
+
+    def add(self, inputs: Tensor, weights: Tensor) -> None:
+        """Take in positions of shape (positions, channels), float32, with their weights (positions,)."""
+        inputs, weights = inputs[weights > 0], weights[weights > 0]
+        if not len(weights):
+            return
+        scaled = inputs * weights.sqrt()[:, None]
+        self.weight += float(weights.sum())
+        self.absmax = torch.maximum(self.absmax, inputs.abs().amax(0))
+        self._sum += (inputs * weights[:, None]).sum(0)
+        self._products += scaled.T @ scaled
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean input, shape (channels,), float32."""
+        return (self._sum / max(self.weight, 1e-12)).float()
+
+    @property
+    def hessian(self) -> Tensor:
+        """H = 2/n sum x x^T (GPTQ, arXiv 2210.17323), shape (channels, channels), float64."""
+        return self._products * (2 / max(self.weight, 1e-12))
+
+
+def output_error(weight: Tensor, values: Tensor, hessian: Tensor | None) -> float:
+    """||X(W - Q)|| / ||XW|| on the calibration inputs behind the Hessian; without one, of the matrices themselves."""
+    reference, difference = weight.float(), weight.float() - values
+    if hessian is None:
+        top, bottom = difference.square().sum(), reference.square().sum()
+    else:
+        metric = hessian.float()
+        top, bottom = ((m @ metric).mul_(m).sum().clamp(min=0) for m in (difference, reference))
+    return float((top / bottom).sqrt()) if bottom > 0 else 0.0

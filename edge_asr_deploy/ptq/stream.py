@@ -1,0 +1,115 @@
+"""Calibration activations on their way through a stack of transformer blocks, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_asr_deploy.ptq.statistics import Statistics
+
+
+class _Reached(Exception):
+    """Unwinds a forward pass once the wanted module's input is known."""
+
+
+@dataclass
+class Stream:
+    """What enters the next block, one entry per utterance.
+
+    `hidden[i]` has shape (1, positions, channels), `arguments[i]` is whatever else the block is called with, and
+    `weights[i]` (positions,) says how much each position counts in statistics: 0 for padding.
+    """
+
+    hidden: list[Tensor]
+    arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    weights: list[Tensor]
+    _known: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def enter(cls, block: nn.Module, runs: Sequence[Callable[[], object]], real: Sequence[int]) -> Stream:
+        """Catch what the first block receives when each of `runs` (one per utterance) calls the model.
+
+        Of each utterance's positions the first `real` ones count, the rest is padding.
+        """
+        stream = cls([], [], [])
+        for run, number in zip(runs, real, strict=True):
+            (hidden, *args), kwargs = _caught(block, run)
+            stream.hidden.append(hidden)
+            stream.arguments.append((tuple(args), kwargs))
+            stream.weights.append((torch.arange(hidden.shape[1]) < number).float())
+        return stream
+
+    def outputs(self, block: nn.Module) -> Iterator[Tensor]:
+        """The block's output for each utterance, shape (1, positions, channels)."""
+        for index in range(len(self.hidden)):
+            output = self._run(block, index)
+            yield output[0] if isinstance(output, tuple) else output
+
+    def inputs(self, block: nn.Module, module: nn.Module) -> Iterator[Tensor]:
+        """What reaches a module inside the block, for each utterance; nothing behind the module is computed."""
+        for index in range(len(self.hidden)):
+            (values, *_), _ = _caught(module, partial(self._run, block, index))
+            yield values
+
+    def replay(self, attention: nn.Module, outputs: list[Tensor]) -> None:
+        """Until the stream advances, take these as the outputs of an attention module of the block, one per utterance.
+
+        Attention over 1500 frames is most of an encoder block's cost, and each layer behind it would ask for it anew.
+        """
+        self._known[attention] = outputs
+
+    def advance(self, block: nn.Module) -> None:
+        """Replace what enters this block by what leaves it."""
+        for index, output in enumerate(self.outputs(block)):
+            self.hidden[index] = output
+        self._known.clear()
+
+    def _run(self, block: nn.Module, index: int) -> Any:
+        args, kwargs = self.arguments[index]
+        with ExitStack() as stack:
+            for module, outputs in self._known.items():
+                stack.enter_context(_answering(module, outputs[index]))
+            with torch.no_grad():
+                return block(self.hidden[index], *args, **kwargs)
+
+
+def statistics(inputs: Iterable[Tensor], weights: Iterable[Tensor], channels: int) -> Statistics:
+    """Statistics of activations (1, positions, channels), one per utterance, with the weights of their positions."""
+    result = Statistics(channels)
+    for values, weight in zip(inputs, weights, strict=True):
+        result.add(values[0].float(), weight)
+    return result
+
+
+@contextmanager
+def _answering(attention: nn.Module, output: Tensor) -> Iterator[None]:
+    """The attention module returns a known output (and no attention weights) instead of computing it."""
+    attention.forward = lambda *args, **kwargs: (output, None)
+    try:
+        yield
+    finally:
+        del attention.forward
+
+
+def _caught(module: nn.Module, run: Callable[[], object]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append((args, dict(kwargs)))
+        raise _Reached
+
+    handle = module.register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            run()
+    except _Reached:
+        return calls[0]
+    finally:
+        handle.remove()
+    raise ValueError(f"{type(module).__name__} is never called")

@@ -1,0 +1,78 @@
+"""From a clip to a calibration sample, on random models whose own greedy transcript is whatever it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_asr_deploy.corpora.utterance import Utterance
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families import family
+from edge_asr_deploy.ptq.calibration import encode, prepare
+from tests.ptq import models
+
+NAMES = ("whisper", "moonshine")
+
+
+def utterance(name: str, seconds: float, seed: int) -> Utterance:
+    return Utterance(name, models.noise(seconds, seed), None, "noise")
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(name: str, tmp_path: Path) -> Path:
+    models.extractor(name).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_the_decoder_reads_the_prompt_and_the_models_own_greedy_text(name: str, folder: Path) -> None:
+    model, clips = models.model(name), [utterance(f"u{i}", 0.5 + 0.01 * i, i) for i in range(10)]
+    samples = prepare(model, family(name), folder, clips)
+    prompt = family(name).prompt(model.generation_config, "en", "transcribe")
+    assert len(samples) == 10
+    for clip, sample in zip(clips, samples, strict=True):
+        assert sample.frames == family(name).frames(len(clip.samples()), model.config)
+        assert tuple(sample.tokens[0, : len(prompt)].tolist()) == prompt
+        assert not (sample.tokens[0, len(prompt) :] == model.generation_config.eos_token_id).any()
+        with torch.no_grad():
+            best = model(sample.inputs, decoder_input_ids=sample.tokens).logits[0].argmax(-1)
+        assert sample.tokens.shape[1] > len(prompt)
+        assert torch.equal(best[len(prompt) - 1 : -1], sample.tokens[0, len(prompt) :])
+
+
+def test_inputs_are_those_of_the_feature_extractor(name: str, folder: Path) -> None:
+    clip = utterance("a", 0.5, 0)
+    (sample,) = prepare(models.model(name), family(name), folder, [clip])
+    if name == "whisper":
+        assert sample.inputs.shape == (1, 16, 2 * models.FRAMES)
+        assert sample.frames == 25
+    else:
+        assert np.array_equal(sample.inputs[0].numpy(), clip.samples())
+        # 6.5 tokens a second and 2 more, behind the start token.
+        assert sample.tokens.shape[1] <= 1 + 5
+
+
+def test_clips_can_be_cut(name: str, folder: Path) -> None:
+    model = models.model(name)
+    (whole,) = prepare(model, family(name), folder, [utterance("a", 0.8, 0)])
+    (cut,) = prepare(model, family(name), folder, [utterance("a", 0.8, 0)], seconds=0.4)
+    assert cut.frames == family(name).frames(6400, model.config) < whole.frames
+
+
+def test_progress_counts_clips(name: str, folder: Path) -> None:
+    calls: list[tuple[int, int, str]] = []
+    clips = [utterance(f"u{i}", 0.3, i) for i in range(3)]
+    prepare(models.model(name), family(name), folder, clips, progress=lambda *call: calls.append(call))
+    assert calls[-1] == (3, 3, "u2")
+
+
+def test_a_clip_without_a_frame_is_named(name: str) -> None:
+    with pytest.raises(UserError, match=r"calibration clip: short: 0\.000 s is too short"):
+        encode(models.model(name), family(name), models.extractor(name), {"short": np.zeros(0, np.float32)})
