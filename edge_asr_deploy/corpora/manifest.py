@@ -1,4 +1,4 @@
-"""JSONL manifests of speech: one JSON object per row, `audio` relative to the manifest's folder."""
+"""JSONL manifests: one JSON object per line, with at least `audio`, a path relative to the manifest's folder."""
 
 from __future__ import annotations
 
@@ -11,63 +11,62 @@ from edge_asr_deploy.errors import UserError
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """The utterances of a manifest. Needed key: `audio`; known: `id`, `text`, `source`, `speaker`, `duration`.
+    """The utterances of a manifest, in its order; empty lines are skipped, keys that are not known are allowed.
 
-    UserError, naming the row, for what is not JSON, lacks `audio`, names a missing file or repeats an id.
+    Known keys: `audio` (needed), `id` (default: the audio path), `text` (null where there is none), `source` (default:
+    the manifest's name), `speaker`, `duration` in seconds. UserError names the file, the row (from 1) and the fault.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
-        raise UserError("manifest", path, "no such file") from None
+        raise UserError("manifest", path, "no such file; give a .jsonl file of speech") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError("manifest", path, f"cannot be read as text ({error})") from None
+        raise UserError("manifest", path, f"cannot be read as text ({error}); give a .jsonl file of speech") from None
     utterances: list[Utterance] = []
-    seen: set[str] = set()
-    for number, line in enumerate(lines, 1):
+    rows: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        utterance = _utterance(path, number, line)
-        if utterance.id in seen:
-            raise _broken(path, number, f"the id {utterance.id!r} stands in an earlier row too")
-        seen.add(utterance.id)
+        try:
+            utterance = _utterance(line, path)
+            if utterance.id in rows:
+                raise ValueError(f"id {utterance.id!r} stands in row {rows[utterance.id]} already")
+        except ValueError as error:
+            raise UserError("manifest", path, f"row {number}: {error}") from None
+        rows[utterance.id] = number
         utterances.append(utterance)
     if not utterances:
-        raise UserError("manifest", path, "is empty; write one JSON object per row")
+        raise UserError("manifest", path, "has no rows; write one JSON object per line, with `audio` and `text`")
     return utterances
 
 
-def _utterance(path: Path, number: int, line: str) -> Utterance:
+def _utterance(line: str, manifest: Path) -> Utterance:
     try:
         row = json.loads(line)
-    except ValueError as error:
-        raise _broken(path, number, f"not JSON ({error})") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(row, dict):
-        raise _broken(path, number, "not a JSON object")
-    audio = _text(path, number, row, "audio")
-    if audio is None:
-        raise _broken(path, number, "has no `audio`")
-    file = path.parent / audio
-    if not file.is_file():
-        raise _broken(path, number, f"its audio {audio} does not exist beside the manifest")
-    seconds = row.get("duration")
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
-        raise _broken(path, number, f"`duration` must be seconds, not {seconds!r}")
+        raise ValueError('is not a JSON object, such as {"audio": "clip.flac", "text": "..."}')
+    audio = _field(row, "audio", str)
+    if not audio:
+        raise ValueError("has no `audio`, the path of a file relative to the manifest")
+    path = manifest.parent / audio
+    if not path.is_file():
+        raise ValueError(f"audio {path} is missing")
+    seconds = _field(row, "duration", (int, float))
     return Utterance(
-        id=_text(path, number, row, "id") or audio,
-        audio=file,
-        text=_text(path, number, row, "text"),
-        source=_text(path, number, row, "source") or path.stem,
-        speaker=_text(path, number, row, "speaker"),
-        seconds=seconds,
+        id=_field(row, "id", str) or audio,
+        audio=path,
+        text=_field(row, "text", str),
+        source=_field(row, "source", str) or manifest.stem,
+        speaker=_field(row, "speaker", str),
+        seconds=None if seconds is None else float(seconds),
     )
 
 
-def _text(path: Path, number: int, row: dict[str, Any], key: str) -> str | None:
+def _field(row: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
+    """The value of a key, None where it is null or absent."""
     value = row.get(key)
-    if value is not None and not isinstance(value, str):
-        raise _broken(path, number, f"`{key}` must be text, not {value!r}")
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise ValueError(f"`{key}` is {json.dumps(value)}, not a {'string' if kind is str else 'number'}")
     return value
-
-
-def _broken(path: Path, number: int, reason: str) -> UserError:
-    return UserError("manifest", f"{path}, row {number}", f"{reason}; mend or remove the row")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,10 @@ SAMPLE_RATE = 16_000
 
 @dataclass(frozen=True)
 class Utterance:
-    """A clip: an audio file or, where a corpus cuts or decodes it itself, the samples (16 kHz mono float32)."""
+    """A clip: an audio file or, where a corpus decodes it itself, the samples (16 kHz mono float32).
+
+    `span` (first sample, first sample after) takes a part of the recording: calibration cuts clips this way.
+    """
 
     id: str
     audio: Path | NDArray[np.float32]
@@ -24,11 +27,24 @@ class Utterance:
     source: str
     speaker: str | None = None
     seconds: float | None = None
+    span: tuple[int, int] | None = None
 
     def samples(self) -> NDArray[np.float32]:
         """The audio, shape (samples,), 16 kHz mono float32. UserError when the file is missing or is no audio."""
-        return read_audio(self.audio) if isinstance(self.audio, Path) else self.audio
+        recording = self._recording()
+        return recording if self.span is None else recording[slice(*self.span)]
 
     def fingerprint(self) -> str:
-        """sha256 of the audio as read: equal for the same recording whatever the file is called."""
-        return hashlib.sha256(self.samples().tobytes()).hexdigest()
+        """sha256 of the whole recording as read: whatever the file is called, and whatever part of it is taken."""
+        return hashlib.sha256(self._recording().tobytes()).hexdigest()
+
+    def cut(self, seconds: float) -> Utterance:
+        """The utterance cut to at most its first `seconds`; no text fits what is left, so it has none."""
+        start, end = self.span or (0, None)
+        stop = start + round(seconds * SAMPLE_RATE)
+        span = (start, stop if end is None else min(stop, end))
+        shorter = seconds if self.seconds is None else min(seconds, self.seconds)
+        return replace(self, span=span, seconds=shorter, text=None)
+
+    def _recording(self) -> NDArray[np.float32]:
+        return read_audio(self.audio) if isinstance(self.audio, Path) else self.audio

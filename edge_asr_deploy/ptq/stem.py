@@ -1,4 +1,4 @@
-"""What is stored narrow without calibration: the stem (convolutions, positional tables), and matrices kept in float16."""
+"""What is stored narrow without calibration: the stem (convolutions, positional tables) and matrices in float16."""
 
 from __future__ import annotations
 

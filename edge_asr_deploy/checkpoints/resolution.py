@@ -35,7 +35,7 @@ def resolve(model: str) -> Checkpoint:
     if model in SHORT_NAMES:
         return _from_short_name(model)
     path = Path(model).expanduser()
-    if path.is_dir():
+    if model and path.is_dir():
         return _from_folder(path, path.resolve().name, str(path.resolve()))
     if path.is_file():
         raise UserError("--model", model, "is a file; give the folder that it lies in")
