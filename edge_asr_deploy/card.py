@@ -20,7 +20,7 @@ def model_card(manifest: Manifest, folder: Path) -> str:
         f"Weights from {manifest.model.origin} (sha256 `{manifest.model.sha256}`).",
     ]
     if manifest.model.grid_note:
-        lines.append(f"Note: {manifest.model.grid_note}.")
+        lines.append(f"Note: {manifest.model.grid_note}")
     lines += ["", "| part | matrices | bits | method | MB |", "|---|---|---|---|---|", *_parts(manifest.layers), ""]
     lines += [f"* `{name}`: {size / MB:.2f} MB" for name, size in sizes.items()]
     if manifest.calibration:

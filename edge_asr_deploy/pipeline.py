@@ -18,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Manifest, Model
 from edge_asr_deploy.card import model_card
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
+from edge_asr_deploy.checkpoints.cache import cache_root
+from edge_asr_deploy.checkpoints.resolution import DEFAULT_MODEL
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
@@ -39,7 +41,6 @@ SIDE_FILES = (
     "merges.txt",
     "normalizer.json",
 )
-DEFAULT_MODEL = "whisper-tiny.en"
 PROOF_CLIPS = 2
 
 
@@ -79,7 +80,7 @@ def export(request: Request, console: Console) -> tuple[Path, Manifest]:
     writer = BundleWriter(destination, request.overwrite)
     console.print(f"Model: {checkpoint.name}, from {checkpoint.origin}.")
     if checkpoint.grid_note:
-        console.print(f"Note: {checkpoint.grid_note}.")
+        console.print(f"Note: {checkpoint.grid_note}")
     speech = _speech(recipe, request.language)
     console.print(speech.description)
     with writer, _progress(console) as progress:
@@ -102,6 +103,7 @@ def _write(
     from edge_asr_deploy.ptq.calibration import prepare
     from edge_asr_deploy.ptq.quantize import quantize
     from edge_asr_deploy.ptq.stem import narrow_in_place
+    from edge_asr_deploy.ptq.transcripts import TokenCache
 
     model = _load(checkpoint)
     kind = family(recipe.family)
@@ -113,6 +115,7 @@ def _write(
         recipe.calibration.seconds,
         request.language,
         progress=_Ticker(progress, "transcribing calibration speech").advance,
+        known=TokenCache(cache_root(), checkpoint.sha256, request.language, metadata.version("transformers")),
     )
     narrow_in_place(model, kind.structure(model.config).components(), recipe)
     weights = quantize(model, kind, recipe, samples, _Ticker(progress, "quantizing").advance)
@@ -197,7 +200,12 @@ def _speech(recipe: Recipe, language: str) -> _Speech:
     wanted = recipe.calibration
     if _is_calibrated(recipe):
         utterances, description = calibration_corpus(wanted.corpus, wanted.number, wanted.seed, wanted.seconds)
-        refuse_overlap(utterances, evaluation_corpus()[0])
+        try:
+            judged = evaluation_corpus()[0]
+        except UserError:
+            # Nothing to judge on here, so nothing to overlap with; `evaluate` asks again with what it is given.
+            judged = []
+        refuse_overlap(utterances, judged)
         return _Speech(utterances, description)
     try:
         utterances, _ = calibration_corpus(wanted.corpus, PROOF_CLIPS, wanted.seed, wanted.seconds)

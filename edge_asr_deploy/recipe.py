@@ -123,11 +123,14 @@ class Recipe(_Model):
 def float_recipe(family: str) -> Recipe:
     """The baseline: every weight in float32, nothing calibrated."""
     wide = {"weights": {"bits": 32, "granularity": "channel"}}
-    return parse({"name": f"{family}-float", "family": family, "stem": {"bits": 32}, **dict.fromkeys(COMPONENTS, wide)}, "--bits 32")
+    return parse(
+        {"name": f"{family}-float", "family": family, "stem": {"bits": 32}, **dict.fromkeys(COMPONENTS, wide)},
+        "--bits 32",
+    )
 
 
 def parse(document: object, origin: str) -> Recipe:
-    """Validate a decoded YAML document; a broken one is a UserError that names the key, the value and what is allowed."""
+    """Validate a decoded YAML document; UserError names the key, the value and what is allowed."""
     if not isinstance(document, dict):
         raise UserError("recipe", origin, "must be a YAML mapping with at least `name` and `family`")
     try:
@@ -177,7 +180,7 @@ def load_document(path: Path) -> dict[str, Any]:
 
 
 def for_bits(family: str, bits: int) -> dict[str, Any]:
-    """The shipped recipe document behind `--bits N`; 32 is the float baseline. Widths without a file of their own widen `w4`."""
+    """The shipped recipe document behind `--bits N`, 32 for the float baseline; other widths change those of `w4`."""
     if bits == 32:
         return float_recipe(family).model_dump(mode="json")
     if bits not in range(2, 9):

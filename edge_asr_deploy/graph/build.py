@@ -1,4 +1,4 @@
-"""A (fake-quantized) Transformers model becomes the two files of a bundle: traced, attention written anew, codes in place."""
+"""A (fake-quantized) Transformers model becomes the two files of a bundle: traced, mended, its codes in place."""
 
 from __future__ import annotations
 

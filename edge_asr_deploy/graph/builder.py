@@ -34,7 +34,9 @@ class Builder:
         """An initializer holding `array` (numpy or ml_dtypes: int4 and uint4 are packed two to a byte)."""
         name = f"{self.prefix}/{name or f'c{len(self.initializers)}'}"
         tensor = ir.tensor(np.ascontiguousarray(array), name=name)
-        value = ir.Value(name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(
+            name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
+        )
         self.initializers.append(value)
         return value
 

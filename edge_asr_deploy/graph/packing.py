@@ -28,7 +28,8 @@ def planes_of(bits: int) -> tuple[int, ...]:
 def pack(codes: NDArray[np.uint8], bits: int, axis: int) -> list[NDArray[np.uint8]]:
     """Pack codes (0 .. 2**bits - 1) along `axis`: one array of bytes per plane of `planes_of(bits)`.
 
-    The axis is padded with zeros to a multiple of 8 first (not for 8 bits); a plane of p bits is 8 / p times shorter along it.
+    The axis is padded with zeros to a multiple of 8 first (not for 8 bits); a plane of p bits is 8 / p times shorter
+    along it.
     """
     if codes.size and int(codes.max()) >> bits:
         raise ValueError(f"code {int(codes.max())} does not fit {bits} bits")

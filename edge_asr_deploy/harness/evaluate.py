@@ -70,7 +70,7 @@ def run(
     with Progress(console=messages, transient=True) as progress:
         result = evaluate(bundle, folder, select(utterances, limit, settings.seed), speech, settings, root, progress)
     for note in result.notes:
-        messages.print(f"Note: {note}.")
+        messages.print(f"Note: {note.removesuffix('.')}.")
     if output is not None:
         output.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return result

@@ -165,4 +165,5 @@ def _proof(manifest: Manifest) -> str:
     agreement = manifest.metrics.get("agreement_with_pytorch")
     if agreement is None:
         return "not proved on real speech: none was at hand"
-    return f"onnxruntime agrees with PyTorch on {agreement['tokens']:.1%} of the tokens of {len(manifest.metrics['spoken'])} clips"
+    clips = len(manifest.metrics["spoken"])
+    return f"onnxruntime agrees with PyTorch on {agreement['tokens']:.1%} of the tokens of {clips} clips"

@@ -16,6 +16,7 @@ from torch import Tensor
 from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Family
+from edge_asr_deploy.ptq.transcripts import TokenCache
 
 # Clips decoded at once where the family allows it: a decoder step costs nearly the same for 8 as for 1.
 BATCH = 8
@@ -51,11 +52,12 @@ def prepare(
     language: str = "en",
     task: str = "transcribe",
     progress: Progress = silent,
+    known: TokenCache | None = None,
 ) -> list[Sample]:
     """Calibration samples, teacher-forced with the greedy transcript of `model`, which must still be the float one.
 
     `folder` is the checkpoint's Transformers folder: it holds the feature extractor. `seconds` cuts longer clips.
-    UserError for a clip too short to reach the encoder.
+    `known` remembers transcripts between calls. UserError for a clip too short to reach the encoder.
     """
     from transformers import AutoFeatureExtractor
 
@@ -65,8 +67,10 @@ def prepare(
     for start in range(0, len(utterances), size):
         batch = utterances[start : start + size]
         audio = {u.id: u.samples()[: None if seconds is None else int(seconds * SAMPLE_RATE)] for u in batch}
-        samples += encode(model, family, extractor, audio, language, task)
+        samples += encode(model, family, extractor, audio, language, task, known)
         progress(len(samples), len(utterances), batch[-1].id)
+    if known is not None:
+        known.save()
     return samples
 
 
@@ -77,6 +81,7 @@ def encode(
     clips: dict[str, NDArray[np.float32]],
     language: str = "en",
     task: str = "transcribe",
+    known: TokenCache | None = None,
 ) -> list[Sample]:
     """Samples of a batch of clips (name -> samples at 16 kHz), which must be one clip unless the window is fixed."""
     frames = []
@@ -86,9 +91,15 @@ def encode(
             raise UserError("calibration clip", name, f"{len(audio) / SAMPLE_RATE:.3f} s is too short; leave it out")
     features = extractor(list(clips.values()), sampling_rate=SAMPLE_RATE, return_tensors="pt")
     inputs: Tensor = features[extractor.model_input_names[0]].float()
-    prompt = family.prompt(model.generation_config, language, task)
-    cap = None if family.fixed_window else family.length_cap(len(next(iter(clips.values()))))
-    tokens = _transcribe(model, inputs, prompt, cap)
+    remembered = [known.get(audio) if known else None for audio in clips.values()]
+    tokens = [torch.tensor([row]) for row in remembered if row is not None]
+    if len(tokens) < len(clips):
+        prompt = family.prompt(model.generation_config, language, task)
+        cap = None if family.fixed_window else family.length_cap(len(next(iter(clips.values()))))
+        tokens = _transcribe(model, inputs, prompt, cap)
+        for audio, row in zip(clips.values(), tokens, strict=True):
+            if known is not None:
+                known.put(audio, row[0].tolist())
     return [Sample(inputs[i : i + 1], frames[i], tokens[i]) for i in range(len(clips))]
 
 

@@ -1,0 +1,52 @@
+"""The float model's own transcripts, kept between exports: they cost most of calibration and depend on no recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class TokenCache:
+    """Token ids by the audio they were heard in, for one model under one prompt, in a file below `root`.
+
+    `key` is everything but the audio that decides about the tokens: the weights' hash, language, task, versions. A
+    file that cannot be read counts as empty, one that cannot be written costs time and nothing else.
+    """
+
+    def __init__(self, root: Path | None, *key: str) -> None:
+        name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
+        self.path = None if root is None else root / "calibration" / f"{name}.json"
+        self._known: dict[str, list[int]] = {}
+        if self.path is not None:
+            with suppress(OSError, ValueError):
+                self._known = {str(k): [int(t) for t in v] for k, v in json.loads(self.path.read_text()).items()}
+
+    def get(self, audio: NDArray[np.float32]) -> list[int] | None:
+        """The tokens heard in this audio, or None."""
+        return self._known.get(_print(audio))
+
+    def put(self, audio: NDArray[np.float32], tokens: list[int]) -> None:
+        """Remember the tokens; `save` writes them down."""
+        self._known[_print(audio)] = tokens
+
+    def save(self) -> None:
+        """Write the file, all at once."""
+        if self.path is None:
+            return
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".partial")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(self._known, file)
+            os.replace(name, self.path)
+
+
+def _print(audio: NDArray[np.float32]) -> str:
+    return hashlib.sha256(audio.tobytes()).hexdigest()
