@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from edge_asr_deploy.bundle import Layer, Manifest
+from edge_asr_deploy.harness.cost import GraphCost
 from edge_asr_deploy.harness.inspect import Inspection
 from edge_asr_deploy.harness.result import Interval, Measured, Result, Speed, WordErrors
 from edge_asr_deploy.harness.size import size_of
@@ -167,3 +168,18 @@ def _proof(manifest: Manifest) -> str:
         return "not proved on real speech: none was at hand"
     clips = len(manifest.metrics["spoken"])
     return f"onnxruntime agrees with PyTorch on {agreement['tokens']:.1%} of the tokens of {clips} clips"
+
+
+def cost_table(cost: GraphCost) -> Table:
+    """Operators of one run by multiply-accumulates; the weights they read, which no single kind owns, in the sum."""
+    table = Table(title=cost.what)
+    for heading in ("operator", "calls", "million MACs", "activations, MB"):
+        table.add_column(heading, justify="left" if heading == "operator" else "right")
+    for operator in cost.operators:
+        moved = operator.activation_bytes / MB
+        table.add_row(operator.kind, str(operator.calls), f"{operator.macs / 1e6:.2f}", f"{moved:.2f}")
+    table.add_section()
+    table.add_row("weights", "", "", f"{cost.weight_bytes / MB:.2f}")
+    calls = sum(operator.calls for operator in cost.operators)
+    table.add_row("all", str(calls), f"{cost.macs / 1e6:.2f}", f"{cost.bytes_moved / MB:.2f}")
+    return table

@@ -1,0 +1,32 @@
+"""`edge-deploy cost`: multiply-accumulates and bytes, counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    seconds: Annotated[float, typer.Option(min=0.1, help="Audio for the encoder (Whisper always takes 30 s).")] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Count multiply-accumulates and bytes moved of the encoder, the decoder's first call, and one decoder step.
+
+    Example: `edge-deploy cost exported/whisper-tiny.en-w4`
+    """
+    import dataclasses
+    import json
+
+    from rich.console import Console
+
+    from edge_asr_deploy.harness.cost import cost_of
+    from edge_asr_deploy.harness.report import cost_table
+
+    costs = cost_of(bundle, seconds)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(cost) for cost in costs], indent=1))
+    else:
+        Console().print(*(cost_table(cost) for cost in costs), sep="\n")
