@@ -1,0 +1,20 @@
+"""`edge-deploy summary`: several results as one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    results: Annotated[list[Path], typer.Argument(help="Files written by `edge-deploy evaluate --output`.")],
+) -> None:
+    """Print results as one markdown table, each model's float baseline above its bundles.
+
+    Example: `edge-deploy summary results/*.json`
+    """
+    from edge_asr_deploy.harness.summary import markdown, read_results
+
+    print(markdown(read_results(results)))

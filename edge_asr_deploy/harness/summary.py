@@ -1,0 +1,64 @@
+"""Results as one markdown table: the README's comes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.harness.result import Measured, Result
+
+MB = 1_000_000
+HEADINGS = ("model", "bundle", "WER %", "rise (95 % interval)", "MB", "RTF", "tokens/s", "load s", "peak MB")
+
+
+def read_results(paths: Sequence[Path]) -> list[Result]:
+    """Results as `edge-deploy evaluate --output` wrote them. UserError for a file that is none."""
+    results = []
+    for path in paths:
+        try:
+            results.append(Result.model_validate_json(path.read_bytes()))
+        except OSError as error:
+            raise UserError("result", path, f"cannot be read ({error.strerror})") from None
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise UserError("result", path, f"is no result of `edge-deploy evaluate --output` ({reason})") from None
+    return results
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """One row per bundle; the baseline of several results of one model is shown once, as measured with the first."""
+    rows, shown = [], set()
+    for result in results:
+        baseline = result.baseline
+        if baseline is not None and baseline.hash not in shown:
+            shown.add(baseline.hash)
+            rows.append(_row(baseline, "float", ""))
+        rows.append(_row(result.bundle, result.bundle.recipe.split("-", 1)[-1], _rise(result)))
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(measured: Measured, name: str, rise: str) -> tuple[str, ...]:
+    speed = measured.speed
+    times = ("", "", "", "")
+    if speed is not None:
+        tokens = f"{speed.tokens_per_second:.0f}" if speed.tokens_per_second else ""
+        times = (f"{speed.rtf:.3f}", tokens, f"{speed.load_seconds:.2f}", f"{speed.peak_rss / MB:.0f}")
+    return (
+        measured.model,
+        name,
+        f"{100 * measured.accuracy.pooled.wer:.2f}",
+        rise,
+        f"{measured.size.onnx / MB:.1f}",
+        *times,
+    )
+
+
+def _rise(result: Result) -> str:
+    if result.comparison is None:
+        return ""
+    low, high = (100 * bound for bound in result.comparison.interval)
+    return f"{100 * result.comparison.wer_difference:+.2f} ({low:+.2f} to {high:+.2f})"
