@@ -10,6 +10,9 @@ import typer
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to measure.")],
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[MANIFEST]...", help="Further manifests: --data a.jsonl b.jsonl.")
+    ] = None,
     baseline: Annotated[
         str, typer.Option(help="Float bundle to compare with; `auto` finds it beside BUNDLE, `none` leaves it out.")
     ] = "auto",
@@ -46,7 +49,7 @@ def command(
     settings = EvaluationSettings(
         threads=threads, accuracy_level=accuracy_level, language=language, jobs=jobs, clips=5 if speed else 0
     )
-    result = run(bundle, baseline, data or [], limit, settings, cache, output, messages)
+    result = run(bundle, baseline, [*(data or []), *(more or [])], limit, settings, cache, output, messages)
     if as_json:
         print(result.model_dump_json(indent=1))
     else:

@@ -69,6 +69,13 @@ def test_speed_can_be_left_out(folder: Path) -> None:
     assert CliRunner().invoke(app, arguments(folder, "--no-speed")).exit_code == 0
 
 
+def test_manifests_may_follow_each_other(folder: Path) -> None:
+    other = (folder / "speech.jsonl").read_text().replace('"source": "test"', '"source": "other"')
+    (folder / "other.jsonl").write_text(other)
+    ran = CliRunner().invoke(app, arguments(folder, str(folder / "other.jsonl"), "--json"))
+    assert Result.model_validate_json(ran.stdout).corpora == {"test": 2, "other": 2}
+
+
 def test_a_limit_takes_fewer(folder: Path) -> None:
     ran = CliRunner().invoke(app, arguments(folder, "--limit", "1", "--json"))
     assert Result.model_validate_json(ran.stdout).corpora == {"test": 1}
