@@ -172,8 +172,8 @@ def _operators(events: Sequence[dict[str, Any]]) -> tuple[OperatorCost, ...]:
 
 def _macs(arguments: dict[str, Any]) -> int:
     kind = arguments["op_name"]
-    inputs = [next(iter(shape.values())) for shape in arguments["input_type_shape"]]
-    outputs = [next(iter(shape.values())) for shape in arguments["output_type_shape"]]
+    inputs: list[list[int]] = [next(iter(shape.values())) for shape in arguments["input_type_shape"]]
+    outputs: list[list[int]] = [next(iter(shape.values())) for shape in arguments["output_type_shape"]]
     if kind in PRODUCTS:
         return math.prod(outputs[0]) * inputs[0][-1]
     if kind in CONVOLUTIONS:
