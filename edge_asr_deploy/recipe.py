@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.options import METHODS, Method, Preparation, QepOptions, RtnOptions, Scaling
 
 GROUP_SIZES = (16, 32, 64, 128)
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
@@ -20,33 +21,16 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RtnOptions(_Model):
-    """Round to nearest, on a grid whose range is shrunk where that lowers the squared error."""
-
-    method: Literal["rtn"] = "rtn"
-    clip_steps: int = Field(0, ge=0, le=40, description="candidate shrink factors per group; 0 keeps min-max")
-    weighted: bool = Field(False, description="the clip search weighs inputs by their mean square: needs calibration")
-
-
-class GptqOptions(_Model):
-    """GPTQ (arXiv 2210.17323) with act-order and static groups."""
-
-    method: Literal["gptq"] = "gptq"
-    damping: float = Field(0.01, gt=0, le=10, description="fraction of the mean Hessian diagonal added to it")
-    act_order: bool = True
-    block: int = Field(128, ge=1, description="columns per lazy batch")
-    clip_steps: int = Field(0, ge=0, le=40, description="as for rtn: the static grid is searched before rounding")
-
-
-Method = Annotated[RtnOptions | GptqOptions, Field(discriminator="method")]
-
-
 class WeightSpec(_Model):
-    """How one component's matrices are stored: bits 2..8 as integer codes, 16 as float16, 32 as float32."""
+    """How one component's matrices are stored: bits 2..8 as integer codes, 16 as float16, 32 as float32.
+
+    `steps` change the matrices before the quantizer rounds them, in this order; all of them need calibration speech.
+    """
 
     bits: int = 8
     symmetric: bool = False
     granularity: str = "group:32"
+    steps: tuple[Preparation, ...] = ()
     quantizer: Method = RtnOptions()
 
     @field_validator("bits")
@@ -62,6 +46,43 @@ class WeightSpec(_Model):
         if value != "channel" and value not in {f"group:{g}" for g in GROUP_SIZES}:
             raise ValueError("choose channel, " + ", ".join(f"group:{g}" for g in GROUP_SIZES))
         return value
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _is_list(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            raise ValueError("write a list, for example [{method: awq}]")
+        return value
+
+    @field_validator("steps")
+    @classmethod
+    def _order(cls, value: tuple[Preparation, ...], info: ValidationInfo) -> tuple[Preparation, ...]:
+        names = [step.method for step in value]
+        scalings = [step.method for step in value if isinstance(step, Scaling)]
+        if names and info.data.get("bits", 8) > 8:
+            raise ValueError(f"nothing is rounded at {info.data['bits']} bits; leave them out or choose 2 to 8 bits")
+        if len(scalings) > 1:
+            raise ValueError(f"{' and '.join(scalings)} both scale the inputs; keep one")
+        if names.count("qep") > 1:
+            raise ValueError("qep corrects once; keep one")
+        if "qep" in names and names[-1] != "qep":
+            raise ValueError(f"qep corrects what is then rounded: put it behind {scalings[0]}")
+        return value
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """The step that scales input channels, if there is one."""
+        return next((step for step in self.steps if isinstance(step, Scaling)), None)
+
+    @property
+    def correction(self) -> QepOptions | None:
+        """The step that corrects for errors in the input, if there is one."""
+        return next((step for step in self.steps if isinstance(step, QepOptions)), None)
+
+    @property
+    def method(self) -> str:
+        """The steps and the quantizer by name, for example `awq+qep+gptq`."""
+        return "+".join([*(step.method for step in self.steps), self.quantizer.method])
 
     @property
     def group_size(self) -> int | None:
@@ -134,23 +155,36 @@ def parse(document: object, origin: str) -> Recipe:
     if not isinstance(document, dict):
         raise UserError("recipe", origin, "must be a YAML mapping with at least `name` and `family`")
     try:
-        return Recipe.model_validate(document)
+        recipe = Recipe.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        # The discriminator ("rtn"/"gptq") is part of pydantic's location but not of the user's key.
-        key = ".".join(str(part) for part in first["loc"] if part not in ("rtn", "gptq"))
+        location = first["loc"]
+        key = ".".join(str(part) for index, part in enumerate(location) if not _is_tag(location, index))
         value = "" if first["type"] in ("missing", "extra_forbidden") else f" {first['input']!r}"
         message = re.sub(r"^Value error, ", "", first["msg"])
         if first["type"] == "extra_forbidden":
-            message = f"no such key; allowed here: {', '.join(_allowed_keys(first['loc']))}"
+            message = f"no such key; allowed here: {', '.join(_allowed_keys(location))}"
         raise UserError(f"recipe {origin}", f"{key}{value}", message) from None
+    if steps := recipe.embedding.weights.steps:
+        names = ", ".join(step.method for step in steps)
+        raise UserError(
+            f"recipe {origin}", f"embedding.weights.steps {names}", "the tied table is read both ways; leave them out"
+        )
+    return recipe
+
+
+def _is_tag(location: tuple[Any, ...], index: int) -> bool:
+    """True for the method by which pydantic tells options apart: part of its location but not of the user's key."""
+    if index == 0 or location[index] not in METHODS:
+        return False
+    return location[index - 1] == "quantizer" or isinstance(location[index - 1], int)
 
 
 def _allowed_keys(location: tuple[Any, ...]) -> list[str]:
     model: Any = Recipe
-    for part in location[:-1]:
-        if part in ("rtn", "gptq"):
-            model = RtnOptions if part == "rtn" else GptqOptions
+    for index, part in enumerate(location[:-1]):
+        if _is_tag(location, index):
+            model = METHODS[part]
         elif isinstance(part, str) and part in getattr(model, "model_fields", {}):
             model = model.model_fields[part].annotation
     return list(getattr(model, "model_fields", {}))

@@ -57,7 +57,7 @@ def _encoder_block(path: str) -> Block:
         path,
         (
             Step(inputs, "encoder", f"{path}.input_layernorm"),
-            Step((output,), "encoder", closes=f"{path}.self_attn"),
+            Step((output,), "encoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
             Step((f"{path}.mlp.fc1",), "encoder", f"{path}.post_attention_layernorm"),
             Step((f"{path}.mlp.fc2",), "encoder"),
         ),
@@ -71,10 +71,11 @@ def _decoder_block(path: str) -> Block:
         path,
         (
             Step(inputs, "decoder", f"{path}.input_layernorm"),
-            Step((output,), "decoder", closes=f"{path}.self_attn"),
+            Step((output,), "decoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
             Step(cross_query, "decoder", f"{path}.post_attention_layernorm"),
-            Step((cross_output,), "decoder", closes=f"{path}.encoder_attn"),
+            Step((cross_output,), "decoder", source=f"{path}.encoder_attn.v_proj", closes=f"{path}.encoder_attn"),
             Step((f"{path}.mlp.fc1",), "decoder", f"{path}.final_layernorm"),
-            Step((f"{path}.mlp.fc2",), "decoder"),
+            # fc1 gives the values first and behind them the gate, which passes through an activation.
+            Step((f"{path}.mlp.fc2",), "decoder", source=f"{path}.mlp.fc1"),
         ),
     )

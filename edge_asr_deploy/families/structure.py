@@ -12,13 +12,16 @@ class Step:
     """Linear layers that read one and the same tensor, so that one set of input statistics serves them all.
 
     `paths` are module paths from the model's root. `norm` is the LayerNorm whose output they read, where they read one:
-    a scale per input channel can be folded into it exactly. `closes` is the attention module whose output the one layer
-    of this step computes: once the step is quantized, that attention need not be computed again.
+    a scale per input channel can be folded into it exactly. `source` is the Linear whose first output channels, one for
+    each input channel here, reach this step linearly: a scale can be folded into those. `closes` is the attention
+    module whose output the one layer of this step computes: once the step is quantized, that attention need not be
+    computed again.
     """
 
     paths: tuple[str, ...]
     component: str
     norm: str | None = None
+    source: str | None = None
     closes: str | None = None
 
 

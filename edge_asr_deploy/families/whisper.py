@@ -64,7 +64,7 @@ def _encoder_block(path: str) -> Block:
         path,
         (
             Step(inputs, "encoder", f"{path}.self_attn_layer_norm"),
-            Step((output,), "encoder", closes=f"{path}.self_attn"),
+            Step((output,), "encoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
             Step((f"{path}.fc1",), "encoder", f"{path}.final_layer_norm"),
             Step((f"{path}.fc2",), "encoder"),
         ),
@@ -78,9 +78,9 @@ def _decoder_block(path: str) -> Block:
         path,
         (
             Step(inputs, "decoder", f"{path}.self_attn_layer_norm"),
-            Step((output,), "decoder", closes=f"{path}.self_attn"),
+            Step((output,), "decoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
             Step(cross_query, "decoder", f"{path}.encoder_attn_layer_norm"),
-            Step((cross_output,), "decoder", closes=f"{path}.encoder_attn"),
+            Step((cross_output,), "decoder", source=f"{path}.encoder_attn.v_proj", closes=f"{path}.encoder_attn"),
             Step((f"{path}.fc1",), "decoder", f"{path}.final_layer_norm"),
             Step((f"{path}.fc2",), "decoder"),
         ),

@@ -16,6 +16,7 @@ class Statistics:
         self.weight = 0.0
         self.absmax = torch.zeros(channels)
         self._sum = torch.zeros(channels, dtype=torch.float64)
+        self._magnitudes = torch.zeros(channels, dtype=torch.float64)
         self._products = torch.zeros(channels, channels, dtype=torch.float64)
 
     def add(self, inputs: Tensor, weights: Tensor) -> None:
@@ -27,6 +28,7 @@ class Statistics:
         self.weight += float(weights.sum())
         self.absmax = torch.maximum(self.absmax, inputs.abs().amax(0))
         self._sum += (inputs * weights[:, None]).sum(0)
+        self._magnitudes += (inputs.abs() * weights[:, None]).sum(0)
         self._products += scaled.T @ scaled
 
     @property
@@ -35,8 +37,31 @@ class Statistics:
         return (self._sum / max(self.weight, 1e-12)).float()
 
     @property
+    def magnitude(self) -> Tensor:
+        """The mean of the inputs' absolute values, shape (channels,), float32."""
+        return (self._magnitudes / max(self.weight, 1e-12)).float()
+
+    @property
     def hessian(self) -> Tensor:
         """H = 2/n sum x x^T (GPTQ, arXiv 2210.17323), shape (channels, channels), float64."""
+        return self._products * (2 / max(self.weight, 1e-12))
+
+
+class Drift:
+    """How far a layer's inputs have moved from the float model's, correlated with what they are now."""
+
+    def __init__(self, channels: int) -> None:
+        self.weight = 0.0
+        self._products = torch.zeros(channels, channels, dtype=torch.float64)
+
+    def add(self, inputs: Tensor, originals: Tensor, weights: Tensor) -> None:
+        """Take in positions of shape (positions, channels), float32, as they are and as the float model has them."""
+        self.weight += float(weights.sum())
+        self._products += ((originals - inputs) * weights[:, None]).T @ inputs
+
+    @property
+    def matrix(self) -> Tensor:
+        """D = 2/n sum (x - x') x'^T (QEP), x' the input and x its original, (channels, channels), float64."""
         return self._products * (2 / max(self.weight, 1e-12))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_asr_deploy.ptq.statistics import Statistics
+from edge_asr_deploy.ptq.statistics import Drift, Statistics
 
 
 class _Reached(Exception):
@@ -45,6 +45,10 @@ class Stream:
             stream.weights.append((torch.arange(hidden.shape[1]) < number).float())
         return stream
 
+    def copy(self) -> Stream:
+        """The same activations, to be sent through other blocks."""
+        return Stream(list(self.hidden), self.arguments, self.weights)
+
     def outputs(self, block: nn.Module) -> Iterator[Tensor]:
         """The block's output for each utterance, shape (1, positions, channels)."""
         for index in range(len(self.hidden)):
@@ -64,11 +68,15 @@ class Stream:
         """
         self._known[attention] = outputs
 
+    def forget(self) -> None:
+        """Compute attention again, as after a change of its layers."""
+        self._known.clear()
+
     def advance(self, block: nn.Module) -> None:
         """Replace what enters this block by what leaves it."""
         for index, output in enumerate(self.outputs(block)):
             self.hidden[index] = output
-        self._known.clear()
+        self.forget()
 
     def _run(self, block: nn.Module, index: int) -> Any:
         args, kwargs = self.arguments[index]
@@ -85,6 +93,17 @@ def statistics(inputs: Iterable[Tensor], weights: Iterable[Tensor], channels: in
     for values, weight in zip(inputs, weights, strict=True):
         result.add(values[0].float(), weight)
     return result
+
+
+def compare(
+    inputs: Iterable[Tensor], originals: Iterable[Tensor], weights: Iterable[Tensor], channels: int
+) -> tuple[Statistics, Tensor]:
+    """Statistics as `statistics` gives them, and the drift (channels, channels) from the float model's `originals`."""
+    result, drift = Statistics(channels), Drift(channels)
+    for values, original, weight in zip(inputs, originals, weights, strict=True):
+        result.add(values[0].float(), weight)
+        drift.add(values[0].float(), original[0].float(), weight)
+    return result, drift.matrix
 
 
 @contextmanager

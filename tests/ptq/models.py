@@ -118,3 +118,17 @@ def recipe(family: str, quantizer: dict[str, Any], bits: int = 4, **components: 
     same = {"bits": bits, "granularity": "group:16", "quantizer": quantizer}
     chosen = {name: {"weights": components.get(name, same)} for name in COMPONENTS}
     return parse({"name": "test", "family": family, **chosen}, "test")
+
+
+def shuffled(family: str, seed: int) -> Any:
+    """Other weights, and norms and biases that are not all one and zero; some channels are much stronger."""
+    result, generator = model(family), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in result.modules():
+            if isinstance(module, torch.nn.Linear) and module is not result.proj_out:
+                module.weight.normal_(0, module.in_features**-0.5, generator=generator)
+            if isinstance(module, torch.nn.LayerNorm):
+                module.weight.copy_(torch.randn(module.weight.shape, generator=generator).mul(0.8).exp())
+            if isinstance(module, torch.nn.Linear | torch.nn.LayerNorm) and module.bias is not None:
+                module.bias.normal_(0, 0.2, generator=generator)
+    return result

@@ -1,20 +1,39 @@
-"""One file per method; each a pure function of a weight, its inputs' statistics and a spec."""
+"""One file per method; each a pure function of a weight, its inputs' statistics and a spec or options."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from edge_asr_deploy.options import AwqOptions, GptqOptions, SmoothQuantOptions
 from edge_asr_deploy.ptq.grid import Grid
+from edge_asr_deploy.ptq.methods.awq import awq
 from edge_asr_deploy.ptq.methods.gptq import gptq
+from edge_asr_deploy.ptq.methods.qep import qep
 from edge_asr_deploy.ptq.methods.rtn import rtn
-from edge_asr_deploy.recipe import GptqOptions, WeightSpec
+from edge_asr_deploy.ptq.methods.smoothquant import smoothquant
+from edge_asr_deploy.ptq.statistics import Statistics
+from edge_asr_deploy.recipe import WeightSpec
 
-__all__ = ["gptq", "needs_statistics", "round_weight", "rtn"]
+__all__ = ["awq", "choose_scales", "gptq", "needs_statistics", "qep", "round_weight", "rtn", "smoothquant"]
 
 
 def needs_statistics(spec: WeightSpec) -> bool:
-    """True when rounding by this spec looks at the layer's inputs, hence needs calibration speech."""
-    return spec.is_integer and (isinstance(spec.quantizer, GptqOptions) or spec.quantizer.weighted)
+    """True when quantizing by this spec looks at the layer's inputs, hence needs calibration speech."""
+    looks = bool(spec.steps) or isinstance(spec.quantizer, GptqOptions) or spec.quantizer.weighted
+    return spec.is_integer and looks
+
+
+def choose_scales(
+    weight: Tensor,
+    found: Statistics,
+    spec: WeightSpec,
+    options: SmoothQuantOptions | AwqOptions,
+    name: str = "weight",
+) -> Tensor:
+    """Scales (in,) for the input channels of a matrix (out, in) by the method that the options name."""
+    if isinstance(options, AwqOptions):
+        return awq(weight, found, spec, options, name)
+    return smoothquant(weight, found, options)
 
 
 def round_weight(

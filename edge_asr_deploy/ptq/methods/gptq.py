@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.options import GptqOptions
 from edge_asr_deploy.ptq.grid import Grid, fit
-from edge_asr_deploy.recipe import GptqOptions, WeightSpec
+from edge_asr_deploy.recipe import WeightSpec
 
 # Rows are independent; this many at a time keep the vocabulary's working copy small.
 ROWS = 8192

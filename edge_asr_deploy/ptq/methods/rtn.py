@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edge_asr_deploy.options import RtnOptions
 from edge_asr_deploy.ptq.grid import Grid, fit
-from edge_asr_deploy.recipe import RtnOptions, WeightSpec
+from edge_asr_deploy.recipe import WeightSpec
 
 
 def rtn(

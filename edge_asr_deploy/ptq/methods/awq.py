@@ -1,0 +1,49 @@
+"""AWQ (Lin et al., arXiv 2306.00978): input channels that carry much signal are scaled up before rounding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edge_asr_deploy.options import AwqOptions, RtnOptions
+from edge_asr_deploy.ptq.methods.rtn import rtn
+from edge_asr_deploy.ptq.statistics import Statistics
+from edge_asr_deploy.recipe import WeightSpec
+
+# Channels weaker than this share of the mean count as that strong: a dead one would make its scale 0.
+WEAKEST = 1e-4
+
+
+def awq(weight: Tensor, found: Statistics, spec: WeightSpec, options: AwqOptions, name: str = "weight") -> Tensor:
+    """Scales (in,) of a matrix (out, in): of s = mean|X|^a, a from 0 (no scaling) to 1, those that round best.
+
+    "Best" is the least squared output error over all calibration positions, after rounding to nearest on the grid of
+    the spec's quantizer. Matrices that share an input are stacked along their rows: their errors add up.
+    """
+    hessian = found.hessian
+    best, least = torch.ones(weight.shape[1]), float("inf")
+    for alpha in torch.linspace(0, 1, options.grid).tolist():
+        scales = candidate(found.magnitude, alpha)
+        loss = scaled_loss(weight, scales, hessian, spec, name)
+        if loss < least:
+            best, least = scales, loss
+    return best
+
+
+def candidate(magnitude: Tensor, alpha: float) -> Tensor:
+    """magnitude^alpha (in,), normalized so that its largest and smallest value are each other's inverse."""
+    mean = magnitude.mean()
+    if mean <= 0:
+        return torch.ones_like(magnitude)
+    scales = (magnitude / mean).clamp(min=WEAKEST) ** alpha
+    return scales / (scales.max() * scales.min()).sqrt()
+
+
+def scaled_loss(weight: Tensor, scales: Tensor, hessian: Tensor, spec: WeightSpec, name: str = "weight") -> float:
+    """tr(D H' D^T), D the rounding error of W * s and H' = H / (s s^T) the Hessian of the inputs x / s."""
+    scaled, metric = weight.float() * scales, hessian / torch.outer(scales, scales)
+    options = spec.quantizer
+    nearest = options if isinstance(options, RtnOptions) else RtnOptions(clip_steps=options.clip_steps, weighted=True)
+    grid, codes = rtn(scaled, spec, nearest, metric, name)
+    difference = scaled - grid.decode(codes)
+    return float(((difference @ metric.float()) * difference).sum(dtype=torch.float64))

@@ -1,0 +1,29 @@
+"""QEP (Arai and Ichikawa, NeurIPS 2025): a weight makes up for the error that its input already carries."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.options import QepOptions
+
+
+def qep(weight: Tensor, hessian: Tensor, drift: Tensor, options: QepOptions) -> Tensor:
+    """W + alpha W D (H + lambda I)^-1 for a matrix (out, in); what it should be rounded from, float32.
+
+    H = 2/n sum x' x'^T of the inputs x' behind quantized layers, D = 2/n sum (x - x') x'^T with the float model's
+    inputs x, both (in, in) float64; lambda is `damping` times the mean diagonal of H. With alpha 1 this is the W' of
+    least |W x - W' x'|^2 + lambda |W' - W|^2. UserError for activations that are not finite.
+    """
+    if not bool(hessian.isfinite().all() and drift.isfinite().all()):
+        raise UserError(
+            "calibration", "activations that are not finite", "leave out the broken clip or check the model"
+        )
+    mean = hessian.diagonal().mean()
+    if mean <= 0:
+        return weight.float()
+    damped = hessian + options.damping * mean * torch.eye(len(hessian), dtype=hessian.dtype)
+    wide = weight.double()
+    change: Tensor = torch.linalg.solve(damped, (wide @ drift).T).T
+    return wide.add(change, alpha=options.alpha).float()
