@@ -34,8 +34,11 @@ def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
         stored = widen(
             builder, unpack_nodes(builder, planes, weight.bits, 0, codes.shape[0], codes.shape[1:]), weight.bits
         )
-        # The zero points are few: the operators to unpack them would take more bytes than packing them saves.
-        zeros = builder.constant(uint4(zero_points) if weight.bits <= 4 else zero_points, "zeros")
+        if weight.symmetric:
+            zeros = widen(builder, middle_points(builder, weight), weight.bits)
+        else:
+            # They are few: the operators to unpack them would take more bytes than packing them saves.
+            zeros = builder.constant(uint4(zero_points) if weight.bits <= 4 else zero_points, "zeros")
     return dequantize(builder, stored, wide_scales(builder, scales), zeros, weight)
 
 
@@ -52,6 +55,18 @@ def check(weight: QuantizedWeight) -> None:
 def widen(builder: Builder, codes: ir.Value, bits: int) -> ir.Value:
     """Unpacked codes as the type of the kernel that takes them: UINT4 up to 4 bits, else UINT8 as they are."""
     return builder.op("Cast", codes, to=UINT4) if bits <= 4 else codes
+
+
+def middle(weight: QuantizedWeight) -> int:
+    """The one zero point of a symmetric grid."""
+    return 1 << (weight.bits - 1)
+
+
+def middle_points(builder: Builder, weight: QuantizedWeight) -> ir.Value:
+    """That zero point for every group and output channel, uint8 [groups, out]: made when the session is, not stored."""
+    rows, groups = weight.scales.shape
+    value = builder.constant(np.array(middle(weight), dtype=np.uint8))
+    return builder.op("Expand", value, builder.integers(groups, rows))  # type: ignore[no-any-return]
 
 
 def wide_scales(builder: Builder, scales: NDArray[np.float16]) -> ir.Value:
@@ -76,9 +91,8 @@ def _native(
     builder: Builder, weight: QuantizedWeight, codes: NDArray[Any], zero_points: NDArray[Any]
 ) -> tuple[ir.Value, ir.Value | None]:
     """Signed codes and no zero point where the grid is symmetric (the form with the fastest kernels), else unsigned."""
-    middle = 1 << (weight.bits - 1)
     if weight.symmetric:
-        signed = codes.astype(np.int16) - middle
+        signed = codes.astype(np.int16) - middle(weight)
         return builder.constant(int4(signed) if weight.bits == 4 else signed.astype(np.int8), "codes"), None
     narrow = uint4 if weight.bits == 4 else np.ascontiguousarray
     return builder.constant(narrow(codes), "codes"), builder.constant(narrow(zero_points), "zeros")
@@ -89,7 +103,8 @@ class TiedTable:
     """The embedding that is also the head, stored once: rows are looked up packed, the head unpacks all of them."""
 
     codes: list[ir.Value]
-    zeros: list[ir.Value]
+    zeros: list[ir.Value] | None
+    """None where the grid is symmetric: every zero point is then the middle of the codes."""
     scales: ir.Value
     weight: QuantizedWeight
 
@@ -99,7 +114,7 @@ class TiedTable:
         check(weight)
         return cls(
             store(builder, weight.codes, weight.bits, 1, "codes"),
-            store(builder, weight.zero_points, weight.bits, 1, "zeros"),
+            None if weight.symmetric else store(builder, weight.zero_points, weight.bits, 1, "zeros"),
             builder.constant(weight.scales, "scales"),
             weight,
         )
@@ -109,8 +124,12 @@ class TiedTable:
         weight = self.weight
         columns, groups = weight.codes.shape[1], weight.scales.shape[1]
         codes = unpack_nodes(builder, self.codes, weight.bits, axis=1, length=columns)
-        zeros = unpack_nodes(builder, self.zeros, weight.bits, axis=1, length=groups)
-        codes, zeros, scales = (builder.op("Transpose", v, perm=[1, 0]) for v in (codes, zeros, self.scales))
+        codes, scales = (builder.op("Transpose", v, perm=[1, 0]) for v in (codes, self.scales))
+        if self.zeros is None:
+            zeros = middle_points(builder, weight)
+        else:
+            zeros = unpack_nodes(builder, self.zeros, weight.bits, axis=1, length=groups)
+            zeros = builder.op("Transpose", zeros, perm=[1, 0])
         codes, zeros = widen(builder, codes, weight.bits), widen(builder, zeros, weight.bits)
         return dequantize(builder, codes, builder.op("Cast", scales, to=FLOAT), zeros, weight)
 
@@ -119,17 +138,20 @@ class TiedTable:
         weight = self.weight
         columns, groups = weight.codes.shape[1], weight.scales.shape[1]
         rows = [builder.op("Gather", plane, tokens, axis=0) for plane in self.codes]
-        row_zeros = [builder.op("Gather", plane, tokens, axis=0) for plane in self.zeros]
         scales = builder.op("Cast", builder.op("Gather", self.scales, tokens, axis=0), to=FLOAT)
         codes = builder.op("Cast", unpack_nodes(builder, rows, weight.bits, axis=2, length=columns), to=FLOAT)
-        zeros = builder.op("Cast", unpack_nodes(builder, row_zeros, weight.bits, axis=2, length=groups), to=FLOAT)
         width = columns if weight.group is None else weight.group
         if ragged := -columns % width:
             codes = builder.op("Pad", codes, builder.integers(0, 0, 0, 0, 0, ragged))
         codes = builder.op("Reshape", codes, builder.integers(0, 0, groups, width))
         last = builder.integers(3)
-        zeros, scales = (builder.op("Unsqueeze", value, last) for value in (zeros, scales))
-        values = builder.op("Mul", builder.op("Sub", codes, zeros), scales)
+        if self.zeros is None:
+            zeros = builder.constant(np.array(middle(weight), dtype=np.float32))
+        else:
+            row_zeros = [builder.op("Gather", plane, tokens, axis=0) for plane in self.zeros]
+            zeros = builder.op("Cast", unpack_nodes(builder, row_zeros, weight.bits, axis=2, length=groups), to=FLOAT)
+            zeros = builder.op("Unsqueeze", zeros, last)
+        values = builder.op("Mul", builder.op("Sub", codes, zeros), builder.op("Unsqueeze", scales, last))
         values = builder.op("Reshape", values, builder.integers(0, 0, -1))
         if ragged:
             values = builder.op("Slice", values, builder.integers(0), builder.integers(columns), builder.integers(2))
