@@ -1,6 +1,6 @@
 # Two stages: `runtime` is what a board runs (linux/arm64 and amd64, no torch); `export` makes bundles.
 #   docker build --target runtime -t edge-deploy .
-#   docker run --rm -v "$PWD:/work" edge-deploy transcribe /work/bundle /work/audio.wav
+#   docker run --rm -v "$PWD:/data" edge-deploy transcribe /data/bundle /data/audio.wav
 FROM python:3.11-slim AS runtime
 RUN useradd --create-home edge
 WORKDIR /app
@@ -9,7 +9,7 @@ COPY edge_asr_deploy edge_asr_deploy
 COPY recipes recipes
 RUN pip install --no-cache-dir .
 USER edge
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["edge-deploy"]
 
 FROM runtime AS export

@@ -28,7 +28,7 @@ def evaluation_table(result: Result) -> Table:
     table.add_column("")
     columns = [result.bundle] if result.baseline is None else [result.baseline, result.bundle]
     for measured in columns:
-        table.add_column(measured.name, justify="right")
+        table.add_column(measured.name, justify="right", overflow="fold")
     if result.comparison:
         table.add_column("change", justify="right")
     for label, cells, against in _rows(result, columns):
