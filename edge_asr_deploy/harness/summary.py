@@ -8,10 +8,19 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.result import Measured, Result
+from edge_asr_deploy.harness.result import Measured, Result, SpeedRatios
 
 MB = 1_000_000
-HEADINGS = ("model", "bundle", "WER %", "rise (95 % interval)", "MB", "RTF", "tokens/s", "load s", "peak MB")
+HEADINGS = (
+    "model",
+    "bundle",
+    "WER %",
+    "rise (95 % interval)",
+    "MB",
+    "RTF / float",
+    "tokens/s / float",
+    "peak memory / float",
+)
 
 
 def read_results(paths: Sequence[Path]) -> list[Result]:
@@ -29,32 +38,30 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """One row per bundle; the baseline of several results of one model is shown once, as measured with the first."""
+    """One row per bundle; the baseline of several results of one model is shown once.
+
+    Speed and memory are ratios to the baseline of the same run: those of different runs cannot be compared.
+    """
     rows, shown = [], set()
     for result in results:
         baseline = result.baseline
         if baseline is not None and baseline.hash not in shown:
             shown.add(baseline.hash)
-            rows.append(_row(baseline, "float", ""))
-        rows.append(_row(result.bundle, result.bundle.recipe.split("-", 1)[-1], _rise(result)))
+            rows.append(_row(baseline, "float", "", None))
+        name = result.bundle.recipe.split("-", 1)[-1]
+        ratios = result.comparison.speed if result.comparison else None
+        rows.append(_row(result.bundle, name, _rise(result), ratios))
     lines = [HEADINGS, ("---",) * len(HEADINGS), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _row(measured: Measured, name: str, rise: str) -> tuple[str, ...]:
-    speed = measured.speed
-    times = ("", "", "", "")
-    if speed is not None:
-        tokens = f"{speed.tokens_per_second:.0f}" if speed.tokens_per_second else ""
-        times = (f"{speed.rtf:.3f}", tokens, f"{speed.load_seconds:.2f}", f"{speed.peak_rss / MB:.0f}")
-    return (
-        measured.model,
-        name,
-        f"{100 * measured.accuracy.pooled.wer:.2f}",
-        rise,
-        f"{measured.size.onnx / MB:.1f}",
-        *times,
-    )
+def _row(measured: Measured, name: str, rise: str, ratios: SpeedRatios | None) -> tuple[str, ...]:
+    speed = ("", "", "")
+    if ratios is not None:
+        decoded = ratios.tokens_per_second
+        speed = (f"{ratios.rtf:.2f}", f"{decoded:.2f}" if decoded else "", f"{ratios.peak_rss:.2f}")
+    wer = f"{100 * measured.accuracy.pooled.wer:.2f}"
+    return (measured.model, name, wer, rise, f"{measured.size.onnx / MB:.1f}", *speed)
 
 
 def _rise(result: Result) -> str:
