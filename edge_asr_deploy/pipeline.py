@@ -6,7 +6,7 @@ import hashlib
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -60,12 +60,12 @@ class Request:
     language: str = "en"
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Speech:
     """The calibration speech, and the sentence that says which it is."""
 
-    utterances: list[Utterance] = field(default_factory=list)
-    description: str = "none: no statistics were needed"
+    utterances: list[Utterance]
+    description: str
 
 
 def export(request: Request, console: Console) -> tuple[Path, Manifest]:
@@ -81,7 +81,7 @@ def export(request: Request, console: Console) -> tuple[Path, Manifest]:
     console.print(f"Model: {checkpoint.name}, from {checkpoint.origin}.")
     if checkpoint.grid_note:
         console.print(f"Note: {checkpoint.grid_note}")
-    speech = _speech(recipe, request.language)
+    speech = _speech(recipe)
     console.print(speech.description)
     with writer, _progress(console) as progress:
         manifest = writer.commit(_write(writer.folder, destination.name, checkpoint, recipe, speech, request, progress))
@@ -101,7 +101,7 @@ def _write(
     from edge_asr_deploy.graph.build import build
     from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement
     from edge_asr_deploy.ptq.calibration import prepare
-    from edge_asr_deploy.ptq.quantize import quantize
+    from edge_asr_deploy.ptq.quantize import needs_samples, quantize
     from edge_asr_deploy.ptq.stem import narrow_in_place
     from edge_asr_deploy.ptq.transcripts import TokenCache
 
@@ -143,7 +143,7 @@ def _write(
         ),
         recipe=recipe.model_dump(mode="json"),
         versions={package: metadata.version(package) for package in PACKAGES},
-        calibration=_record(recipe, speech) if _is_calibrated(recipe) else None,
+        calibration=_record(recipe, speech) if needs_samples(recipe) else None,
         layers=layers,
         metrics=metrics,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -185,20 +185,14 @@ def _recipe(request: Request, document: dict[str, Any], checkpoint: Checkpoint) 
     return recipe
 
 
-def _is_calibrated(recipe: Recipe) -> bool:
-    from edge_asr_deploy.ptq.methods import needs_statistics
-    from edge_asr_deploy.recipe import COMPONENTS
-
-    return any(needs_statistics(recipe.component(component)) for component in COMPONENTS)
-
-
-def _speech(recipe: Recipe, language: str) -> _Speech:
+def _speech(recipe: Recipe) -> _Speech:
     """Calibration speech; where none is needed, the two clips that prove the export, if there are any."""
     from edge_asr_deploy.corpora.defaults import evaluation_corpus
     from edge_asr_deploy.corpora.overlap import refuse_overlap
+    from edge_asr_deploy.ptq.quantize import needs_samples
 
     wanted = recipe.calibration
-    if _is_calibrated(recipe):
+    if needs_samples(recipe):
         utterances, description = calibration_corpus(wanted.corpus, wanted.number, wanted.seed, wanted.seconds)
         try:
             judged = evaluation_corpus()[0]
@@ -210,7 +204,7 @@ def _speech(recipe: Recipe, language: str) -> _Speech:
     try:
         utterances, _ = calibration_corpus(wanted.corpus, PROOF_CLIPS, wanted.seed, wanted.seconds)
     except UserError:
-        return _Speech(description="No speech at hand: the export is not proved on real clips.")
+        return _Speech([], "No speech at hand: the export is not proved on real clips.")
     return _Speech(utterances, "Nothing to calibrate.")
 
 

@@ -18,7 +18,7 @@ from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.decoder import merge
 from edge_asr_deploy.graph.editing import Finder, constant_of, load, tidy
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
-from edge_asr_deploy.graph.weights import TiedTable, float_matrix, matmul_weight, narrow_tensor
+from edge_asr_deploy.graph.weights import TiedTable, float_matrix, half, matmul_weight, narrow_tensor
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
@@ -117,15 +117,13 @@ def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[
         rows, matrix = table.embed(builder, tokens), table.head(builder)
     else:
         bits = recipe.component("embedding").bits
-        whole = builder.constant(traced if bits == 32 else traced.astype(np.float16), "table")
+        whole = builder.constant(traced if bits == 32 else half(traced, EMBEDDING), "table")
         stored = _float_layer(EMBEDDING, "embedding", bits, traced, builder)
         wide = {"to": ir.DataType.FLOAT}
         rows = builder.op("Cast", builder.op("Gather", whole, tokens, axis=0), **wide)
         matrix = builder.op("Transpose", builder.op("Cast", whole, **wide), perm=[1, 0])
     gather.outputs[0].replace_all_uses_with(rows)
-    for value in builder.initializers:
-        graph.register_initializer(value)
-    graph.extend(builder.nodes)
+    builder.add_to(graph)
     head.replace_input_with(1, matrix)
     return stored
 

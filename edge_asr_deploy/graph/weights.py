@@ -162,7 +162,7 @@ def float_matrix(builder: Builder, array: NDArray[np.float32], bits: int, name: 
     """A matrix kept in float: float32, or float16 widened when the session is created."""
     if bits == 32:
         return builder.constant(array, name)
-    return builder.op("Cast", builder.constant(_half(array, name), name), to=FLOAT)  # type: ignore[no-any-return]
+    return builder.op("Cast", builder.constant(half(array, name), name), to=FLOAT)  # type: ignore[no-any-return]
 
 
 def narrow_tensor(builder: Builder, array: NDArray[np.float32], bits: int, name: str) -> ir.Value:
@@ -177,8 +177,9 @@ def narrow_tensor(builder: Builder, array: NDArray[np.float32], bits: int, name:
     return builder.op("Mul", wide, builder.constant(scales, f"{name}_scales"))  # type: ignore[no-any-return]
 
 
-def _half(array: NDArray[np.float32], name: str) -> NDArray[np.float16]:
-    half = array.astype(np.float16)
-    if not np.isfinite(half).all():
+def half(array: NDArray[np.float32], name: str) -> NDArray[np.float16]:
+    """As float16; UserError for values that it cannot hold."""
+    narrowed = array.astype(np.float16)
+    if not np.isfinite(narrowed).all():
         raise UserError("weights", name, "holds values that float16 cannot; store this part in 32 bits")
-    return half
+    return narrowed
