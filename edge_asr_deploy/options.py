@@ -29,6 +29,60 @@ class GptqOptions(_Options):
     clip_steps: int = Field(0, ge=0, le=40, description="as for rtn: the static grid is searched before rounding")
 
 
+class OmniQuantOptions(_Options):
+    """OmniQuant (arXiv 2308.13137): clipping, and scales where they fold, learned block by block."""
+
+    method: Literal["omniquant"] = "omniquant"
+    epochs: int = Field(20, ge=1, le=200)
+    rate: float = Field(1e-2, gt=0, le=1, description="learning rate of the clipping")
+    equivalent: bool = Field(False, description="learn the scales and shifts that fold exactly, too")
+    equivalent_rate: float = Field(5e-3, gt=0, le=1, description="learning rate of those")
+
+
+class TesseraqOptions(_Options):
+    """TesseraQ (arXiv 2410.19103): rounding learned block by block, hardened in rounds."""
+
+    method: Literal["tesseraq"] = "tesseraq"
+    rounds: int = Field(10, ge=1, le=50, description="times a share of the weights is hardened")
+    iterations: int = Field(50, ge=1, le=1000, description="optimizer steps per round")
+    rate: float = Field(1e-3, gt=0, le=1)
+    clip_steps: int = Field(10, ge=0, le=40, description="as for rtn: the grid it starts from")
+
+
+class QuikOptions(_Options):
+    """QUIK (arXiv 2310.09259): the input channels with the largest activations stay float, GPTQ rounds the rest."""
+
+    method: Literal["quik"] = "quik"
+    share: float = Field(0.01, gt=0, le=0.5, description="input channels kept, as a share of all")
+    damping: float = Field(0.01, gt=0, le=10, description="as for gptq")
+    clip_steps: int = Field(0, ge=0, le=40, description="as for gptq")
+
+
+class SpqrOptions(_Options):
+    """SpQR (arXiv 2306.03078): single weights that cost most stay float, GPTQ rounds the rest on narrow statistics."""
+
+    method: Literal["spqr"] = "spqr"
+    threshold: float = Field(0.2, gt=0, le=100, description="lower keeps more weights float")
+    share: float = Field(0.01, gt=0, le=0.2, description="most weights kept, as a share of all")
+    damping: float = Field(0.01, gt=0, le=10, description="as for gptq")
+    clip_steps: int = Field(0, ge=0, le=40, description="as for gptq")
+    statistics_bits: int = Field(3, ge=2, le=8, description="bits of the second-level scales")
+
+
+class RotationOptions(_Options):
+    """A rotation of the residual stream that LayerNorm does not notice: spreads outliers over all channels."""
+
+    method: Literal["rotation"] = "rotation"
+    seed: int = 0
+
+
+class RsqOptions(_Options):
+    """RSQ (arXiv 2503.01820): calibration positions count by the attention they receive."""
+
+    method: Literal["rsq"] = "rsq"
+    floor: float = Field(0.005, ge=0, le=1, description="weight of the position that receives least, of 1")
+
+
 class SmoothQuantOptions(_Options):
     """SmoothQuant (arXiv 2211.10438): scales between each LayerNorm and what reads it, from extremes alone."""
 
@@ -51,14 +105,25 @@ class QepOptions(_Options):
     damping: float = Field(1.0, gt=0, le=100, description="fraction of the mean Hessian diagonal added to it")
 
 
-Method = Annotated[RtnOptions | GptqOptions, Field(discriminator="method")]
+Method = Annotated[
+    RtnOptions | GptqOptions | OmniQuantOptions | TesseraqOptions | QuikOptions | SpqrOptions,
+    Field(discriminator="method"),
+]
 Scaling = SmoothQuantOptions | AwqOptions
-Preparation = Annotated[SmoothQuantOptions | AwqOptions | QepOptions, Field(discriminator="method")]
+Preparation = Annotated[
+    SmoothQuantOptions | AwqOptions | QepOptions | RotationOptions | RsqOptions, Field(discriminator="method")
+]
 # By the discriminator's value, which is part of pydantic's locations but not of the user's keys.
 METHODS: dict[str, type[BaseModel]] = {
     "rtn": RtnOptions,
     "gptq": GptqOptions,
+    "omniquant": OmniQuantOptions,
+    "tesseraq": TesseraqOptions,
+    "quik": QuikOptions,
+    "spqr": SpqrOptions,
     "smoothquant": SmoothQuantOptions,
     "awq": AwqOptions,
     "qep": QepOptions,
+    "rotation": RotationOptions,
+    "rsq": RsqOptions,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edge_asr_deploy.options import AwqOptions, GptqOptions, SmoothQuantOptions
+from edge_asr_deploy.options import AwqOptions, GptqOptions, RtnOptions, SmoothQuantOptions
 from edge_asr_deploy.ptq.grid import Grid
 from edge_asr_deploy.ptq.methods.awq import awq
 from edge_asr_deploy.ptq.methods.gptq import gptq
@@ -19,7 +19,7 @@ __all__ = ["awq", "choose_scales", "gptq", "needs_statistics", "qep", "round_wei
 
 def needs_statistics(spec: WeightSpec) -> bool:
     """True when quantizing by this spec looks at the layer's inputs, hence needs calibration speech."""
-    looks = bool(spec.steps) or isinstance(spec.quantizer, GptqOptions) or spec.quantizer.weighted
+    looks = bool(spec.steps) or not isinstance(spec.quantizer, RtnOptions) or spec.quantizer.weighted
     return spec.is_integer and looks
 
 
@@ -48,4 +48,6 @@ def round_weight(
         if hessian is None:
             raise ValueError(f"{name}: gptq needs the Hessian of its inputs")
         return gptq(weight, spec, options, hessian, name)
-    return rtn(weight, spec, options, hessian, name)
+    if isinstance(options, RtnOptions):
+        return rtn(weight, spec, options, hessian, name)
+    raise ValueError(f"{options.method} does not round one matrix at a time")
