@@ -130,7 +130,7 @@ def _write(
     metrics: dict[str, Any] = {"operators": {file: dict(count) for file, count in counts.items()}}
     if samples:
         steps.say("verifying: agreement with PyTorch")
-        agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS])
+        agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS], recipe.embedding.shortlist)
         check_agreement(agreement)
         metrics["agreement_with_pytorch"] = asdict(agreement)
         steps.say("verifying: real speech")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.options import METHODS, Method, Preparation, QepOptions, RtnOptions, Scaling
@@ -101,6 +101,20 @@ class Component(_Model):
     weights: WeightSpec = WeightSpec()
 
 
+class Embedding(Component):
+    """The token table, which is also the vocabulary head."""
+
+    shortlist: int = Field(
+        0, ge=0, le=1024, description="best tokens scored again, exactly, after a 4-bit pass over all; 0: one full pass"
+    )
+
+    @model_validator(mode="after")
+    def _of_codes(self) -> Embedding:
+        if self.shortlist and not self.weights.is_integer:
+            raise ValueError(f"shortlist reads codes; this table has {self.weights.bits} bits: leave it out")
+        return self
+
+
 class Stem(_Model):
     """The front-end convolutions and positional tables: stored narrow, computed in float32."""
 
@@ -125,7 +139,7 @@ class Recipe(_Model):
     encoder: Component = Component()
     cross_attention: Component = Component()
     decoder: Component = Component()
-    embedding: Component = Component()
+    embedding: Embedding = Embedding()
     stem: Stem = Stem()
     calibration: Calibration = Calibration()
     target: Literal["generic"] = "generic"

@@ -25,6 +25,8 @@ from edge_asr_deploy.recipe import Recipe
 MERGED = "decoder_model_merged.onnx"
 HEAD = "proj_out"
 EMBEDDING = "model.decoder.embed_tokens"
+# The vocabulary head's fastest kernel: wider tables are first read with so many bits where a shortlist is wanted.
+COARSE_BITS = 4
 # A protobuf file ends at 2 GB; what comes near gets a data file beside it.
 EXTERNAL_DATA_BYTES = 1_500_000_000
 
@@ -114,7 +116,13 @@ def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[
         _require_equal(EMBEDDING, traced, weight.dequantize())
         table = TiedTable.store(builder, weight)
         stored = _quantized_layer(weight, builder)
-        rows, matrix = table.embed(builder, tokens), table.head(builder)
+        rows = table.embed(builder, tokens)
+        if recipe.embedding.shortlist:
+            # The table is read in the 4-bit kernel, at half the bytes of the 8-bit one; its best tokens are read again.
+            matrix = table.head(builder, min(weight.bits, COARSE_BITS))
+            _refine(graph, head, table, recipe.embedding.shortlist)
+        else:
+            matrix = table.head(builder)
     else:
         bits = recipe.component("embedding").bits
         whole = builder.constant(traced if bits == 32 else half(traced, EMBEDDING), "table")
@@ -126,6 +134,18 @@ def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[
     builder.add_to(graph)
     head.replace_input_with(1, matrix)
     return stored
+
+
+def _refine(graph: ir.Graph, head: ir.Node, table: TiedTable, number: int) -> None:
+    """Put the exact scores of the best tokens into the logits that `head` computes."""
+    builder = Builder("/shortlist")
+    hidden, coarse = head.inputs[0], head.outputs[0]
+    assert hidden is not None
+    refined = table.refine(builder, hidden, coarse, min(number, table.weight.shape[0]))
+    refined.type, refined.shape = coarse.type, coarse.shape
+    graph.outputs[list(graph.outputs).index(coarse)] = refined
+    refined.name, coarse.name = coarse.name, f"{coarse.name}/coarse"
+    builder.add_to(graph)
 
 
 def _place_encoder_stem(graph: ir.Graph, recipe: Recipe) -> list[Layer]:

@@ -119,9 +119,13 @@ class TiedTable:
             weight,
         )
 
-    def head(self, builder: Builder) -> ir.Value:
-        """The whole table as a matrix [channels, vocabulary] for the last MatMul; folded and fused at load."""
+    def head(self, builder: Builder, bits: int | None = None) -> ir.Value:
+        """The whole table as a matrix [channels, vocabulary] for the last MatMul; folded and fused at load.
+
+        With `bits` only that many leading bits of every code and zero point, on a grid as much wider.
+        """
         weight = self.weight
+        dropped = weight.bits - (bits or weight.bits)
         columns, groups = weight.codes.shape[1], weight.scales.shape[1]
         codes = unpack_nodes(builder, self.codes, weight.bits, axis=1, length=columns)
         codes, scales = (builder.op("Transpose", v, perm=[1, 0]) for v in (codes, self.scales))
@@ -130,8 +134,28 @@ class TiedTable:
         else:
             zeros = unpack_nodes(builder, self.zeros, weight.bits, axis=1, length=groups)
             zeros = builder.op("Transpose", zeros, perm=[1, 0])
-        codes, zeros = widen(builder, codes, weight.bits), widen(builder, zeros, weight.bits)
-        return dequantize(builder, codes, builder.op("Cast", scales, to=FLOAT), zeros, weight)
+        scales = builder.op("Cast", scales, to=FLOAT)
+        if dropped:
+            shift = builder.constant(np.array(dropped, dtype=np.uint8))
+            codes, zeros = (builder.op("BitShift", v, shift, direction="RIGHT") for v in (codes, zeros))
+            scales = builder.op("Mul", scales, builder.constant(np.array(2**dropped, dtype=np.float32)))
+        codes, zeros = (widen(builder, v, weight.bits - dropped) for v in (codes, zeros))
+        return dequantize(builder, codes, scales, zeros, weight)
+
+    def refine(self, builder: Builder, hidden: ir.Value, coarse: ir.Value, number: int) -> ir.Value:
+        """Logits (batch, steps, vocabulary) that are exact for the `number` best tokens of the `coarse` ones.
+
+        Exact: the table's own values times `hidden` (batch, steps, channels) in float32. All others are lowered by the
+        largest overestimate among the best, so that none of them can pass one that was looked at.
+        """
+        columns = self.weight.codes.shape[1]
+        values, best = builder.op("TopK", coarse, builder.integers(number), outputs=2, axis=-1, sorted=0)
+        rows = self.embed(builder, builder.op("Reshape", best, builder.integers(0, -1)))
+        rows = builder.op("Reshape", rows, builder.integers(0, -1, number, columns))
+        last = builder.integers(-1)
+        exact = builder.op("Squeeze", builder.op("MatMul", rows, builder.op("Unsqueeze", hidden, last)), last)
+        excess = builder.op("ReduceMax", builder.op("Sub", values, exact), last, keepdims=1)
+        return builder.op("ScatterElements", builder.op("Sub", coarse, excess), best, exact, axis=-1)  # type: ignore[no-any-return]
 
     def embed(self, builder: Builder, tokens: ir.Value) -> ir.Value:
         """Rows for `tokens` (batch, steps): float32 (batch, steps, channels), only these rows unpacked."""

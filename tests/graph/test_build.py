@@ -92,6 +92,20 @@ def test_the_quantized_graph_is_the_fake_quantized_model(mixed: tuple[str, Path,
     assert agreement.tokens == 1
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_shortlisted_head_gives_the_tokens_of_the_whole_one(name: str, tmp_path: Path) -> None:
+    recipe = mixed_recipe(name)
+    recipe = recipe.model_copy(update={"embedding": recipe.embedding.model_copy(update={"shortlist": 64})})
+    model, layers = exported(name, recipe, tmp_path)
+    check_files(tmp_path)
+    check_operators(tmp_path, layers)
+    samples = [sample(name), sample(name, 2.3, 4)]
+    agreement = measure_agreement(model, tmp_path, samples, shortlist=64)
+    check_agreement(agreement)
+    assert agreement.tokens == 1
+    assert measure_agreement(model, tmp_path, samples).logits > agreement.logits, "all other tokens are rough"
+
+
 def test_inputs_and_outputs_are_those_of_optimum(mixed: tuple[str, Path, Any, list[Any]], tmp_path: Path) -> None:
     from optimum.exporters.onnx import onnx_export_from_model
 

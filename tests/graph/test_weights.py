@@ -136,3 +136,27 @@ def test_a_scale_that_cannot_be_is_refused_and_its_layer_named(scale: float) -> 
 def test_values_that_float16_cannot_hold_are_refused() -> None:
     with pytest.raises(UserError, match="float16"):
         float_matrix(Builder("m"), np.array([[1e6]], dtype=np.float32), 16, "weight")
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6, 8])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_shortlist_is_scored_exactly_after_a_pass_over_four_bits(tmp_path: Path, bits: int, symmetric: bool) -> None:
+    weight = quantized(500, 96, bits, 32, symmetric)
+    builder = Builder("table")
+    x = ir.Value(name="x", type=FLOAT, shape=ir.Shape(["batch", "steps", 96]))
+    table = TiedTable.store(builder, weight)
+    coarse = builder.op("MatMul", x, table.head(builder, 4))
+    refined = table.refine(builder, x, coarse, 32)
+    shape = ["batch", "steps", 500]
+    path = save(tmp_path / "t.onnx", builder, [x], {"coarse": (coarse, shape), "y": (refined, shape)})
+    assert operators(path)["MatMulNBits"] == 1
+    hidden = np.random.default_rng(1).normal(size=(2, 3, 96)).astype(np.float32)
+    rough, found = run(path, {"x": hidden})
+    exact = hidden @ weight.dequantize().T
+    best = np.argpartition(rough, -32, axis=-1)[..., -32:]
+    np.testing.assert_allclose(np.take_along_axis(found, best, -1), np.take_along_axis(exact, best, -1), atol=2e-5)
+    rest = found.copy()
+    np.put_along_axis(rest, best, -np.inf, -1)
+    assert (rest.max(-1) <= np.take_along_axis(found, best, -1).min(-1) + 1e-6).all(), "no other passes the shortlist"
+    assert (found.argmax(-1) == exact.argmax(-1)).all()
+    assert bits == 4 or np.abs(rough - exact).max() > 1e-3, "the first pass is the rough one"
