@@ -206,7 +206,13 @@ def _quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
 def _float_layer(name: str, component: str, bits: int, array: Any, builder: Builder) -> Layer:
     method = "int8 per row" if bits == 8 else f"float{bits}"
     return Layer(
-        name=name, component=component, method=method, bits=bits, shape=list(array.shape), bytes=_stored_bytes(builder)
+        name=name,
+        component=component,
+        method=method,
+        bits=bits,
+        shape=list(array.shape),
+        bytes=_stored_bytes(builder),
+        effective_bits=bits,
     )
 
 

@@ -7,6 +7,7 @@ onnxruntime folds when the session is created: the kernel is one for 8 bits then
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -23,29 +24,53 @@ FLOAT, INT32, INT64, UINT8 = ir.DataType.FLOAT, ir.DataType.INT32, ir.DataType.I
 
 def kernel_inputs(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir.Value, ir.Value, int]:
     """Codes [in, out] and zero points [groups, out] as uint8, scales [groups, out] as float32; and the codes' bits."""
-    rows, columns = weight.shape
+    inner = Builder(f"{zlib.crc32(weight.name.encode()):x}")
+    found = _kernel_inputs(inner, weight)
+    # Half a hundred nodes that onnxruntime folds: with names after the layer they would take more bytes than it.
+    for number, node in enumerate(inner.nodes):
+        node.name, node.outputs[0].name = None, f"{inner.prefix}.{number}"
+    builder.nodes += inner.nodes
+    builder.initializers += inner.initializers
+    return found
+
+
+def _kernel_inputs(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir.Value, ir.Value, int]:
     assert weight.scale_codes is not None and weight.wide is not None
-    planes = store(builder, weight.codes.T, weight.bits, 0, "codes")
-    codes = unpack_nodes(builder, planes, weight.bits, 0, columns, (rows,))
-    scales = _scales(builder, weight.scale_codes)
-    zeros = _zero_points(builder, weight)
-    if not len(weight.wide.positions):
-        return codes, zeros, scales, weight.bits
-    shifts = _shared(builder, builder.constant(weight.wide.shifts.T, "shifts"), rows)
-    first = builder.constant(np.array(1 << (weight.bits - 1), dtype=np.uint8))
-    half = builder.constant(np.array(1 << (WIDE_BITS - 1), dtype=np.int32))
-    starts = builder.op(
-        "Sub", half, builder.op("Cast", builder.op("BitShift", first, shifts, direction="LEFT"), to=INT32)
+    (rows, columns), groups = weight.shape, weight.scales.shape[1]
+    # What output channels share by 16 is broadcast: [groups, out / 16, 16], the codes [groups, group, out / 16, 16].
+    blocked = builder.integers(groups, -1, SHARED)
+    scales = _scales(builder, weight.scale_codes, blocked)
+    zeros = _zero_points(builder, weight, blocked)
+    width = columns if weight.group is None else weight.group
+    padded = _blocks(weight.codes.T, groups * width)
+    codes = unpack_nodes(
+        builder, store(builder, padded, weight.bits, 0, "codes"), weight.bits, 0, len(padded), padded.shape[1:]
     )
-    one = builder.constant(np.array(1, dtype=np.uint8))
-    factors = builder.op("Cast", builder.op("BitShift", one, shifts, direction="LEFT"), to=FLOAT)
-
-    def by_input(value: ir.Value) -> ir.Value:
-        return _repeat(builder, value, 0, columns if weight.group is None else weight.group, columns)
-
-    wide = _scatter(builder, _widen(builder, codes, by_input(shifts), by_input(starts)), weight)
-    zeros = builder.op("Cast", _widen(builder, zeros, shifts, starts), to=UINT8)
-    return wide, zeros, builder.op("Div", scales, factors), WIDE_BITS
+    wide, bits = weight.wide, weight.bits
+    if len(wide.positions):
+        bits = WIDE_BITS
+        shifts = builder.constant(wide.shifts.T[:, :, None], "shifts")
+        first = builder.constant(np.array(1 << (weight.bits - 1), dtype=np.uint8))
+        below = builder.op("Cast", builder.op("BitShift", first, shifts, direction="LEFT"), to=INT32)
+        starts = builder.op("Sub", builder.constant(np.array(1 << (WIDE_BITS - 1), dtype=np.int32)), below)
+        one = builder.constant(np.array(1, dtype=np.uint8))
+        factors = builder.op("Cast", builder.op("BitShift", one, shifts, direction="LEFT"), to=FLOAT)
+        scales, zeros = builder.op("Div", scales, factors), _widen(builder, zeros, shifts, starts)
+        codes = builder.op("Reshape", codes, builder.integers(groups, width, -1, SHARED))
+        by_input = builder.integers(1)
+        codes = _widen(
+            builder,
+            codes,
+            builder.op("Unsqueeze", shifts, by_input),
+            builder.op("Unsqueeze", starts, by_input),
+        )
+        codes = builder.op("Reshape", codes, builder.integers(groups * width, padded.shape[1]))
+    scales, zeros = (builder.op("Reshape", v, builder.integers(groups, -1)) for v in (scales, zeros))
+    codes = _cut(builder, codes, 0, columns, len(padded))
+    codes, scales, zeros = (_cut(builder, v, 1, rows, padded.shape[1]) for v in (codes, scales, zeros))
+    if len(wide.positions):
+        codes = _scatter(builder, codes, weight)
+    return codes, zeros, scales, bits
 
 
 def float_columns(builder: Builder, gathered: ir.Value, columns: FloatColumns) -> ir.Value:
@@ -60,60 +85,55 @@ def gather(builder: Builder, inputs: ir.Value, index: NDArray[np.int64]) -> ir.V
     return builder.op("Gather", inputs, builder.op("Cast", stored, to=INT64), axis=-1)  # type: ignore[no-any-return]
 
 
-def _scales(builder: Builder, narrow: ScaleCodes) -> ir.Value:
-    rows = len(narrow.codes)
-    planes = store(builder, narrow.codes.T, narrow.width, 1, "scale_codes")
-    codes = builder.op("Cast", unpack_nodes(builder, planes, narrow.width, 1, rows), to=FLOAT)
+def _blocks(values: NDArray[np.uint8], length: int = 0) -> NDArray[np.uint8]:
+    """A matrix [., out] with output channels padded to a multiple of 16, and at least `length` rows."""
+    rows, channels = values.shape
+    return np.pad(values, ((0, max(0, length - rows)), (0, -channels % SHARED)))
+
+
+def _cut(builder: Builder, value: ir.Value, axis: int, length: int, present: int) -> ir.Value:
+    """The first `length` of the `present` entries along an axis."""
+    if length == present:
+        return value
+    return builder.op("Slice", value, *(builder.integers(bound) for bound in (0, length, axis)))  # type: ignore[no-any-return]
+
+
+def _scales(builder: Builder, narrow: ScaleCodes, blocked: ir.Value) -> ir.Value:
+    """The scales [groups, out / 16, 16]: base + codes * step."""
+    planes = store(builder, padded := _blocks(narrow.codes.T), narrow.width, 1, "scale_codes")
+    codes = builder.op("Reshape", unpack_nodes(builder, planes, narrow.width, 1, padded.shape[1]), blocked)
     base, step = (
-        _shared(builder, builder.op("Cast", builder.constant(values.T, name), to=FLOAT), rows)
+        builder.op("Cast", builder.constant(values.T[:, :, None], name), to=FLOAT)
         for values, name in ((narrow.base, "scale_base"), (narrow.step, "scale_step"))
     )
-    return builder.op("Add", builder.op("Mul", codes, step), base)  # type: ignore[no-any-return]
+    return builder.op("Add", builder.op("Mul", builder.op("Cast", codes, to=FLOAT), step), base)  # type: ignore[no-any-return]
 
 
-def _zero_points(builder: Builder, weight: QuantizedWeight) -> ir.Value:
-    rows, groups = weight.zero_points.shape
+def _zero_points(builder: Builder, weight: QuantizedWeight, blocked: ir.Value) -> ir.Value:
+    padded = _blocks(weight.zero_points.T)
     if weight.symmetric:
         middle = builder.constant(np.array(1 << (weight.bits - 1), dtype=np.uint8))
-        return builder.op("Expand", middle, builder.integers(groups, rows))  # type: ignore[no-any-return]
-    planes = store(builder, weight.zero_points.T, weight.bits, 1, "zeros")
-    return unpack_nodes(builder, planes, weight.bits, 1, rows)
+        return builder.op("Expand", middle, builder.integers(len(padded), padded.shape[1] // SHARED, SHARED))  # type: ignore[no-any-return]
+    planes = store(builder, padded, weight.bits, 1, "zeros")
+    return builder.op("Reshape", unpack_nodes(builder, planes, weight.bits, 1, padded.shape[1]), blocked)  # type: ignore[no-any-return]
 
 
 def _widen(builder: Builder, codes: ir.Value, shifts: ir.Value, starts: ir.Value) -> ir.Value:
-    """Codes (uint8) as wide ones (int32: onnxruntime adds no bytes)."""
-    shifted = builder.op("BitShift", codes, shifts, direction="LEFT")
-    return builder.op("Add", builder.op("Cast", shifted, to=INT32), starts)  # type: ignore[no-any-return]
+    """Codes as wide ones, uint8 again; between, int32, because onnxruntime adds no bytes."""
+    shifted = builder.op("Cast", builder.op("BitShift", codes, shifts, direction="LEFT"), to=INT32)
+    return builder.op("Cast", builder.op("Add", shifted, starts), to=UINT8)  # type: ignore[no-any-return]
 
 
 def _scatter(builder: Builder, codes: ir.Value, weight: QuantizedWeight) -> ir.Value:
-    """Wide codes with the outliers' in their places, uint8 [in, out]; their positions are stored as gaps."""
+    """Wide codes [in, out] with the outliers' in their places, which are stored as the gaps between them."""
     assert weight.wide is not None
     width = gap_bits(weight.wide.positions)
     positions = with_fillers(weight.wide.positions, width)
-    merged, _, _ = weight.kernel_operands()
-    gaps: NDArray[Any] = np.diff(positions, prepend=-1).astype(np.uint8 if width == 8 else np.uint16)
+    gaps: NDArray[Any] = np.diff(positions, prepend=0).astype(np.uint8 if width == 8 else np.uint16)
     stored = builder.op("Cast", builder.constant(gaps, "gaps"), to=INT64)
-    ends = builder.op("CumSum", stored, builder.constant(np.array(0, dtype=np.int64)))
-    where = builder.op("Sub", ends, builder.integers(1))
+    where = builder.op("CumSum", stored, builder.constant(np.array(0, dtype=np.int64)))
+    merged, _, _ = weight.kernel_operands()
     values = builder.constant(merged.T.reshape(-1)[positions], "outliers")
     flat = builder.op("Reshape", codes, builder.integers(-1))
-    flat = builder.op("ScatterElements", flat, where, builder.op("Cast", values, to=INT32), axis=0)
-    rows, columns = weight.shape
-    return builder.op("Cast", builder.op("Reshape", flat, builder.integers(columns, rows)), to=UINT8)  # type: ignore[no-any-return]
-
-
-def _shared(builder: Builder, values: ir.Value, rows: int) -> ir.Value:
-    """What 16 output channels share [groups, out / 16], for each of them [groups, out]."""
-    return _repeat(builder, values, 1, SHARED, rows)
-
-
-def _repeat(builder: Builder, values: ir.Value, axis: int, times: int, length: int) -> ir.Value:
-    """Repeat each entry of a matrix along an axis (0 or 1), and cut the axis at `length`."""
-    repeated = builder.op("Unsqueeze", values, builder.integers(axis + 1))
-    repeated = builder.op("Expand", repeated, builder.integers(*(times if a == axis + 1 else 1 for a in range(3))))
-    other = builder.op("Shape", values, start=1 - axis, end=2 - axis)
-    sizes = [builder.integers(-1), other]
-    joined = builder.op("Concat", *(sizes if axis == 0 else reversed(sizes)), axis=0)
-    cut = (builder.integers(bound) for bound in (0, length, axis))
-    return builder.op("Slice", builder.op("Reshape", repeated, joined), *cut)  # type: ignore[no-any-return]
+    flat = builder.op("ScatterElements", flat, where, values, axis=0)
+    return builder.op("Reshape", flat, builder.integers(*reversed(weight.shape)))  # type: ignore[no-any-return]

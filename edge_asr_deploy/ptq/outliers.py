@@ -42,7 +42,9 @@ class WideCodes:
 
     @property
     def bits(self) -> int:
-        """Bits stored: codes and the gaps between them, fillers included, and shifts."""
+        """Bits stored: codes and the gaps between them, fillers included, and shifts; without outliers nothing is."""
+        if not len(self.positions):
+            return 0
         width = gap_bits(self.positions)
         return (WIDE_BITS + width) * len(with_fillers(self.positions, width)) + self.shifts.size * 8
 
@@ -87,12 +89,12 @@ def gap_bits(positions: NDArray[np.int64]) -> int:
 
 
 def with_fillers(positions: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """Ascending positions with such others among them that no gap, the first from -1, exceeds `width` bits."""
+    """Ascending positions with such others among them that no gap, the first from 0, exceeds `width` bits."""
     most = (1 << width) - 1
-    gaps = np.diff(positions, prepend=-1)
-    steps = -(-gaps // most)
+    gaps = np.diff(positions, prepend=0)
+    steps = np.maximum(1, -(-gaps // most))
     last = np.cumsum(steps) - 1
     result = np.full(int(steps.sum()), most, dtype=np.int64)
     result[last] = gaps - (steps - 1) * most
-    filled: NDArray[np.int64] = np.cumsum(result) - 1
+    filled: NDArray[np.int64] = np.cumsum(result)
     return filled
