@@ -100,15 +100,15 @@ def test_leaving_one_out_is_that(monkeypatch: pytest.MonkeyPatch, threshold: flo
     import sys
 
     monkeypatch.setattr(sys.modules["edge_asr_deploy.ptq.methods.spqr"], "ROUNDS", 1)
-    weight, _ = layer(16, 40)
+    weight, _ = layer(16, 42)
     spec = WeightSpec(bits=3, granularity="group:16", quantizer=SpqrOptions())
-    curvature = torch.linspace(0.5, 2, 40)
+    curvature = torch.linspace(0.5, 2, 42)
     found = leave_one_out(weight, spec, curvature, threshold)
     expected = slow_suspects(weight, spec, curvature, threshold)
     assert expected.any() and torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("share", [0.002, 0.01, 0.1])
+@pytest.mark.parametrize("share", [0.005, 0.01, 0.1])
 @pytest.mark.parametrize("bits", [2, 3, 4, 7])
 def test_spqr_keeps_at_most_its_share(share: float, bits: int) -> None:
     result = rounded("spqr", bits, share=share, threshold=1e-3)
@@ -128,11 +128,12 @@ def test_kept_weights_are_nearer_than_their_codes_would_be() -> None:
     column, row = wide.positions // rows, wide.positions % rows
     # Without its outliers the matrix has 0 in their places: their codes are the zero points.
     assert (result.codes[row, column] == result.zero_points[row, column // 16]).all()
-    steps = result.scales[row, column // 16]
     weight = layer()[0].numpy()
     far = np.abs(weight[row, column]) > 8
     assert far.any()
-    assert (np.abs(values[row, column] - weight[row, column])[far] < steps[far] + 1).all()
+    kept, original = values[row, column][far], weight[row, column][far]
+    # They may have moved to make up for others' errors, but none is clipped to its group's narrow range.
+    assert (np.abs(kept - original) < 0.3 * np.abs(original)).all()
 
 
 def test_narrow_scales_lie_within_half_a_step_and_an_empty_group_spoils_none() -> None:

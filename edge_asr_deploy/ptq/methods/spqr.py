@@ -22,8 +22,8 @@ from edge_asr_deploy.recipe import WeightSpec
 
 # Leaving one out may uncover another outlier behind the first.
 ROUNDS = 3
-# The least factor by which the threshold rises while more weights than the cap are above it.
-RISE = 1.05
+# By what factor the threshold rises, at least and at most, while more weights than the cap are above it.
+SLOWEST, FASTEST = 1.05, 2.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ def spqr(weight: Tensor, spec: WeightSpec, options: SpqrOptions, hessian: Tensor
     curvature[order] = factor.diagonal() ** -2
     threshold = options.threshold * float((weight.var(0, correction=0) * curvature).mean())
     most = int(options.share * weight.numel())
+    # With far more suspects than may be kept, the first grids would be of no use.
+    falls = leaving_out(weight, torch.zeros(weight.shape, dtype=torch.bool), spec, curvature)
+    threshold = max(threshold, _exceeded_by(falls, most))
     while True:
         suspects = leave_one_out(weight, spec, curvature, threshold)
         typical = without(weight, suspects, spec.group_size)
@@ -60,8 +63,7 @@ def spqr(weight: Tensor, spec: WeightSpec, options: SpqrOptions, hessian: Tensor
         codes, kept, costs = _round(weight, grid, factor, order, curvature, threshold, shifts)
         if int(kept.sum()) <= most:
             break
-        above = costs.flatten().kthvalue(costs.numel() - most).values
-        threshold = max(RISE * threshold, float(above))
+        threshold *= min(max(_exceeded_by(costs, most) / threshold, SLOWEST), FASTEST)
     positions = kept.T.flatten().nonzero().flatten()
     wide = WideCodes(positions.numpy(), codes.T.flatten()[positions].numpy(), shifts[::SHARED].numpy())
     zero_points = grid.zero_points.to(torch.uint8)
@@ -72,27 +74,34 @@ def spqr(weight: Tensor, spec: WeightSpec, options: SpqrOptions, hessian: Tensor
 def leave_one_out(weight: Tensor, spec: WeightSpec, curvature: Tensor, threshold: float) -> Tensor:
     """The weights of a matrix (out, in) without which the cost of rounding their group falls by more than `threshold`.
 
-    The cost is the sum of squared errors times the columns' curvature (in,). Only a group's least and largest weight
-    can change its grid; without any other one, the cost falls by what that one costs itself.
+    Those found are left out, and the rest looked at again.
     """
     suspects = torch.zeros(weight.shape, dtype=torch.bool)
     # At 8 bits the outliers' grid is the matrix's own: leaving a weight out of the fit would only lose it.
     for _ in range(ROUNDS if spec.bits < WIDE_BITS else 0):
-        rest = without(weight, suspects, spec.group_size)
-        costs = _costs(rest, spec, curvature)
-        grouped = _grouped(rest, spec.group_size)
-        falls = costs.clone()
-        for extreme in (grouped.argmin(-1, keepdim=True), grouped.argmax(-1, keepdim=True)):
-            at = torch.zeros(grouped.shape, dtype=torch.bool).scatter_(-1, extreme, True)
-            at = at.flatten(1)[:, : weight.shape[1]]
-            less = _costs(without(weight, suspects | at, spec.group_size), spec, curvature).masked_fill_(at, 0)
-            fall = _grouped(costs - less, spec.group_size).sum(-1, keepdim=True).expand(grouped.shape)
-            falls = torch.where(at, fall.flatten(1)[:, : weight.shape[1]], falls)
-        found = (falls > threshold) & ~suspects
+        found = (leaving_out(weight, suspects, spec, curvature) > threshold) & ~suspects
         if not found.any():
             break
         suspects |= found
     return suspects
+
+
+def leaving_out(weight: Tensor, gone: Tensor, spec: WeightSpec, curvature: Tensor) -> Tensor:
+    """By how much the cost of rounding its group falls without each weight of a matrix (out, in), some `gone` before.
+
+    The cost is the sum of squared errors times the columns' curvature (in,). Only a group's least and largest weight
+    can change its grid; without any other one, the cost falls by what that one costs itself.
+    """
+    rest = without(weight, gone, spec.group_size)
+    costs = _costs(rest, spec, curvature)
+    grouped, falls = _grouped(rest, spec.group_size), costs.clone()
+    for extreme in (grouped.argmin(-1, keepdim=True), grouped.argmax(-1, keepdim=True)):
+        at = torch.zeros(grouped.shape, dtype=torch.bool).scatter_(-1, extreme, True)
+        at = at.flatten(1)[:, : weight.shape[1]]
+        less = _costs(without(weight, gone | at, spec.group_size), spec, curvature).masked_fill_(at, 0)
+        fall = _grouped(costs - less, spec.group_size).sum(-1, keepdim=True).expand(grouped.shape)
+        falls = torch.where(at, fall.flatten(1)[:, : weight.shape[1]], falls)
+    return falls
 
 
 def without(weight: Tensor, left_out: Tensor, group: int | None) -> Tensor:
@@ -198,6 +207,11 @@ def _widen(values: Tensor, scales: Tensor, zero_points: Tensor, bits: int, shift
     zeros = zero_points * factors + (2 ** (WIDE_BITS - 1) - 2 ** (bits - 1) * factors)
     codes = (values / finer).round_().add_(zeros).clamp_(0, 2**WIDE_BITS - 1)
     return codes, (codes - zeros).mul_(finer)
+
+
+def _exceeded_by(values: Tensor, number: int) -> float:
+    """The value that at most `number` of the values exceed."""
+    return float(values.flatten().kthvalue(values.numel() - number).values)
 
 
 def _costs(weight: Tensor, spec: WeightSpec, curvature: Tensor) -> Tensor:
