@@ -48,7 +48,12 @@ class CalibrationRecord(_Model):
 
 
 class Layer(_Model):
-    """How one weight matrix is stored. `error`: relative, of its output where calibrated, else its own."""
+    """How one weight matrix is stored. `error`: relative, of its output where calibrated, else its own.
+
+    `effective_bits` per weight count codes, scales, zero points and outliers with their places. `outliers` is the
+    number of weights that a hybrid method keeps finer than `bits`; with `float_columns` they are that many input
+    channels, computed in float beside the codes.
+    """
 
     name: str
     component: str
@@ -59,6 +64,9 @@ class Layer(_Model):
     shape: list[int]
     bytes: int
     error: float | None = None
+    effective_bits: float | None = None
+    outliers: int | None = None
+    float_columns: int | None = None
 
 
 class FileEntry(_Model):

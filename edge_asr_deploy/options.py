@@ -53,20 +53,21 @@ class QuikOptions(_Options):
     """QUIK (arXiv 2310.09259): the input channels with the largest activations stay float, GPTQ rounds the rest."""
 
     method: Literal["quik"] = "quik"
-    share: float = Field(0.01, gt=0, le=0.5, description="input channels kept, as a share of all")
+    share: float = Field(0.01, gt=0, le=0.5, description="input channels kept, as a share of all; at least one is")
+    last_bits: Literal[8] | None = Field(None, description="8: the last layer of each MLP gets 8 bits, as in the paper")
     damping: float = Field(0.01, gt=0, le=10, description="as for gptq")
     clip_steps: int = Field(0, ge=0, le=40, description="as for gptq")
 
 
 class SpqrOptions(_Options):
-    """SpQR (arXiv 2306.03078): single weights that cost most stay float, GPTQ rounds the rest on narrow statistics."""
+    """SpQR (arXiv 2306.03078): single weights that cost most stay finer, GPTQ rounds the rest on narrow statistics."""
 
     method: Literal["spqr"] = "spqr"
-    threshold: float = Field(0.2, gt=0, le=100, description="lower keeps more weights float")
+    threshold: float = Field(0.2, gt=0, le=100, description="lower keeps more weights")
     share: float = Field(0.01, gt=0, le=0.2, description="most weights kept, as a share of all")
     damping: float = Field(0.01, gt=0, le=10, description="as for gptq")
     clip_steps: int = Field(0, ge=0, le=40, description="as for gptq")
-    statistics_bits: int = Field(3, ge=2, le=8, description="bits of the second-level scales")
+    statistics_bits: int = Field(3, ge=2, le=8, description="bits of each scale, between two that 16 channels share")
 
 
 class RotationOptions(_Options):

@@ -184,6 +184,12 @@ def parse(document: object, origin: str) -> Recipe:
         raise UserError(
             f"recipe {origin}", f"embedding.weights.steps {names}", "the tied table is read both ways; leave them out"
         )
+    if (method := recipe.embedding.weights.quantizer.method) in ("quik", "spqr"):
+        raise UserError(
+            f"recipe {origin}",
+            f"embedding.weights.quantizer {method}",
+            "the tied table has no outliers; use gptq or rtn",
+        )
     return recipe
 
 

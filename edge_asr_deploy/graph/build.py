@@ -18,7 +18,9 @@ from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.decoder import merge
 from edge_asr_deploy.graph.editing import Finder, constant_of, load, tidy
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
+from edge_asr_deploy.graph.outliers import float_columns, gather
 from edge_asr_deploy.graph.weights import TiedTable, float_matrix, half, matmul_weight, narrow_tensor
+from edge_asr_deploy.ptq.outliers import FloatColumns
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
@@ -85,6 +87,7 @@ def _place_linears(
     nodes: Mapping[str, ir.Node], components: Mapping[str, str], recipe: Recipe, named: Mapping[str, QuantizedWeight]
 ) -> list[Layer]:
     layers = []
+    gathered: dict[tuple[object, ...], ir.Value] = {}
     for name, node in nodes.items():
         builder = Builder(str(node.name).removesuffix("/MatMul") + "/weight")
         traced = constant_of(node.inputs[1])
@@ -93,6 +96,8 @@ def _place_linears(
         if weight is not None:
             _require_equal(name, traced, weight.dequantize().T)
             value = matmul_weight(builder, weight)
+            if weight.columns is not None:
+                _add_float_columns(builder, node, weight.columns, gathered)
             layers.append(_quantized_layer(weight, builder))
         else:
             bits = recipe.component(component).bits
@@ -102,6 +107,23 @@ def _place_linears(
             layers.append(_float_layer(name, component, bits, traced.T, builder))
         _insert(builder, node, 1, value)
     return layers
+
+
+def _add_float_columns(
+    builder: Builder, node: ir.Node, columns: FloatColumns, gathered: dict[tuple[object, ...], ir.Value]
+) -> None:
+    """Add the kept channels' part to a Linear's product; layers that share an input share what is gathered of it."""
+    graph, inputs, product = node.graph, node.inputs[0], node.outputs[0]
+    assert isinstance(graph, ir.Graph) and inputs is not None
+    key = (id(graph), id(inputs), columns.index.tobytes())
+    if key not in gathered:
+        gathered[key] = gather(builder, inputs, columns.index)
+    readers = list(product.uses())
+    behind = Builder(f"{builder.prefix}/kept")
+    total = behind.op("Add", product, float_columns(builder, gathered[key], columns))
+    for reader, index in readers:
+        reader.replace_input_with(index, total)
+    graph.insert_after(node, behind.nodes)
 
 
 def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[str, QuantizedWeight]) -> Layer:
@@ -195,13 +217,22 @@ def _quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
         shape=list(weight.shape),
         bytes=_stored_bytes(builder),
         error=weight.error,
+        effective_bits=round(weight.effective_bits, 4),
+        outliers=weight.outliers,
+        float_columns=None if weight.columns is None else len(weight.columns.index),
     )
 
 
 def _float_layer(name: str, component: str, bits: int, array: Any, builder: Builder) -> Layer:
     method = "int8 per row" if bits == 8 else f"float{bits}"
     return Layer(
-        name=name, component=component, method=method, bits=bits, shape=list(array.shape), bytes=_stored_bytes(builder)
+        name=name,
+        component=component,
+        method=method,
+        bits=bits,
+        shape=list(array.shape),
+        bytes=_stored_bytes(builder),
+        effective_bits=bits,
     )
 
 

@@ -23,11 +23,14 @@ from edge_asr_deploy.graph.build import MERGED
 from edge_asr_deploy.graph.export import ENCODER
 from edge_asr_deploy.harness.inspect import large_dequantize, operators
 from edge_asr_deploy.ptq.calibration import Sample
+from edge_asr_deploy.recipe import COMPONENTS
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 # Same weights and float activations on both sides: what is left is the order of float32 sums.
 TOLERANCE = 2e-3
 TOKEN_AGREEMENT = 0.99
+# Products with float weights, however onnxruntime fused them.
+FLOAT_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")
 # Steps that are decoded one by one through the cache, to compare with all positions at once.
 CACHED_STEPS = 4
 
@@ -57,18 +60,25 @@ def check_files(folder: Path) -> None:
 
 
 def check_operators(folder: Path, layers: Sequence[Layer]) -> dict[str, Counter[str]]:
-    """Every integer matrix runs in onnxruntime's low-bit MatMul and none is expanded to float.
+    """Every integer matrix runs in onnxruntime's low-bit MatMul, none is expanded to float, and what runs in float
+    besides is what the layers name: float matrices, and the float columns of hybrid methods.
 
     Returns the operators of the optimized graphs, by file.
     """
-    wanted = {ENCODER: 0, MERGED: 0}
+    wanted, apart = Counter({ENCODER: 0, MERGED: 0}), Counter[str]()
     for layer in layers:
-        if layer.group is not None or layer.symmetric is not None:
-            wanted[ENCODER if layer.component == "encoder" else MERGED] += 1
+        file = ENCODER if layer.component == "encoder" else MERGED
+        integer = layer.group is not None or layer.symmetric is not None
+        wanted[file] += integer
+        # Float products: whole matrices, and the input channels kept beside the codes.
+        apart[file] += layer.float_columns is not None or (not integer and layer.component in COMPONENTS)
     counts = {name: operators(folder / name) for name in wanted}
     for name, expected in wanted.items():
         if (found := counts[name]["MatMulNBits"]) != expected:
             remedy = f"{found} of {expected} integer matrices run in a low-bit kernel; choose other bits or group sizes"
+            raise UserError("export", name, remedy)
+        if (found := sum(counts[name][kind] for kind in FLOAT_PRODUCTS)) != apart[name]:
+            remedy = f"{found} products run in float, the manifest names {apart[name]}; report this"
             raise UserError("export", name, remedy)
         if large := large_dequantize(folder / name):
             raise UserError("export", name, f"{large[0]} is expanded to float at run time; choose other group sizes")

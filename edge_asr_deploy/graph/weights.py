@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.builder import Builder, int4, uint4
+from edge_asr_deploy.graph.outliers import kernel_inputs
 from edge_asr_deploy.graph.packing import store, unpack_nodes
 from edge_asr_deploy.ptq.stem import int8_rows
 from edge_asr_deploy.ptq.weight import QuantizedWeight
@@ -26,7 +27,10 @@ FLOAT, FLOAT16, UINT8, UINT4 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataTy
 def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
     """The matrix [in, out] in float32, dequantized from what is stored; ready to be the second input of a MatMul."""
     check(weight)
-    codes, zero_points, scales = weight.codes.T, weight.zero_points.T, weight.scales.T
+    if weight.scale_codes is not None:
+        merged, points, wide_scale, bits = kernel_inputs(builder, weight)
+        return dequantize(builder, widen(builder, merged, bits), wide_scale, widen(builder, points, bits), weight)
+    codes, zero_points, scales = weight.codes.T, weight.zero_points.T, weight.scales.astype(np.float16).T
     if weight.bits in (4, 8):
         stored, zeros = _native(builder, weight, codes, zero_points)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,7 +90,8 @@ def _tokens_per_second(speed: Speed) -> str:
 def inspection_tables(inspection: Inspection) -> list[Table]:
     """Layers, layers summed by component, and operators by file."""
     layers = Table(title=f"{inspection.name}: layers")
-    for heading in ("layer", "component", "bits", "group", "method", "shape", "kB", "relative error"):
+    headings = ("layer", "component", "bits", "group", "method", "shape", "effective bits", "outliers", "kB")
+    for heading in (*headings, "relative error"):
         layers.add_column(heading, justify="left" if heading in ("layer", "component", "method") else "right")
     for layer in inspection.layers:
         error = "-" if layer.error is None else f"{layer.error:.4f}"
@@ -101,6 +103,8 @@ def inspection_tables(inspection: Inspection) -> list[Table]:
             _group(layer),
             layer.method,
             shape,
+            "-" if layer.effective_bits is None else f"{layer.effective_bits:.2f}",
+            "-" if layer.outliers is None else f"{layer.outliers / math.prod(layer.shape):.2%}",
             f"{layer.bytes / 1000:.1f}",
             error,
         )
@@ -109,19 +113,28 @@ def inspection_tables(inspection: Inspection) -> list[Table]:
 
 def _components(inspection: Inspection) -> Table:
     table = Table(title="bytes")
-    for heading in ("component", "layers", "bits", "MB"):
+    for heading in ("component", "layers", "bits", "effective bits", "MB"):
         table.add_column(heading, justify="left" if heading == "component" else "right")
     components: dict[str, list[Layer]] = defaultdict(list)
     for layer in inspection.layers:
         components[layer.component].append(layer)
     for component, members in components.items():
         widths = ", ".join(sorted({_bits(layer) for layer in members}))
-        table.add_row(component, str(len(members)), widths, f"{sum(layer.bytes for layer in members) / MB:.2f}")
+        megabytes = sum(layer.bytes for layer in members) / MB
+        table.add_row(component, str(len(members)), widths, _effective_bits(members), f"{megabytes:.2f}")
     table.add_section()
     size = inspection.size
     for name, amount in (("encoder file", size.encoder), ("decoder file", size.decoder), ("other files", size.other)):
-        table.add_row(name, "", "", f"{amount / MB:.2f}")
+        table.add_row(name, "", "", "", f"{amount / MB:.2f}")
     return table
+
+
+def _effective_bits(layers: list[Layer]) -> str:
+    """Bits per weight over all layers; a bundle of before they were recorded has none."""
+    known = [(layer.effective_bits, math.prod(layer.shape)) for layer in layers if layer.effective_bits is not None]
+    if len(known) < len(layers):
+        return "-"
+    return f"{sum(bits * number for bits, number in known) / sum(number for _, number in known):.2f}"
 
 
 def _operators(inspection: Inspection) -> Table:

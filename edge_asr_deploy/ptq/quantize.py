@@ -13,12 +13,14 @@ from edge_asr_deploy.families import Block, Family, Step, Structure
 from edge_asr_deploy.options import AwqOptions
 from edge_asr_deploy.ptq import folding
 from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
-from edge_asr_deploy.ptq.methods import needs_statistics, qep, round_weight
-from edge_asr_deploy.ptq.statistics import Statistics, output_error
+from edge_asr_deploy.ptq.methods import needs_statistics, qep
+from edge_asr_deploy.ptq.methods.quik import spec_of
+from edge_asr_deploy.ptq.rounding import round_together
+from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.ptq.stream import Stream, compare, statistics
 from edge_asr_deploy.ptq.twin import Twin
 from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, WeightSpec
+from edge_asr_deploy.recipe import COMPONENTS, Recipe
 
 
 def needs_samples(recipe: Recipe) -> bool:
@@ -197,7 +199,7 @@ class _Driver:
 
     def round(self, step: Step, found: Statistics | None = None, drift: Tensor | None = None) -> None:
         """Round the weights of layers that share an input, and write the rounded values into the model."""
-        spec = self.recipe.component(step.component)
+        spec = spec_of(step.paths[0], self.recipe.component(step.component))
         if not spec.is_integer:
             return
         weights = {path: self.module(path).weight.data for path in step.paths}
@@ -215,31 +217,3 @@ class _Driver:
 
     def module(self, path: str) -> Any:
         return self.model.get_submodule(path)
-
-
-def round_together(
-    weights: dict[str, Tensor], component: str, spec: WeightSpec, found: Statistics | None
-) -> list[QuantizedWeight]:
-    """Round matrices (out, in) that read the same input: stacked, so that one factorization serves them all."""
-    hessian = None if found is None else found.hessian
-    grid, codes = round_weight(torch.cat(list(weights.values())), spec, hessian, " / ".join(weights))
-    values = grid.decode(codes)
-    result, start = [], 0
-    for name, weight in weights.items():
-        rows = slice(start, start + len(weight))
-        start += len(weight)
-        result.append(
-            QuantizedWeight(
-                name=name,
-                component=component,
-                method=spec.method,
-                bits=spec.bits,
-                group=spec.group_size,
-                symmetric=spec.symmetric,
-                codes=codes[rows].numpy(),
-                scales=grid.scales[rows].to(torch.float16).numpy(),
-                zero_points=grid.zero_points[rows].to(torch.uint8).numpy(),
-                error=output_error(weight, values[rows], hessian),
-            )
-        )
-    return result

@@ -9,12 +9,25 @@ from edge_asr_deploy.ptq.grid import Grid
 from edge_asr_deploy.ptq.methods.awq import awq
 from edge_asr_deploy.ptq.methods.gptq import gptq
 from edge_asr_deploy.ptq.methods.qep import qep
+from edge_asr_deploy.ptq.methods.quik import quik
 from edge_asr_deploy.ptq.methods.rtn import rtn
 from edge_asr_deploy.ptq.methods.smoothquant import smoothquant
+from edge_asr_deploy.ptq.methods.spqr import spqr
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.recipe import WeightSpec
 
-__all__ = ["awq", "choose_scales", "gptq", "needs_statistics", "qep", "round_weight", "rtn", "smoothquant"]
+__all__ = [
+    "awq",
+    "choose_scales",
+    "gptq",
+    "needs_statistics",
+    "qep",
+    "quik",
+    "round_weight",
+    "rtn",
+    "smoothquant",
+    "spqr",
+]
 
 
 def needs_statistics(spec: WeightSpec) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from edge_asr_deploy.recipe import WeightSpec
 
 # Rows are independent; this many at a time keep the vocabulary's working copy small.
 ROWS = 8192
+# Columns per lazy batch where a method's options do not say.
+BLOCK = 128
 
 
 def gptq(
@@ -30,7 +34,7 @@ def gptq(
     for start in range(0, weight.shape[0], ROWS):
         rows = slice(start, start + ROWS)
         part = Grid(grid.scales[rows], grid.zero_points[rows], grid.bits, grid.group)
-        codes[rows] = _round(weight[rows].float(), part, factor, order, options.block)
+        codes[rows], _ = columns_to_codes(weight[rows].float(), part, factor, order, options.block, len(order))
     return grid, codes
 
 
@@ -61,24 +65,45 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
         damping *= 10
 
 
-def _round(weight: Tensor, grid: Grid, factor: Tensor, order: Tensor, block: int) -> Tensor:
-    """Codes of some rows. Works on the transpose, in rounding order: a column is then contiguous."""
-    count = weight.shape[1]
+def propagate(
+    weight: Tensor, factor: Tensor, order: Tensor, block: int, round_column: Callable[[int, Tensor], Tensor], stop: int
+) -> Tensor:
+    """Round the first `stop` columns of a matrix (out, in) in `order`, each error spread over the columns behind it.
+
+    `round_column(column, values)` returns what the column's current values (out,) are rounded to, and keeps its codes;
+    `factor` is that of the permuted Hessian. Returns the columns that were not rounded, as they make up for all errors:
+    (in - stop, out), in rounding order. Works on the transpose: a column is then contiguous.
+    """
     work = weight.T[order].contiguous()
-    group = grid.columns(count)[order].tolist()
-    scales, zero_points = grid.scales.T.contiguous(), grid.zero_points.T.contiguous()
-    rounded = torch.empty(work.shape, dtype=torch.uint8)
-    for start in range(0, count, block):
-        stop = min(start + block, count)
-        errors = torch.empty(stop - start, work.shape[1])
-        for column in range(start, stop):
-            scale, zero_point, value = scales[group[column]], zero_points[group[column]], work[column]
-            code = (value / scale).round_().add_(zero_point).clamp_(0, 2**grid.bits - 1)
-            rounded[column] = code.to(torch.uint8)
-            error = code.sub_(zero_point).mul_(scale).neg_().add_(value).div_(factor[column, column])
-            work[column + 1 : stop].addr_(factor[column, column + 1 : stop], error, alpha=-1)
+    columns = order.tolist()
+    for start in range(0, stop, block):
+        end = min(start + block, stop)
+        errors = torch.empty(end - start, work.shape[1])
+        for column in range(start, end):
+            value = work[column]
+            error = round_column(columns[column], value).neg_().add_(value).div_(factor[column, column])
+            work[column + 1 : end].addr_(factor[column, column + 1 : end], error, alpha=-1)
             errors[column - start] = error
-        work[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
-    codes = torch.empty_like(rounded)
-    codes[order] = rounded
-    return codes.T
+        work[end:].addmm_(factor[start:end, end:].T, errors, alpha=-1)
+    return work[stop:]
+
+
+def columns_to_codes(
+    weight: Tensor, grid: Grid, factor: Tensor, order: Tensor, block: int, stop: int
+) -> tuple[Tensor, Tensor]:
+    """Codes (out, in), uint8, of the first `stop` columns in `order`, the others' at their zero points; and the rest.
+
+    The rest is (out, in - stop), in rounding order: what the columns that are not rounded must hold.
+    """
+    group = grid.columns(weight.shape[1]).tolist()
+    scales, zero_points = grid.scales.T.contiguous(), grid.zero_points.T.contiguous()
+    codes = zero_points[group].to(torch.uint8)
+
+    def nearest(column: int, values: Tensor) -> Tensor:
+        scale, zero_point = scales[group[column]], zero_points[group[column]]
+        code = (values / scale).round_().add_(zero_point).clamp_(0, 2**grid.bits - 1)
+        codes[column] = code.to(torch.uint8)
+        return code.sub_(zero_point).mul_(scale)
+
+    rest = propagate(weight, factor, order, block, nearest, stop)
+    return codes.T, rest.T

@@ -1,0 +1,54 @@
+"""QUIK (Ashkboos et al., arXiv 2310.09259): channels with outliers among their activations keep float weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edge_asr_deploy.options import QuikOptions
+from edge_asr_deploy.ptq.grid import Grid, fit
+from edge_asr_deploy.ptq.methods.gptq import BLOCK, columns_to_codes, inverse_factor
+from edge_asr_deploy.ptq.statistics import Statistics
+from edge_asr_deploy.recipe import WeightSpec
+
+# The last layer of an MLP, in both families.
+LAST = ".fc2"
+
+
+def quik(
+    weight: Tensor, spec: WeightSpec, options: QuikOptions, found: Statistics, name: str = "weight"
+) -> tuple[Grid, Tensor, Tensor, Tensor]:
+    """Grid, codes (out, in) uint8, the channels kept (k,) ascending, and their weights (out, k) in float16.
+
+    The channels are those with the largest calibrated |x|. They come last in GPTQ's order, so that they make up for
+    what rounding the others lost. Their codes are zero points, which stand for exactly 0, and the grid is fitted as if
+    their weights were 0.
+    """
+    kept = outlier_channels(found.absmax, options.share)
+    hessian = found.hessian
+    diagonal = hessian.diagonal()
+    rounded = weight.float().clone()
+    rounded[:, kept] = 0
+    grid = fit(rounded, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, diagonal, name)
+    priority = diagonal.clone()
+    priority[kept] = -1
+    order = torch.argsort(priority, descending=True, stable=True)
+    factor = inverse_factor(hessian[order][:, order], options.damping).float()
+    codes, rest = columns_to_codes(weight.float(), grid, factor, order, BLOCK, len(order) - len(kept))
+    values = torch.empty(len(weight), len(kept), dtype=torch.float16)
+    values[:, torch.searchsorted(kept, order[-len(kept) :])] = rest.to(torch.float16)
+    return grid, codes, kept, values
+
+
+def outlier_channels(absmax: Tensor, share: float) -> Tensor:
+    """The channels with the largest values of `absmax` (in,), ascending: this share of them, at least one."""
+    number = max(1, round(share * len(absmax)))
+    return torch.topk(absmax, number).indices.sort().values
+
+
+def spec_of(path: str, spec: WeightSpec) -> WeightSpec:
+    """The spec of the layer at `path`: wider for the last layer of an MLP where QUIK's options say so."""
+    options = spec.quantizer
+    if not isinstance(options, QuikOptions) or options.last_bits is None or not path.endswith(LAST):
+        return spec
+    return spec.model_copy(update={"bits": max(spec.bits, options.last_bits)})

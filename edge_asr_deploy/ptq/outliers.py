@@ -1,0 +1,100 @@
+"""What stays finer than the codes of its matrix, and scales that are codes themselves: numpy only, as stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Output channels that share the two float16 numbers between which their scales lie.
+SHARED = 16
+# Codes of outliers, and of the kernel that computes with them.
+WIDE_BITS = 8
+
+
+@dataclass(frozen=True)
+class FloatColumns:
+    """Input channels kept in float16: `values` (out, k) for the channels `index` (k,), ascending."""
+
+    index: NDArray[np.int64]
+    values: NDArray[np.float16]
+
+    @property
+    def bits(self) -> int:
+        """Bits stored: values, and 16 for each index."""
+        return self.values.size * 16 + self.index.size * 16
+
+
+@dataclass(frozen=True)
+class WideCodes:
+    """Single weights kept as 8-bit codes on a grid 2**shift times finer than their group's, and reaching beyond it.
+
+    `positions` (n,) are flat ones in the matrix [in, out], ascending; `shifts` (out / 16, groups) hold for 16 output
+    channels each. A code c of the matrix is the wide code (c << shift) + offset, so that the matrix and its outliers
+    together are one matrix of 8-bit codes, whose scales are 2**shift times smaller.
+    """
+
+    positions: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+    shifts: NDArray[np.uint8]
+
+    @property
+    def bits(self) -> int:
+        """Bits stored: codes and the gaps between them, fillers included, and shifts; without outliers nothing is."""
+        if not len(self.positions):
+            return 0
+        width = gap_bits(self.positions)
+        return (WIDE_BITS + width) * len(with_fillers(self.positions, width)) + self.shifts.size * 8
+
+
+@dataclass(frozen=True)
+class ScaleCodes:
+    """Scales as codes (out, groups) of `width` bits between two float16 numbers that 16 output channels share.
+
+    scale[o, g] = base[o // 16, g] + codes[o, g] * step[o // 16, g], computed in float32 as onnxruntime does.
+    """
+
+    codes: NDArray[np.uint8]
+    base: NDArray[np.float16]
+    step: NDArray[np.float16]
+    width: int
+
+    def scales(self) -> NDArray[np.float32]:
+        """The scales (out, groups)."""
+        base, step = (by_channel(v, len(self.codes)).astype(np.float32) for v in (self.base, self.step))
+        result: NDArray[np.float32] = self.codes.astype(np.float32) * step + base
+        return result
+
+    @property
+    def bits(self) -> int:
+        """Bits stored."""
+        return self.codes.size * self.width + (self.base.size + self.step.size) * 16
+
+
+def by_channel(shared: NDArray[Any], rows: int) -> NDArray[Any]:
+    """What 16 output channels share (out / 16, groups), for each of them (out, groups)."""
+    return np.repeat(shared, SHARED, axis=0)[:rows]
+
+
+def offset(bits: int, shift: NDArray[Any]) -> NDArray[Any]:
+    """Where the codes of `bits` bits begin among the wide ones: in the middle, with equal room below and above."""
+    return (1 << (WIDE_BITS - 1)) - (1 << (bits - 1 + shift))
+
+
+def gap_bits(positions: NDArray[np.int64]) -> int:
+    """8 or 16, the width of gaps between ascending positions that takes fewer bytes with its fillers."""
+    return min((8, 16), key=lambda width: (WIDE_BITS + width) * len(with_fillers(positions, width)))
+
+
+def with_fillers(positions: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """Ascending positions with such others among them that no gap, the first from 0, exceeds `width` bits."""
+    most = (1 << width) - 1
+    gaps = np.diff(positions, prepend=0)
+    steps = np.maximum(1, -(-gaps // most))
+    last = np.cumsum(steps) - 1
+    result = np.full(int(steps.sum()), most, dtype=np.int64)
+    result[last] = gaps - (steps - 1) * most
+    filled: NDArray[np.int64] = np.cumsum(result)
+    return filled

@@ -1,0 +1,85 @@
+"""From matrices and what calibration learned of their inputs to `QuantizedWeight`, by whichever method is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from edge_asr_deploy.options import QuikOptions, SpqrOptions
+from edge_asr_deploy.ptq.grid import Grid
+from edge_asr_deploy.ptq.methods import quik, round_weight, spqr
+from edge_asr_deploy.ptq.outliers import FloatColumns
+from edge_asr_deploy.ptq.statistics import Statistics, output_error
+from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.recipe import WeightSpec
+
+
+def round_together(
+    weights: dict[str, Tensor], component: str, spec: WeightSpec, found: Statistics | None
+) -> list[QuantizedWeight]:
+    """Round matrices (out, in) that read the same input: stacked, so that one factorization serves them all.
+
+    Those of SpQR are rounded one by one, since their output channels share statistics.
+    """
+    hessian = None if found is None else found.hessian
+    if isinstance(spec.quantizer, SpqrOptions):
+        parts = [round_matrix(weight, spec, found, name) for name, weight in weights.items()]
+    else:
+        stacked = round_matrix(torch.cat(list(weights.values())), spec, found, " / ".join(weights))
+        parts, start = [], 0
+        for weight in weights.values():
+            parts.append(stacked.rows(slice(start, start + len(weight))))
+            start += len(weight)
+    return [
+        replace(
+            part,
+            name=name,
+            component=component,
+            error=output_error(weight, torch.from_numpy(part.dequantize()), hessian),
+        )
+        for part, (name, weight) in zip(parts, weights.items(), strict=True)
+    ]
+
+
+def round_matrix(weight: Tensor, spec: WeightSpec, found: Statistics | None, name: str) -> QuantizedWeight:
+    """A matrix (out, in) rounded by its spec's quantizer; neither its component nor its error is filled in."""
+    options = spec.quantizer
+    if isinstance(options, QuikOptions | SpqrOptions) and found is None:
+        raise ValueError(f"{name}: {options.method} needs statistics of its inputs")
+    if isinstance(options, SpqrOptions) and found is not None:
+        rounded = spqr(weight, spec, options, found.hessian, name)
+        return QuantizedWeight(
+            name=name,
+            component="",
+            method=spec.method,
+            bits=spec.bits,
+            group=spec.group_size,
+            symmetric=spec.symmetric,
+            codes=rounded.codes.numpy(),
+            scales=rounded.scale_codes.scales(),
+            zero_points=rounded.zero_points.numpy(),
+            wide=rounded.wide,
+            scale_codes=rounded.scale_codes,
+        )
+    if isinstance(options, QuikOptions) and found is not None:
+        grid, codes, kept, values = quik(weight, spec, options, found, name)
+        columns = FloatColumns(kept.numpy(), values.numpy())
+        return replace(_on_grid(grid, codes, spec, name), columns=columns)
+    grid, codes = round_weight(weight, spec, None if found is None else found.hessian, name)
+    return _on_grid(grid, codes, spec, name)
+
+
+def _on_grid(grid: Grid, codes: Tensor, spec: WeightSpec, name: str) -> QuantizedWeight:
+    return QuantizedWeight(
+        name=name,
+        component="",
+        method=spec.method,
+        bits=spec.bits,
+        group=spec.group_size,
+        symmetric=spec.symmetric,
+        codes=codes.numpy(),
+        scales=grid.scales.to(torch.float16).numpy(),
+        zero_points=grid.zero_points.to(torch.uint8).numpy(),
+    )
