@@ -10,10 +10,13 @@ from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Block, Family, Step, Structure
-from edge_asr_deploy.options import AwqOptions
+from edge_asr_deploy.options import AwqOptions, Learning
 from edge_asr_deploy.ptq import folding
+from edge_asr_deploy.ptq.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
+from edge_asr_deploy.ptq.grid import Grid
 from edge_asr_deploy.ptq.methods import needs_statistics, qep, round_weight
+from edge_asr_deploy.ptq.reconstruction import Learned
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
 from edge_asr_deploy.ptq.stream import Stream, compare, statistics
 from edge_asr_deploy.ptq.twin import Twin
@@ -142,23 +145,36 @@ class _Driver:
             self.scale(block, stream, [s for s in block.steps if s.source not in self.structure.cross.paths])
             if twin:
                 twin.enter(block.path, module, self.floats)
-            for step in block.steps:
-                if not needs_statistics(self.recipe.component(step.component)):
-                    self.round(step)
-                    continue
-                linear = self.module(step.paths[0])
-                inputs: Iterable[Tensor] = stream.inputs(module, linear)
-                originals: Iterable[Tensor] | None = twin.inputs(step.paths[0]) if twin else None
-                if step.closes:
-                    inputs, originals = list(inputs), None if originals is None else list(originals)
-                self.round(step, *self.found(step, inputs, stream.weights, originals))
-                if step.closes:
-                    stream.replay(self.module(step.closes), [linear(values) for values in inputs])
-                    if twin and originals is not None:
-                        twin.replay(step.closes, step.paths[0], list(originals))
+            for steps in parts(block):
+                learned = self.learned(block, steps, stream)
+                for step in steps:
+                    self.step(module, step, stream, twin, learned)
             stream.advance(module)
             if twin:
                 twin.advance()
+
+    def step(self, module: Any, step: Step, stream: Stream, twin: Twin | None, learned: Learned | None) -> None:
+        """Round one step of a block, and replay the attention that it closes."""
+        if not needs_statistics(self.recipe.component(step.component)):
+            self.round(step)
+            return
+        linear = self.module(step.paths[0])
+        inputs: Iterable[Tensor] = stream.inputs(module, linear)
+        originals: Iterable[Tensor] | None = twin.inputs(step.paths[0]) if twin else None
+        if step.closes:
+            inputs, originals = list(inputs), None if originals is None else list(originals)
+        self.round(step, *self.found(step, inputs, stream.weights, originals), learned)
+        if step.closes:
+            stream.replay(self.module(step.closes), [linear(values) for values in inputs])
+            if twin and originals is not None:
+                twin.replay(step.closes, step.paths[0], list(originals))
+
+    def learned(self, block: Block, steps: Sequence[Step], stream: Stream) -> Learned | None:
+        """What a method that learns on parts of blocks finds for these steps, if theirs is one."""
+        spec = self.recipe.component(steps[0].component)
+        if not spec.is_integer or not isinstance(spec.quantizer, Learning):
+            return None
+        return learn_part(self.model, block, steps, stream, spec, self.structure.cross.paths)
 
     def scale(self, block: Block, stream: Stream, wanted: Sequence[Step]) -> None:
         """Scale the input channels of the wanted steps by the recipe, before anything of the block is rounded."""
@@ -195,7 +211,13 @@ class _Driver:
             return statistics(inputs, weights, channels), None
         return compare(inputs, originals, weights, channels)
 
-    def round(self, step: Step, found: Statistics | None = None, drift: Tensor | None = None) -> None:
+    def round(
+        self,
+        step: Step,
+        found: Statistics | None = None,
+        drift: Tensor | None = None,
+        learned: Learned | None = None,
+    ) -> None:
         """Round the weights of layers that share an input, and write the rounded values into the model."""
         spec = self.recipe.component(step.component)
         if not spec.is_integer:
@@ -204,7 +226,7 @@ class _Driver:
         if spec.correction is not None and found is not None and drift is not None:
             for weight in weights.values():
                 weight.copy_(qep(weight, found.hessian, drift, spec.correction))
-        for quantized in round_together(weights, step.component, spec, found):
+        for quantized in round_together(weights, step.component, spec, found, learned):
             weights[quantized.name].copy_(torch.from_numpy(quantized.dequantize()))
             self.done.append(quantized)
             self.progress(len(self.done), self.total, quantized.name)
@@ -218,28 +240,36 @@ class _Driver:
 
 
 def round_together(
-    weights: dict[str, Tensor], component: str, spec: WeightSpec, found: Statistics | None
+    weights: dict[str, Tensor],
+    component: str,
+    spec: WeightSpec,
+    found: Statistics | None,
+    learned: Learned | None = None,
 ) -> list[QuantizedWeight]:
-    """Round matrices (out, in) that read the same input: stacked, so that one factorization serves them all."""
+    """Round matrices (out, in) that read the same input: stacked, so that one factorization serves them all.
+
+    Where grids and codes have been learned, take those.
+    """
     hessian = None if found is None else found.hessian
-    grid, codes = round_weight(torch.cat(list(weights.values())), spec, hessian, " / ".join(weights))
-    values = grid.decode(codes)
-    result, start = [], 0
-    for name, weight in weights.items():
-        rows = slice(start, start + len(weight))
-        start += len(weight)
-        result.append(
-            QuantizedWeight(
-                name=name,
-                component=component,
-                method=spec.method,
-                bits=spec.bits,
-                group=spec.group_size,
-                symmetric=spec.symmetric,
-                codes=codes[rows].numpy(),
-                scales=grid.scales[rows].to(torch.float16).numpy(),
-                zero_points=grid.zero_points[rows].to(torch.uint8).numpy(),
-                error=output_error(weight, values[rows], hessian),
-            )
+    if learned is not None:
+        chosen = [learned.rounded[name] for name in weights]
+    else:
+        grid, codes = round_weight(torch.cat(list(weights.values())), spec, hessian, " / ".join(weights))
+        sizes = [len(weight) for weight in weights.values()]
+        parts = zip(*(values.split(sizes) for values in (grid.scales, grid.zero_points, codes)), strict=True)
+        chosen = [(Grid(scales, zeros, grid.bits, grid.group), rows) for scales, zeros, rows in parts]
+    return [
+        QuantizedWeight(
+            name=name,
+            component=component,
+            method=spec.method,
+            bits=spec.bits,
+            group=spec.group_size,
+            symmetric=spec.symmetric,
+            codes=codes.numpy(),
+            scales=grid.scales.to(torch.float16).numpy(),
+            zero_points=grid.zero_points.to(torch.uint8).numpy(),
+            error=output_error(weight, grid.decode(codes), hessian),
         )
-    return result
+        for (name, weight), (grid, codes) in zip(weights.items(), chosen, strict=True)
+    ]
