@@ -11,7 +11,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import METHODS, Learning, Method, OmniQuantOptions, Preparation, QepOptions, RtnOptions, Scaling
+from edge_asr_deploy.options import (
+    METHODS,
+    Learning,
+    Method,
+    OmniQuantOptions,
+    Preparation,
+    QepOptions,
+    RtnOptions,
+    Scaling,
+)
 
 GROUP_SIZES = (16, 32, 64, 128)
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
@@ -181,6 +190,13 @@ def parse(document: object, origin: str) -> Recipe:
         names = ", ".join(step.method for step in steps)
         raise UserError(
             f"recipe {origin}", f"embedding.weights.steps {names}", "the tied table is read both ways; leave them out"
+        )
+    if recipe.embedding.weights.is_integer and isinstance(recipe.embedding.weights.quantizer, Learning):
+        method = recipe.embedding.weights.quantizer.method
+        raise UserError(
+            f"recipe {origin}",
+            f"embedding.weights.quantizer {method}",
+            "learns on blocks, and the tied table is in none; choose rtn or gptq",
         )
     return recipe
 

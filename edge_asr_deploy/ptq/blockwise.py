@@ -1,8 +1,9 @@
-"""Learned methods on a block: each attention and the feed-forward part, one after the other, as the stream brings them."""
+"""Learned methods on a block: each attention and the feed-forward part in turn, on what the stream brings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ from edge_asr_deploy.options import Learning, OmniQuantOptions, SmoothQuantOptio
 from edge_asr_deploy.ptq import folding
 from edge_asr_deploy.ptq.methods import learn, smoothquant
 from edge_asr_deploy.ptq.reconstruction import Learned, OutputError, Part, Site, output_error
-from edge_asr_deploy.ptq.stream import Pool, Stream, statistics
+from edge_asr_deploy.ptq.stream import Pool, Stream, answering, statistics
 from edge_asr_deploy.recipe import WeightSpec
 
 # Utterances, or positions, per optimizer step.
 CLIPS, POSITIONS = 4, 512
+KEYS_VALUES = ("k_proj", "v_proj")
 
 
 def parts(block: Block) -> Iterator[tuple[Step, ...]]:
@@ -49,13 +51,15 @@ def learn_part(
     closes = steps[-1].closes
     generator = torch.Generator().manual_seed(options.seed)
     if closes:
-        path, objective = closes, _attention(module, model.get_submodule(closes), stream, options.positions, generator)
+        names = {path.removeprefix(f"{closes}.") for step in steps for path in step.paths}
+        path, attention = closes, model.get_submodule(closes)
+        objective = _attention(module, attention, names, stream, options.positions, generator)
     else:
         path, objective = block.path, _feed_forward(module, stream.pool(), options.positions, generator)
-    names = [name for site in sites for name in site.paths]
     parameters = {
         f"{name}.{kind}": value.detach().clone()
-        for name in names
+        for site in sites
+        for name in site.paths
         for kind, value in model.get_submodule(name).named_parameters()
     }
     learned = learn(Part(parameters, sites, _Renamed(objective, f"{path}.")), spec)
@@ -97,9 +101,17 @@ def _site(model: Any, module: nn.Module, step: Step, stream: Stream, spec: Weigh
 
 
 def _attention(
-    block: nn.Module, attention: nn.Module, stream: Stream, positions: int, generator: torch.Generator
+    block: nn.Module,
+    attention: nn.Module,
+    learned: Collection[str],
+    stream: Stream,
+    positions: int,
+    generator: torch.Generator,
 ) -> OutputError:
-    """The objective of an attention module: its output at about that many positions, drawn from every utterance."""
+    """The objective of an attention module: its output at about that many positions, drawn from every utterance.
+
+    Keys and values of cross-attention, whose layers are not among the `learned`, are computed once.
+    """
     share = -(-positions // len(stream.hidden))
     own = _own(attention)
     calls, chosen, weights = [], [], []
@@ -111,12 +123,17 @@ def _attention(
         weights.append(weight[taken])
     batches = [range(start, min(start + CLIPS, len(calls))) for start in range(0, len(calls), CLIPS)]
     prepared = [_queries(attention, *call, rows) for call, rows in zip(calls, chosen, strict=True)]
+    constant = [module for name, module in attention.named_children() if name in KEYS_VALUES and name not in learned]
+    known = [[module(kwargs["key_value_states"]) for module in constant] for _, kwargs, _ in prepared]
 
     def run(parameters: Mapping[str, Tensor], batch: int) -> Tensor:
         outputs = []
         for index in batches[batch]:
             args, kwargs, rows = prepared[index]
-            output, *_ = torch.func.functional_call(attention, {**own, **parameters}, args, kwargs)
+            with ExitStack() as stack:
+                for module, values in zip(constant, known[index], strict=True):
+                    stack.enter_context(answering(module, values))
+                output, *_ = torch.func.functional_call(attention, {**own, **parameters}, args, kwargs)
             outputs.append(output[0] if rows is None else output[0][rows])
         return torch.cat(outputs)
 
@@ -145,7 +162,7 @@ def _queries(
 def _feed_forward(block: nn.Module, pool: Pool, positions: int, generator: torch.Generator) -> OutputError:
     """The objective of what lies behind a block's attentions: the block's output at positions from all utterances."""
     chosen = torch.randperm(len(pool.hidden), generator=generator)[:positions]
-    batches = [pool.take(rows) for rows in chosen.split(POSITIONS)]
+    batches = [pool.take(rows) for rows in torch.split(chosen, POSITIONS)]
     own = _own(block)
 
     def run(parameters: Mapping[str, Tensor], batch: int) -> Tensor:

@@ -256,7 +256,7 @@ def round_together(
     else:
         grid, codes = round_weight(torch.cat(list(weights.values())), spec, hessian, " / ".join(weights))
         sizes = [len(weight) for weight in weights.values()]
-        parts = zip(*(values.split(sizes) for values in (grid.scales, grid.zero_points, codes)), strict=True)
+        parts = zip(*(torch.split(values, sizes) for values in (grid.scales, grid.zero_points, codes)), strict=True)
         chosen = [(Grid(scales, zeros, grid.bits, grid.group), rows) for scales, zeros, rows in parts]
     return [
         QuantizedWeight(

@@ -113,7 +113,9 @@ def output_error(
     run: Callable[[Parameters, int], Tensor], targets: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> OutputError:
     """The objective of a part whose outputs should be `targets`."""
-    power = sum(float((t.square() * w[:, None]).sum(dtype=torch.float64)) for t, w in zip(targets, weights, strict=True))
+    power = sum(
+        float((t.square() * w[:, None]).sum(dtype=torch.float64)) for t, w in zip(targets, weights, strict=True)
+    )
     return OutputError(run, targets, weights, power or 1.0)
 
 

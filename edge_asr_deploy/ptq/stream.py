@@ -40,7 +40,7 @@ class Pool:
         args, kwargs = self.arguments
         with ExitStack() as stack:
             for attention, outputs in self.known.items():
-                stack.enter_context(_answering(attention, outputs[None]))
+                stack.enter_context(answering(attention, (outputs[None], None)))
             output = torch.func.functional_call(block, dict(parameters), (self.hidden[None], *args), kwargs)
         result: Tensor = (output[0] if isinstance(output, tuple) else output)[0]
         return result
@@ -128,7 +128,7 @@ class Stream:
         args, kwargs = self.arguments[index]
         with ExitStack() as stack:
             for module, outputs in self._known.items():
-                stack.enter_context(_answering(module, outputs[index]))
+                stack.enter_context(answering(module, (outputs[index], None)))
             with torch.no_grad():
                 return block(self.hidden[index], *args, **kwargs)
 
@@ -153,13 +153,13 @@ def compare(
 
 
 @contextmanager
-def _answering(attention: nn.Module, output: Tensor) -> Iterator[None]:
-    """The attention module returns a known output (and no attention weights) instead of computing it."""
-    attention.forward = lambda *args, **kwargs: (output, None)
+def answering(module: nn.Module, answer: object) -> Iterator[None]:
+    """The module returns what is known already instead of computing it; of an attention that is a pair."""
+    module.forward = lambda *args, **kwargs: answer
     try:
         yield
     finally:
-        del attention.forward
+        del module.forward
 
 
 def _caught(module: nn.Module, run: Callable[[], object]) -> tuple[tuple[Any, ...], dict[str, Any]]:

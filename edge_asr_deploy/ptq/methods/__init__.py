@@ -95,7 +95,7 @@ def learn(part: Part, spec: WeightSpec) -> Learned:
 def _learn_alone(weight: Tensor, spec: WeightSpec, hessian: Tensor, name: str) -> tuple[Grid, Tensor]:
     """Layers that stand in no block: learned on their own output error, some rows at a time to bound the memory."""
     grids, codes = [], []
-    for rows in weight.detach().float().split(ROWS):
+    for rows in torch.split(weight.detach().float(), ROWS):
         matrices = {f"{name}.weight": rows}
         part = Part(matrices, (Site((name,), hessian),), layer_error(matrices, hessian))
         grid, chosen = learn(part, spec).rounded[name]

@@ -12,8 +12,8 @@ from edge_asr_deploy.recipe import WeightSpec
 
 # sigmoid(4) = 0.98 of the range, the paper's start; sigmoid(20) is 1 in float32, min-max.
 START, WHOLE = 4.0, 20.0
-# Steps per epoch where one batch is everything.
-LAYER_STEPS = 10
+# Least optimizer steps in an epoch: few batches are gone through more than once.
+STEPS = 10
 
 
 def omniquant(part: Part, spec: WeightSpec, options: OmniQuantOptions) -> Learned:
@@ -37,7 +37,7 @@ def omniquant(part: Part, spec: WeightSpec, options: OmniQuantOptions) -> Learne
                 best = learner.result(error)
             if epoch == options.epochs:
                 return best
-            for _ in range(objective.batches if objective.batches > 1 else LAYER_STEPS):
+            for _ in range(max(objective.batches, STEPS)):
                 optimizer.zero_grad()
                 loss = objective.error(learner.parameters(), next(order)) * objective.batches
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -114,7 +114,10 @@ class _Learner:
         grid = from_range(low.detach(), high.detach(), bits, group, self.spec.symmetric)
         top, middle = 2**bits - 1, 2 ** (bits - 1)
         if self.spec.symmetric:
-            scales, zero_points = through(torch.maximum(high / (middle - 1), -low / middle), grid.scales), grid.zero_points
+            scales, zero_points = (
+                through(torch.maximum(high / (middle - 1), -low / middle), grid.scales),
+                grid.zero_points,
+            )
         else:
             scales = through((high - low) / top, grid.scales)
             zero_points = through(-low / scales, grid.zero_points)
@@ -130,9 +133,7 @@ class _Learner:
             for path, site in self.part.paths():
                 columns, rows = self.scales(path, site)
                 weight = self.weights[path] * columns / rows
-                grid = from_range(
-                    *self.range(path, weight), self.spec.bits, self.spec.group_size, self.spec.symmetric
-                )
+                grid = from_range(*self.range(path, weight), self.spec.bits, self.spec.group_size, self.spec.symmetric)
                 rounded[path] = grid, grid.encode(weight)
             scales = {path: log.exp() for path, log in self.logs.items()}
             shifts = {path: shift.clone() for path, shift in self.shifts.items()}

@@ -1,4 +1,4 @@
-"""TesseraQ (Li and Panda, arXiv 2410.19103): whether a weight is rounded up or down is learned, and hardened in rounds."""
+"""TesseraQ (Li and Panda, arXiv 2410.19103): rounding up or down is learned, and hardened in rounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_asr_deploy.ptq.grid import FLOAT16_MAX, Grid, fit
 from edge_asr_deploy.ptq.reconstruction import Learned, Part, shuffled, spread, through, total
 from edge_asr_deploy.recipe import WeightSpec
 
-# The sigmoid is stretched to this interval and cut to [0, 1], so that it reaches both ends (AdaRound, arXiv 2004.10568).
+# The sigmoid is stretched to this interval and cut to [0, 1], so that it reaches both (AdaRound, arXiv 2004.10568).
 LOWEST, HIGHEST = -0.1, 1.1
 # The paper's decay of the learned scale factors.
 DECAY = 1e-4
@@ -27,9 +27,7 @@ def tesseraq(part: Part, spec: WeightSpec, options: TesseraqOptions) -> Learned:
     objective = part.objective
     order = shuffled(objective.batches, torch.Generator().manual_seed(options.seed))
     matrices = {
-        path: _Matrix(
-            part.parameters[f"{path}.weight"].detach().float(), spec, options, site.hessian.diagonal(), path
-        )
+        path: _Matrix(part.parameters[f"{path}.weight"].detach().float(), spec, options, site.hessian.diagonal(), path)
         for path, site in part.paths()
     }
     error = total(objective, {f"{path}.weight": matrix.nearest() for path, matrix in matrices.items()})
@@ -87,7 +85,9 @@ class _Matrix:
         with torch.no_grad():
             up = self.up()
             decided = (up - 0.5).abs().masked_fill(self.fixed, 1.0).flatten()
-            order = torch.argsort(decided, descending=True, stable=True)[: decided.numel() - int(share * decided.numel())]
+            order = torch.argsort(decided, descending=True, stable=True)[
+                : decided.numel() - int(share * decided.numel())
+            ]
             chosen = torch.zeros_like(decided, dtype=torch.bool)
             chosen[order] = True
             chosen = chosen.view_as(self.fixed) & ~self.fixed
