@@ -19,9 +19,9 @@ from tests.ptq import models
 from tests.ptq.test_reconstruction import enter
 
 NAMES = ("whisper", "moonshine")
-OMNIQUANT = {"method": "omniquant", "epochs": 2, "rate": 0.05, "positions": 64}
+OMNIQUANT = {"method": "omniquant", "epochs": 1, "rate": 0.05, "positions": 64}
 EQUIVALENT = {**OMNIQUANT, "equivalent": True}
-TESSERAQ = {"method": "tesseraq", "rounds": 2, "iterations": 5, "rate": 0.05, "positions": 64}
+TESSERAQ = {"method": "tesseraq", "rounds": 2, "iterations": 4, "rate": 0.1, "positions": 64}
 FLOAT = {"bits": 32, "granularity": "channel"}
 AWQ = {"method": "awq", "grid": 3}
 

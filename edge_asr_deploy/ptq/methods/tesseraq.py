@@ -17,20 +17,22 @@ DECAY = 1e-4
 
 
 def tesseraq(part: Part, spec: WeightSpec, options: TesseraqOptions) -> Learned:
-    """Learn the rounding of a part of a block on grids found by clip search.
+    """Learn the rounding of a part of a block, on the grids of a clip search or min-max, whichever starts better.
 
     W' = (clip(floor(W / s) + h(v) + z) - z) s 2 sigmoid(u) with h from 0 to 1, at first the fraction of W / s, and u
     per group, at first 0. In each round a share of the weights, those whose h is nearest to an end, is fixed there and
-    the others go on; in the last all are fixed and only u is learned. The result is the best of the starting grid and
+    the others go on; in the last all are fixed and only u is learned. The result is the best of the start and
     of every round with all its weights fixed, by the error over all batches.
     """
     objective = part.objective
     order = shuffled(objective.batches, torch.Generator().manual_seed(options.seed))
-    matrices = {
-        path: _Matrix(part.parameters[f"{path}.weight"].detach().float(), spec, options, site.hessian.diagonal(), path)
-        for path, site in part.paths()
-    }
-    error = total(objective, {f"{path}.weight": matrix.nearest() for path, matrix in matrices.items()})
+    starts = [_start(part, spec, clip_steps) for clip_steps in sorted({options.clip_steps, 0}, reverse=True)]
+    errors = [
+        total(objective, {f"{path}.weight": matrix.nearest() for path, matrix in matrices.items()})
+        for matrices in starts
+    ]
+    error = min(errors)
+    matrices = starts[errors.index(error)]
     best = Learned({path: (m.grid, m.grid.encode(m.weight)) for path, m in matrices.items()}, error)
     with torch.enable_grad():
         optimizer = torch.optim.AdamW(
@@ -55,14 +57,21 @@ def tesseraq(part: Part, spec: WeightSpec, options: TesseraqOptions) -> Learned:
     return best
 
 
+def _start(part: Part, spec: WeightSpec, clip_steps: int) -> dict[str, _Matrix]:
+    return {
+        path: _Matrix(
+            part.parameters[f"{path}.weight"].detach().float(), spec, clip_steps, site.hessian.diagonal(), path
+        )
+        for path, site in part.paths()
+    }
+
+
 class _Matrix:
     """One matrix on its way from soft to hard rounding."""
 
-    def __init__(
-        self, weight: Tensor, spec: WeightSpec, options: TesseraqOptions, importance: Tensor, name: str
-    ) -> None:
+    def __init__(self, weight: Tensor, spec: WeightSpec, clip_steps: int, importance: Tensor, name: str) -> None:
         self.weight = weight
-        self.grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, importance, name)
+        self.grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, clip_steps, importance, name)
         steps = weight / self.columns(self.grid.scales)
         self.zero = self.columns(self.grid.zero_points)
         self.floor = steps.floor()
@@ -111,7 +120,7 @@ class _Matrix:
         return through(raw, exact)
 
     def nearest(self) -> Tensor:
-        """The matrix rounded to nearest on the starting grid."""
+        """The matrix rounded to nearest on the start."""
         return self.grid.decode(self.grid.encode(self.weight))
 
     def hard(self) -> tuple[Grid, Tensor]:
