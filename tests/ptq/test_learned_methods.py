@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.options import OmniQuantOptions, TesseraqOptions
 from edge_asr_deploy.ptq.grid import fit, from_range
 from edge_asr_deploy.ptq.methods import learn, omniquant, round_weight, tesseraq
@@ -74,6 +75,14 @@ def test_the_same_seed_gives_the_same_codes(options: Any) -> None:
     part = single(*layer())
     (first_grid, first), (second_grid, second) = (learn(part, spec(options)).rounded["a"] for _ in range(2))
     assert torch.equal(first, second) and torch.equal(first_grid.scales, second_grid.scales)
+
+
+@BOTH
+def test_activations_that_are_not_finite_are_an_error(options: Any) -> None:
+    weight, hessian = layer()
+    hessian[0, 0] = float("nan")
+    with pytest.raises(UserError, match="activations that are not finite"):
+        learn(single(weight, hessian), spec(options))
 
 
 @pytest.mark.parametrize("rate", [0.01, 1.0])

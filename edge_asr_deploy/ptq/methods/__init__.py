@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.options import (
     AwqOptions,
     GptqOptions,
@@ -84,7 +85,14 @@ def round_weight(
 
 
 def learn(part: Part, spec: WeightSpec) -> Learned:
-    """Learn the rounding of a part of a block by the method that its spec names."""
+    """Learn the rounding of a part of a block by the method that its spec names.
+
+    UserError for activations that are not finite.
+    """
+    if not all(bool(site.hessian.isfinite().all()) for site in part.sites):
+        raise UserError(
+            "calibration", "activations that are not finite", "leave out the broken clip or check the model"
+        )
     if isinstance(spec.quantizer, OmniQuantOptions):
         return omniquant(part, spec, spec.quantizer)
     if isinstance(spec.quantizer, TesseraqOptions):
