@@ -193,7 +193,7 @@ def test_tesseraq_comes_nearer_to_the_best_of_all_roundings() -> None:
     best, found, nearest = 0.0, 0.0, 0.0
     for seed in range(5):
         weight, hessian = layer(1, 8, seed)
-        options = TesseraqOptions(rounds=8, iterations=20, rate=0.1, scale_rate=1e-9, clip_steps=0)
+        options = TesseraqOptions(rounds=8, iterations=20, rate=0.05, scale_rate=1e-9, clip_steps=0)
         chosen = spec(options)
         part = single(weight, hessian)
         matrix = _Matrix(weight, chosen, options.clip_steps, hessian.diagonal(), "a")
