@@ -33,10 +33,12 @@ class OmniQuantOptions(_Options):
     """OmniQuant (arXiv 2308.13137): clipping, and scales where they fold, learned block by block."""
 
     method: Literal["omniquant"] = "omniquant"
-    epochs: int = Field(20, ge=1, le=200)
-    rate: float = Field(1e-2, gt=0, le=1, description="learning rate of the clipping")
+    epochs: int = Field(10, ge=1, le=200)
+    rate: float = Field(0.05, gt=0, le=1, description="learning rate of the clipping")
     equivalent: bool = Field(False, description="learn the scales and shifts that fold exactly, too")
     equivalent_rate: float = Field(5e-3, gt=0, le=1, description="learning rate of those")
+    positions: int = Field(8192, ge=16, description="frames or tokens that a part of a block learns from")
+    seed: int = Field(0, description="of the choice of positions and the order of batches")
 
 
 class TesseraqOptions(_Options):
@@ -44,9 +46,12 @@ class TesseraqOptions(_Options):
 
     method: Literal["tesseraq"] = "tesseraq"
     rounds: int = Field(10, ge=1, le=50, description="times a share of the weights is hardened")
-    iterations: int = Field(50, ge=1, le=1000, description="optimizer steps per round")
-    rate: float = Field(1e-3, gt=0, le=1)
+    iterations: int = Field(25, ge=1, le=1000, description="optimizer steps per round")
+    rate: float = Field(0.1, gt=0, le=1, description="learning rate of the rounding")
+    scale_rate: float = Field(1e-3, gt=0, le=1, description="learning rate of the scales' factors")
     clip_steps: int = Field(10, ge=0, le=40, description="as for rtn: the grid it starts from")
+    positions: int = Field(8192, ge=16, description="as for omniquant")
+    seed: int = Field(0, description="as for omniquant")
 
 
 class QuikOptions(_Options):
@@ -111,6 +116,7 @@ Method = Annotated[
     Field(discriminator="method"),
 ]
 Scaling = SmoothQuantOptions | AwqOptions
+Learning = OmniQuantOptions | TesseraqOptions
 Preparation = Annotated[
     SmoothQuantOptions | AwqOptions | QepOptions | RotationOptions | RsqOptions, Field(discriminator="method")
 ]

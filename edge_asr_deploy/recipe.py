@@ -11,7 +11,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import METHODS, Method, Preparation, QepOptions, RtnOptions, Scaling
+from edge_asr_deploy.options import (
+    METHODS,
+    Learning,
+    Method,
+    OmniQuantOptions,
+    Preparation,
+    QepOptions,
+    RtnOptions,
+    Scaling,
+)
 
 GROUP_SIZES = (16, 32, 64, 128)
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
@@ -67,6 +76,18 @@ class WeightSpec(_Model):
             raise ValueError("qep corrects once; keep one")
         if "qep" in names and names[-1] != "qep":
             raise ValueError(f"qep corrects what is then rounded: put it behind {scalings[0]}")
+        return value
+
+    @field_validator("quantizer")
+    @classmethod
+    def _fits_steps(cls, value: Method, info: ValidationInfo) -> Method:
+        names = [step.method for step in info.data.get("steps", ())]
+        if isinstance(value, Learning) and "qep" in names:
+            raise ValueError(f"{value.method} learns from inputs that carry the error; leave out qep")
+        if isinstance(value, OmniQuantOptions) and value.equivalent:
+            scalings = [name for name in names if name != "qep"]
+            if scalings:
+                raise ValueError(f"equivalent learns scales of its own; leave out {scalings[0]}")
         return value
 
     @property
@@ -189,6 +210,13 @@ def parse(document: object, origin: str) -> Recipe:
             f"recipe {origin}",
             f"embedding.weights.quantizer {method}",
             "the tied table has no outliers; use gptq or rtn",
+        )
+    if recipe.embedding.weights.is_integer and isinstance(recipe.embedding.weights.quantizer, Learning):
+        method = recipe.embedding.weights.quantizer.method
+        raise UserError(
+            f"recipe {origin}",
+            f"embedding.weights.quantizer {method}",
+            "learns on blocks, and the tied table is in none; choose rtn or gptq",
         )
     return recipe
 

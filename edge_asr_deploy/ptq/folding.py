@@ -45,6 +45,31 @@ def fold(model: Any, step: Step, scales: Tensor) -> None:
             model.get_submodule(path).weight.mul_(scales)
 
 
+def is_shiftable(model: Any, step: Step) -> bool:
+    """True when the step's inputs can be shifted: by the bias of their LayerNorm, made up for by the layers' own.
+
+    A key projection needs none: what shifts all keys alike changes no attention.
+    """
+    if step.norm is None or model.get_submodule(step.norm).bias is None:
+        return False
+    return all(path.endswith(".k_proj") or model.get_submodule(path).bias is not None for path in step.paths)
+
+
+def shift(model: Any, step: Step, shifts: Tensor) -> None:
+    """Subtract `shifts` (in,) from the step's inputs and add what the layers make of them: an exact identity.
+
+    As OmniQuant does (arXiv 2308.13137, equation 3). ValueError where biases are missing.
+    """
+    if step.norm is None or not is_shiftable(model, step):
+        raise ValueError(f"{step.paths[0]}: no biases that could take a shift")
+    with torch.no_grad():
+        model.get_submodule(step.norm).bias.sub_(shifts)
+        for path in step.paths:
+            linear = model.get_submodule(path)
+            if linear.bias is not None:
+                linear.bias.add_(linear.weight @ shifts)
+
+
 def is_scaled(model: Any, step: Step, spec: WeightSpec) -> bool:
     """True when the spec's method scales the inputs of this step: SmoothQuant only behind a LayerNorm."""
     if spec.scaling is None or not is_foldable(model, step):

@@ -75,6 +75,17 @@ def fit(
     return Grid(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]), bits, group)
 
 
+def ranges(weight: Tensor, group: int | None) -> tuple[Tensor, Tensor]:
+    """Least and greatest value of each group of a matrix (out, in), and of zero: (out, groups) each."""
+    grouped = _grouped(weight, group)
+    return grouped.amin(-1).clamp(max=0), grouped.amax(-1).clamp(min=0)
+
+
+def from_range(low: Tensor, high: Tensor, bits: int, group: int | None, symmetric: bool) -> Grid:
+    """The grid that spans given ranges (out, groups) of groups, which hold zero."""
+    return Grid(*_affine(low, high, bits, symmetric), bits, group)
+
+
 def _fit(
     weight: Tensor, bits: int, group: int | None, symmetric: bool, clip_steps: int, importance: Tensor | None
 ) -> tuple[Tensor, Tensor]:

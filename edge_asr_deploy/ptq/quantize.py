@@ -10,11 +10,13 @@ from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Block, Family, Step, Structure
-from edge_asr_deploy.options import AwqOptions
+from edge_asr_deploy.options import AwqOptions, Learning
 from edge_asr_deploy.ptq import folding
+from edge_asr_deploy.ptq.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
 from edge_asr_deploy.ptq.methods import needs_statistics, qep
 from edge_asr_deploy.ptq.methods.quik import spec_of
+from edge_asr_deploy.ptq.reconstruction import Learned
 from edge_asr_deploy.ptq.rounding import round_together
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.ptq.stream import Stream, compare, statistics
@@ -144,23 +146,36 @@ class _Driver:
             self.scale(block, stream, [s for s in block.steps if s.source not in self.structure.cross.paths])
             if twin:
                 twin.enter(block.path, module, self.floats)
-            for step in block.steps:
-                if not needs_statistics(self.recipe.component(step.component)):
-                    self.round(step)
-                    continue
-                linear = self.module(step.paths[0])
-                inputs: Iterable[Tensor] = stream.inputs(module, linear)
-                originals: Iterable[Tensor] | None = twin.inputs(step.paths[0]) if twin else None
-                if step.closes:
-                    inputs, originals = list(inputs), None if originals is None else list(originals)
-                self.round(step, *self.found(step, inputs, stream.weights, originals))
-                if step.closes:
-                    stream.replay(self.module(step.closes), [linear(values) for values in inputs])
-                    if twin and originals is not None:
-                        twin.replay(step.closes, step.paths[0], list(originals))
+            for steps in parts(block):
+                learned = self.learned(block, steps, stream)
+                for step in steps:
+                    self.step(module, step, stream, twin, learned)
             stream.advance(module)
             if twin:
                 twin.advance()
+
+    def step(self, module: Any, step: Step, stream: Stream, twin: Twin | None, learned: Learned | None) -> None:
+        """Round one step of a block, and replay the attention that it closes."""
+        if not needs_statistics(self.recipe.component(step.component)):
+            self.round(step)
+            return
+        linear = self.module(step.paths[0])
+        inputs: Iterable[Tensor] = stream.inputs(module, linear)
+        originals: Iterable[Tensor] | None = twin.inputs(step.paths[0]) if twin else None
+        if step.closes:
+            inputs, originals = list(inputs), None if originals is None else list(originals)
+        self.round(step, *self.found(step, inputs, stream.weights, originals), learned)
+        if step.closes:
+            stream.replay(self.module(step.closes), [linear(values) for values in inputs])
+            if twin and originals is not None:
+                twin.replay(step.closes, step.paths[0], list(originals))
+
+    def learned(self, block: Block, steps: Sequence[Step], stream: Stream) -> Learned | None:
+        """What a method that learns on parts of blocks finds for these steps, if theirs is one."""
+        spec = self.recipe.component(steps[0].component)
+        if not spec.is_integer or not isinstance(spec.quantizer, Learning):
+            return None
+        return learn_part(self.model, block, steps, stream, spec, self.structure.cross.paths)
 
     def scale(self, block: Block, stream: Stream, wanted: Sequence[Step]) -> None:
         """Scale the input channels of the wanted steps by the recipe, before anything of the block is rounded."""
@@ -197,7 +212,13 @@ class _Driver:
             return statistics(inputs, weights, channels), None
         return compare(inputs, originals, weights, channels)
 
-    def round(self, step: Step, found: Statistics | None = None, drift: Tensor | None = None) -> None:
+    def round(
+        self,
+        step: Step,
+        found: Statistics | None = None,
+        drift: Tensor | None = None,
+        learned: Learned | None = None,
+    ) -> None:
         """Round the weights of layers that share an input, and write the rounded values into the model."""
         spec = spec_of(step.paths[0], self.recipe.component(step.component))
         if not spec.is_integer:
@@ -206,7 +227,7 @@ class _Driver:
         if spec.correction is not None and found is not None and drift is not None:
             for weight in weights.values():
                 weight.copy_(qep(weight, found.hessian, drift, spec.correction))
-        for quantized in round_together(weights, step.component, spec, found):
+        for quantized in round_together(weights, step.component, spec, found, learned):
             weights[quantized.name].copy_(torch.from_numpy(quantized.dequantize()))
             self.done.append(quantized)
             self.progress(len(self.done), self.total, quantized.name)

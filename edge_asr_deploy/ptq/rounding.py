@@ -11,20 +11,28 @@ from edge_asr_deploy.options import QuikOptions, SpqrOptions
 from edge_asr_deploy.ptq.grid import Grid
 from edge_asr_deploy.ptq.methods import quik, round_weight, spqr
 from edge_asr_deploy.ptq.outliers import FloatColumns
+from edge_asr_deploy.ptq.reconstruction import Learned
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.recipe import WeightSpec
 
 
 def round_together(
-    weights: dict[str, Tensor], component: str, spec: WeightSpec, found: Statistics | None
+    weights: dict[str, Tensor],
+    component: str,
+    spec: WeightSpec,
+    found: Statistics | None,
+    learned: Learned | None = None,
 ) -> list[QuantizedWeight]:
     """Round matrices (out, in) that read the same input: stacked, so that one factorization serves them all.
 
-    Those of SpQR are rounded one by one, since their output channels share statistics.
+    Those of SpQR are rounded one by one, since their output channels share statistics. Where grids and codes have been
+    learned, those are taken.
     """
     hessian = None if found is None else found.hessian
-    if isinstance(spec.quantizer, SpqrOptions):
+    if learned is not None:
+        parts = [_on_grid(*learned.rounded[name], spec, name) for name in weights]
+    elif isinstance(spec.quantizer, SpqrOptions):
         parts = [round_matrix(weight, spec, found, name) for name, weight in weights.items()]
     else:
         stacked = round_matrix(torch.cat(list(weights.values())), spec, found, " / ".join(weights))

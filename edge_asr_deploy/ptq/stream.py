@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,34 @@ from edge_asr_deploy.ptq.statistics import Drift, Statistics
 
 class _Reached(Exception):
     """Unwinds a forward pass once the wanted module's input is known."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Positions (positions, channels) that enter a block whose attentions' outputs are known, with their weights.
+
+    Nothing else in a block mixes positions, so any of them can be sent through it together.
+    """
+
+    hidden: Tensor
+    known: Mapping[nn.Module, Tensor]
+    weights: Tensor
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def take(self, chosen: Tensor) -> Pool:
+        """Some of the positions, by number."""
+        known = {attention: outputs[chosen] for attention, outputs in self.known.items()}
+        return Pool(self.hidden[chosen], known, self.weights[chosen], self.arguments)
+
+    def outputs(self, block: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
+        """What leaves the block, (positions, channels), with these parameters in place of its own."""
+        args, kwargs = self.arguments
+        with ExitStack() as stack:
+            for attention, outputs in self.known.items():
+                stack.enter_context(answering(attention, (outputs[None], None)))
+            output = torch.func.functional_call(block, dict(parameters), (self.hidden[None], *args), kwargs)
+        result: Tensor = (output[0] if isinstance(output, tuple) else output)[0]
+        return result
 
 
 @dataclass
@@ -57,9 +85,27 @@ class Stream:
 
     def inputs(self, block: nn.Module, module: nn.Module) -> Iterator[Tensor]:
         """What reaches a module inside the block, for each utterance; nothing behind the module is computed."""
-        for index in range(len(self.hidden)):
-            (values, *_), _ = _caught(module, partial(self._run, block, index))
+        for (values, *_), _ in self.calls(block, module):
             yield values
+
+    def calls(self, block: nn.Module, module: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """All that a module inside the block is called with, for each utterance."""
+        for index in range(len(self.hidden)):
+            yield _caught(module, partial(self._run, block, index))
+
+    def pool(self) -> Pool:
+        """The positions that count, of all utterances, with the known outputs of the block's attentions."""
+        real = [weight > 0 for weight in self.weights]
+
+        def pooled(values: Iterable[Tensor]) -> Tensor:
+            return torch.cat([rows[0][chosen] for rows, chosen in zip(values, real, strict=True)])
+
+        return Pool(
+            pooled(self.hidden),
+            {attention: pooled(outputs) for attention, outputs in self._known.items()},
+            torch.cat([weight[chosen] for weight, chosen in zip(self.weights, real, strict=True)]),
+            self.arguments[0],
+        )
 
     def replay(self, attention: nn.Module, outputs: list[Tensor]) -> None:
         """Until the stream advances, take these as the outputs of an attention module of the block, one per utterance.
@@ -82,7 +128,7 @@ class Stream:
         args, kwargs = self.arguments[index]
         with ExitStack() as stack:
             for module, outputs in self._known.items():
-                stack.enter_context(_answering(module, outputs[index]))
+                stack.enter_context(answering(module, (outputs[index], None)))
             with torch.no_grad():
                 return block(self.hidden[index], *args, **kwargs)
 
@@ -107,13 +153,13 @@ def compare(
 
 
 @contextmanager
-def _answering(attention: nn.Module, output: Tensor) -> Iterator[None]:
-    """The attention module returns a known output (and no attention weights) instead of computing it."""
-    attention.forward = lambda *args, **kwargs: (output, None)
+def answering(module: nn.Module, answer: object) -> Iterator[None]:
+    """The module returns what is known already instead of computing it; of an attention that is a pair."""
+    module.forward = lambda *args, **kwargs: answer
     try:
         yield
     finally:
-        del attention.forward
+        del module.forward
 
 
 def _caught(module: nn.Module, run: Callable[[], object]) -> tuple[tuple[Any, ...], dict[str, Any]]:

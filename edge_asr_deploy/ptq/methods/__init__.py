@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from edge_asr_deploy.options import AwqOptions, GptqOptions, RtnOptions, SmoothQuantOptions
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.options import (
+    AwqOptions,
+    GptqOptions,
+    OmniQuantOptions,
+    RtnOptions,
+    SmoothQuantOptions,
+    TesseraqOptions,
+)
 from edge_asr_deploy.ptq.grid import Grid
 from edge_asr_deploy.ptq.methods.awq import awq
 from edge_asr_deploy.ptq.methods.gptq import gptq
+from edge_asr_deploy.ptq.methods.omniquant import omniquant
 from edge_asr_deploy.ptq.methods.qep import qep
 from edge_asr_deploy.ptq.methods.quik import quik
 from edge_asr_deploy.ptq.methods.rtn import rtn
 from edge_asr_deploy.ptq.methods.smoothquant import smoothquant
 from edge_asr_deploy.ptq.methods.spqr import spqr
+from edge_asr_deploy.ptq.methods.tesseraq import tesseraq
+from edge_asr_deploy.ptq.reconstruction import Learned, Part, Site, layer_error
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.recipe import WeightSpec
 
@@ -20,14 +32,20 @@ __all__ = [
     "awq",
     "choose_scales",
     "gptq",
+    "learn",
     "needs_statistics",
+    "omniquant",
     "qep",
     "quik",
     "round_weight",
     "rtn",
     "smoothquant",
     "spqr",
+    "tesseraq",
 ]
+
+# Rows of a layer that is learned alone; they do not influence each other.
+ROWS = 4096
 
 
 def needs_statistics(spec: WeightSpec) -> bool:
@@ -63,4 +81,37 @@ def round_weight(
         return gptq(weight, spec, options, hessian, name)
     if isinstance(options, RtnOptions):
         return rtn(weight, spec, options, hessian, name)
+    if isinstance(options, OmniQuantOptions | TesseraqOptions):
+        if hessian is None:
+            raise ValueError(f"{name}: {options.method} needs the Hessian of its inputs")
+        return _learn_alone(weight, spec, hessian, name)
     raise ValueError(f"{options.method} does not round one matrix at a time")
+
+
+def learn(part: Part, spec: WeightSpec) -> Learned:
+    """Learn the rounding of a part of a block by the method that its spec names.
+
+    UserError for activations that are not finite.
+    """
+    if not all(bool(site.hessian.isfinite().all()) for site in part.sites):
+        raise UserError(
+            "calibration", "activations that are not finite", "leave out the broken clip or check the model"
+        )
+    if isinstance(spec.quantizer, OmniQuantOptions):
+        return omniquant(part, spec, spec.quantizer)
+    if isinstance(spec.quantizer, TesseraqOptions):
+        return tesseraq(part, spec, spec.quantizer)
+    raise ValueError(f"{spec.quantizer.method} does not learn")
+
+
+def _learn_alone(weight: Tensor, spec: WeightSpec, hessian: Tensor, name: str) -> tuple[Grid, Tensor]:
+    """Layers that stand in no block: learned on their own output error, some rows at a time to bound the memory."""
+    grids, codes = [], []
+    for rows in torch.split(weight.detach().float(), ROWS):
+        matrices = {f"{name}.weight": rows}
+        part = Part(matrices, (Site((name,), hessian),), layer_error(matrices, hessian))
+        grid, chosen = learn(part, spec).rounded[name]
+        grids.append(grid)
+        codes.append(chosen)
+    scales, zero_points = torch.cat([g.scales for g in grids]), torch.cat([g.zero_points for g in grids])
+    return Grid(scales, zero_points, spec.bits, spec.group_size), torch.cat(codes)
