@@ -26,6 +26,8 @@ PROBE_SECONDS = 5.0
 SHUFFLED_ROWS = 256
 # Part of every folder's name: raise it when other things are kept than before.
 LAYOUT = "v1"
+# A longer message is no message for a person.
+MESSAGE = 120
 _TEXT = ("text", "sentence", "normalized_text", "transcript", "transcription")
 _SPEAKER = ("speaker_id", "client_id")
 _SUFFIXES = (".flac", ".wav", ".mp3", ".ogg")
@@ -85,14 +87,24 @@ def read_split(split: Split, source: str, number: int | None, tick: Callable[[],
 
 
 def _suffices(folder: Path, kept: list[_Kept], number: int | None) -> bool:
-    return (number is not None and len(kept) >= number) or (folder / "complete").exists()
+    complete = folder / "complete"
+    return (number is not None and len(kept) >= number) or (
+        complete.exists() and complete.read_text(encoding="utf-8") == str(len(kept))
+    )
 
 
 def _kept(folder: Path) -> list[_Kept]:
-    """The clips on disk; a last line that was cut short counts as none."""
-    index = folder / "rows.jsonl"
-    lines = index.read_text(encoding="utf-8").splitlines(keepends=True) if index.exists() else []
-    return [_Kept(**json.loads(line)) for line in lines if line.endswith("\n")]
+    """The clips on disk, up to the first that is not whole: a line cut short by a kill, a file removed."""
+    index, kept = folder / "rows.jsonl", []
+    for line in index.read_text(encoding="utf-8").splitlines() if index.exists() else []:
+        try:
+            row = _Kept(**json.loads(line))
+        except (ValueError, TypeError):
+            break
+        if not (folder / row.file).exists():
+            break
+        kept.append(row)
+    return kept
 
 
 def _fetch(split: Split, folder: Path, number: int | None, tick: Callable[[], None]) -> list[_Kept]:
@@ -114,7 +126,7 @@ def _fetch(split: Split, folder: Path, number: int | None, tick: Callable[[], No
                     index.flush()
                     tick()
             if number is None or len(kept) < number:
-                (folder / "complete").touch()
+                (folder / "complete").write_text(str(len(kept)), encoding="utf-8")
             return kept
     except OSError as error:
         remedy = "free some space there, or set EDGE_ASR_CACHE to a folder that can be written"
@@ -181,8 +193,9 @@ def _explained(error: Exception, split: Split) -> UserError:
 
 
 def _first_line(error: Exception) -> str:
+    """What it says; only its kind where that is a page, as with the Hub's connection errors."""
     line = (str(error) or type(error).__name__).splitlines()[0]
-    return line if len(line) <= 160 else f"{line[:160]} ..."
+    return line if len(line) <= MESSAGE else type(error).__name__
 
 
 def _keep(split: Split, folder: Path, index: int, row: dict[str, Any]) -> _Kept:

@@ -18,7 +18,7 @@ def by_duration(rows: Sequence[Row], seed: int = 0) -> dict[str, WordErrors]:
     """Pooled word errors with 95 % bootstrap intervals by bucket of `EDGES`; a bucket without clips is left out."""
     buckets = {}
     for low, high in pairwise(EDGES):
-        some = [row for row in rows if low <= row.seconds < high]
+        some = [row for row in rows if row.words and low <= row.seconds < high]
         if some:
             name = f"{low:g} s and more" if high == float("inf") else f"{low:g} to {high:g} s"
             buckets[name] = _word_errors(some, seed)

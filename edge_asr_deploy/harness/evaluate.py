@@ -66,7 +66,8 @@ def run(
         raise UserError("--output", output, "its folder does not exist; create it first")
     read_manifest(bundle)
     folder = None if baseline == "none" else find_baseline(bundle) if baseline == "auto" else Path(baseline)
-    with Progress(TextColumn("{task.description}"), MofNCompleteColumn(), console=messages, transient=True) as progress:
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn())
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task("fetching clips from the Hub", total=None, visible=False)
         utterances, speech = load_speech(data, lambda: progress.update(task, advance=1, visible=True))
     messages.print(speech)

@@ -148,6 +148,8 @@ def _dot(entry: Entry, errors: WordErrors | None) -> Mark:
 def _mean(entry: Entry) -> Mark:
     """Also of results from before the mean was part of them."""
     rates = [errors.wer for errors in entry.measured.accuracy.by_corpus.values()]
+    if not rates:
+        return Mark(entry.label, entry.is_float, None, text=NOT_MEASURED)
     mean = 100 * fmean(rates)
     return Mark(entry.label, entry.is_float, mean, text=f"{mean:.2f} % ({len(rates)} corpora)")
 

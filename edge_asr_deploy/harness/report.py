@@ -25,7 +25,7 @@ def evaluation_table(result: Result) -> Table:
         caption=f"{environment.cpu}, {settings.threads} threads, onnxruntime {environment.onnxruntime}, "
         f"accuracy level {settings.accuracy_level}; {normalizer.name} ({normalizer.version})",
     )
-    table.add_column("")
+    table.add_column("", overflow="fold")
     columns = [result.bundle] if result.baseline is None else [result.baseline, result.bundle]
     for measured in columns:
         table.add_column(measured.name, justify="right", overflow="fold")

@@ -152,6 +152,14 @@ def test_a_corpus_that_only_one_result_has_is_not_measured_in_the_other(tmp_path
     assert "w4 not measured" in section.split("sea")[1]
 
 
+def test_a_bundle_without_rows_still_has_its_page(tmp_path: Path, result: Result) -> None:
+    accuracy = result.bundle.accuracy.model_copy(update={"by_corpus": {}, "rows": []})
+    bundle = result.bundle.model_copy(update={"accuracy": accuracy, "name": "w3"})
+    ran, text = report(tmp_path, result, result.model_copy(update={"bundle": bundle}))
+    assert ran.exit_code == 0, ran.output
+    assert "w3 not measured" in Page(text).text["durations"]
+
+
 def hostile(result: Result) -> Result:
     """Every text of the result tries to break out."""
     data = json.loads(result.model_dump_json())

@@ -116,6 +116,15 @@ def test_a_killed_run_leaves_half_a_line_which_is_fetched_again(hub: FakeHub, ca
     assert again[:2] == first and len(again) == 3
 
 
+def test_a_clip_that_somebody_removed_is_fetched_again(hub: FakeHub, cache: Path) -> None:
+    first = open_asr.read_open_asr("open-asr:ami")
+    next(cache.rglob("000001.flac")).unlink()
+    ticks: list[None] = []
+    assert open_asr.read_open_asr("open-asr:ami", lambda: ticks.append(None)) == first
+    assert len(ticks) == 2
+    assert np.array_equal(first[1].samples(), noise(1))
+
+
 def test_a_clip_too_short_for_any_model_is_padded_for_it_counts(hub: FakeHub) -> None:
     short = noise(1, 0.02)
     write_split(hub.repository(open_asr.REPOSITORY), "ami", "test", [row(0, "oh", "ami", flac(short))])
@@ -166,6 +175,10 @@ def test_without_network_it_says_so_and_what_is_there(hub: FakeHub) -> None:
     open_asr.read_open_asr("open-asr:ami:2")
     hub.probe_fails = ConnectionError("no route to host\nand more")
     with pytest.raises(UserError, match=r"cannot be reached .no route to host.; 2 of its clips are on disk; check the"):
+        open_asr.read_open_asr("open-asr:ami")
+    # What the Hub's client says of a lost connection fills a page.
+    hub.probe_fails = ConnectionError("HTTPSConnectionPool" * 50)
+    with pytest.raises(UserError, match=r"cannot be reached .ConnectionError.; "):
         open_asr.read_open_asr("open-asr:ami")
 
 
