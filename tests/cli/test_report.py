@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from click.testing import Result as Ran
 from typer.testing import CliRunner
+from typer.testing import Result as Ran
 
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
@@ -46,8 +46,7 @@ class Page(HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.unbalanced.append(tag)
+        self.unbalanced += [] if self.open and self.open.pop() == tag else [tag]
         if tag == "section":
             self.section = ""
 
@@ -142,7 +141,7 @@ def test_what_is_missing_is_not_measured(tmp_path: Path, monkeypatch: pytest.Mon
     assert "No utterance has more errors" in page.text["worst"]
 
 
-def test_a_corpus_that_only_one_result_has_is_not_measured_in_the_other(tmp_path: Path, result: Result) -> None:
+def test_a_corpus_of_one_result_is_not_measured_in_the_other(tmp_path: Path, result: Result) -> None:
     accuracy = result.bundle.accuracy.model_copy(update={"by_corpus": {"sea": result.bundle.accuracy.pooled}})
     bundle = result.bundle.model_copy(update={"accuracy": accuracy, "name": "w3"})
     alone = result.model_copy(update={"bundle": bundle, "baseline": None, "comparison": None})
