@@ -16,7 +16,8 @@ MODULES = [
     "edge_asr_deploy.bundle",
     "edge_asr_deploy.recipe",
     "edge_asr_deploy.cli.transcribe",
-    *(f"edge_asr_deploy.corpora.{name}" for name in ("manifest", "utterance", "normalize")),
+    *(f"edge_asr_deploy.corpora.{name}" for name in ("manifest", "utterance", "normalize", "defaults")),
+    *(f"edge_asr_deploy.corpora.{name}" for name in ("open_asr", "common_voice", "streamed")),
     *(
         f"{package.__name__}.{module.name}"
         for package in (edge_asr_deploy.runtime, edge_asr_deploy.harness)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +13,18 @@ import typer
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to measure.")],
     more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[MANIFEST]...", help="Further manifests: --data a.jsonl b.jsonl.")
+        list[str] | None, typer.Argument(metavar="[SPEECH]...", help="Further speech: --data a.jsonl b.jsonl.")
     ] = None,
     baseline: Annotated[
         str, typer.Option(help="Float bundle to compare with; `auto` finds it beside BUNDLE, `none` leaves it out.")
     ] = "auto",
     data: Annotated[
-        list[Path] | None, typer.Option(help="JSONL manifest of speech with text; may be given several times.")
+        list[str] | None,
+        typer.Option(
+            metavar="SPEECH",
+            help="JSONL manifest of speech with text, or a set of the Hub: open-asr:all, open-asr:ami, "
+            "open-asr:ami:200 (the first 200 clips), common-voice:en:200. May be given several times.",
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads within an operator.")] = 2,
     accuracy_level: Annotated[
@@ -38,7 +45,11 @@ def command(
 ) -> None:
     """Measure word error rate, size, speed and memory of a bundle, next to its float baseline.
 
-    Example: `edge-deploy evaluate exported/whisper-tiny.en-w4 --limit 20 --output result.json`
+    Examples:
+
+        edge-deploy evaluate exported/whisper-tiny.en-w4 --limit 20 --output result.json
+
+        edge-deploy evaluate exported/whisper-tiny.en-w4 --data open-asr:all --limit 200
     """
     from rich.console import Console
 
@@ -49,7 +60,9 @@ def command(
     settings = EvaluationSettings(
         threads=threads, accuracy_level=accuracy_level, language=language, jobs=jobs, clips=5 if speed else 0
     )
-    result = run(bundle, baseline, [*(data or []), *(more or [])], limit, settings, cache, output, messages)
+    speech = [*(data or []), *(more or [])]
+    command = shlex.join(["edge-deploy", *sys.argv[1:]])
+    result = run(bundle, baseline, speech, limit, settings, cache, output, messages, command)
     if as_json:
         print(result.model_dump_json(indent=1))
     else:

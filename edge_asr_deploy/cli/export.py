@@ -24,7 +24,10 @@ def command(
     output: Annotated[Path | None, typer.Option(help="Folder of the bundle. Default: exported/MODEL-RECIPE.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
     calibration: Annotated[
-        str | None, typer.Option(help="Speech to calibrate on: `auto`, a JSONL manifest, a Hub data set or folder.")
+        str | None,
+        typer.Option(
+            help="Speech to calibrate on: `auto`, a JSONL manifest, `common-voice:en`, a Hub data set or folder."
+        ),
     ] = None,
     number: Annotated[int | None, typer.Option(min=1, help="Calibration clips.")] = None,
     seed: Annotated[int | None, typer.Option(help="Which clips are drawn.")] = None,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_asr_deploy.corpora import demo, hub
+from edge_asr_deploy.corpora import common_voice, demo, hub, open_asr
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
@@ -45,9 +45,9 @@ def evaluation_corpus() -> tuple[list[Utterance], str]:
 def calibration_corpus(corpus: str, number: int, seed: int, seconds: float | None) -> tuple[list[Utterance], str]:
     """`number` clips drawn by `seed`, in the corpus's order, and a sentence that says which they are.
 
-    `corpus`: `auto` (as above; never a clip of `evaluation_corpus`), a .jsonl manifest, a local folder that `datasets`
-    loads, or a Hub id. `seconds` cuts longer clips. Fewer clips than `number` are used as they are, and the sentence
-    says so. UserError when there is no such speech.
+    `corpus`: `auto` (as above; never a clip of `evaluation_corpus`), a .jsonl manifest, `common-voice:LANGUAGE`, a
+    local folder that `datasets` loads, or a Hub id. `seconds` cuts longer clips. Fewer clips than `number` are used as
+    they are, and the sentence says so. UserError when there is no such speech.
     """
     pool, name, is_drawn = _calibration_pool(corpus, number, seed)
     drawn = pool if is_drawn else _draw(pool, number, seed)
@@ -64,6 +64,10 @@ def _calibration_pool(corpus: str, number: int, seed: int) -> tuple[list[Utteran
     if corpus != "auto":
         if Path(corpus).is_file() or corpus.endswith(".jsonl"):
             return read_manifest(Path(corpus)), corpus, False
+        if corpus.startswith(common_voice.PREFIX):
+            return common_voice.draw_common_voice(corpus, number, seed), corpus, True
+        if corpus.startswith(open_asr.PREFIX):
+            raise UserError("calibration", corpus, "is a test set; choose other speech, such as common-voice:en")
         return hub.read_dataset(corpus, number, seed), corpus, True
     if (data := _data_folder()) is not None:
         return _read(data, CALIBRATION), f"{CALIBRATION}.jsonl of {VARIABLE}", False

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from edge_asr_deploy.bundle import Manifest, bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
@@ -48,27 +48,33 @@ class EvaluationSettings:
 def run(
     bundle: Path,
     baseline: str,
-    data: Sequence[Path],
+    data: Sequence[str | Path],
     limit: int | None,
     settings: EvaluationSettings,
     cache: bool,
     output: Path | None,
     messages: Console,
+    command: str | None = None,
 ) -> Result:
     """What `edge-deploy evaluate` does: find baseline and speech, measure, say so on `messages`, write `output`.
 
-    `baseline` is a folder, `auto` (`find_baseline`) or `none`; without `data` the default evaluation corpus is used.
+    `baseline` is a folder, `auto` (`find_baseline`) or `none`; without `data` (as `load_speech` takes it) the default
+    evaluation corpus is used. `command` is the command line that asked for this, for the record.
     """
     if output is not None and not output.parent.is_dir():
         # Found out before the work, not after it.
         raise UserError("--output", output, "its folder does not exist; create it first")
     read_manifest(bundle)
     folder = None if baseline == "none" else find_baseline(bundle) if baseline == "auto" else Path(baseline)
-    utterances, speech = load_speech(data)
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn())
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
+        task = progress.add_task("fetching clips from the Hub", total=None, visible=False)
+        utterances, speech = load_speech(data, lambda: progress.update(task, advance=1, visible=True))
     messages.print(speech)
     root = default_root(os.environ) if cache else None
     with Progress(console=messages, transient=True) as progress:
         result = evaluate(bundle, folder, select(utterances, limit, settings.seed), speech, settings, root, progress)
+    result = result.model_copy(update={"command": command})
     for note in result.notes:
         messages.print(f"Note: {note.removesuffix('.')}.")
     if output is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 from edge_asr_deploy.corpora.normalize import Normalizer
 from edge_asr_deploy.harness.bootstrap import difference_interval, wer_interval
@@ -20,9 +21,11 @@ def judge(items: Sequence[Item], texts: Sequence[Text], normalizer: Normalizer, 
     by_corpus: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_corpus[row.source].append(row)
+    errors = {source: _word_errors(some, seed) for source, some in by_corpus.items()}
     return Accuracy(
         pooled=_word_errors(rows, seed),
-        by_corpus={source: _word_errors(some, seed) for source, some in by_corpus.items()},
+        by_corpus=errors,
+        mean_of_corpora=fmean(some.wer for some in errors.values()) if len(errors) > 1 else None,
         runaway=sum(row.runaway for row in rows),
         empty=sum(row.empty for row in rows),
         hit_length_cap=sum(row.hit_length_cap for row in rows),

@@ -26,7 +26,7 @@ def evaluation_table(result: Result) -> Table:
         caption=f"{environment.cpu}, {settings.threads} threads, onnxruntime {environment.onnxruntime}, "
         f"accuracy level {settings.accuracy_level}; {normalizer.name} ({normalizer.version})",
     )
-    table.add_column("")
+    table.add_column("", overflow="fold")
     columns = [result.bundle] if result.baseline is None else [result.baseline, result.bundle]
     for measured in columns:
         table.add_column(measured.name, justify="right", overflow="fold")
@@ -47,6 +47,10 @@ def _rows(result: Result, columns: list[Measured]) -> Iterator[tuple[str, list[s
     for corpus, number in result.corpora.items():
         some = [column.accuracy.by_corpus[corpus] for column in columns]
         yield f"  {corpus} ({number})", [f"{100 * errors.wer:.2f}" for errors in some], _change(some)
+    means = [mean for column in columns if (mean := column.accuracy.mean_of_corpora) is not None]
+    if len(means) == len(columns):
+        change = f"{100 * (means[-1] - means[0]):+.2f}" if versus else ""
+        yield f"  mean of {len(result.corpora)} corpora", [f"{100 * mean:.2f}" for mean in means], change
     kinds = [f"{errors.substitutions} / {errors.deletions} / {errors.insertions}" for errors in pooled]
     yield "  subst. / del. / ins.", kinds, ""
     yield "no worse, utterances", [""] * len(columns), f"{versus.no_worse_share:.1%}" if versus else ""

@@ -57,6 +57,9 @@ class Accuracy(_Model):
 
     pooled: WordErrors
     by_corpus: dict[str, WordErrors]
+    mean_of_corpora: float | None = Field(
+        None, description="unweighted mean of their WERs, as the Open ASR leaderboard averages; null for one corpus"
+    )
     runaway: int
     empty: int
     hit_length_cap: int
@@ -181,6 +184,7 @@ class Result(_Model):
 
     schema_version: Literal[1] = 1
     created: str
+    command: str | None = Field(None, description="the command line that made it")
     speech: str = Field(description="which speech was used")
     corpora: dict[str, int] = Field(description="utterances by corpus")
     dropped: int = Field(description="utterances without a reference, or with one that normalizes to nothing")

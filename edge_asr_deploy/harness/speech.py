@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import Progress
 
 from edge_asr_deploy.bundle import Manifest
+from edge_asr_deploy.corpora import common_voice, open_asr
 from edge_asr_deploy.corpora.defaults import evaluation_corpus
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.corpora.normalize import Normalizer
 from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.errors import UserError
+
+_READERS = {open_asr.PREFIX: open_asr.read_open_asr, common_voice.PREFIX: common_voice.read_common_voice}
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,24 @@ class Item:
     seconds: float
 
 
-def load_speech(manifests: Sequence[Path]) -> tuple[list[Utterance], str]:
-    """The utterances of these JSONL manifests, or of the default evaluation corpus; and a sentence that says which."""
-    if not manifests:
+def load_speech(data: Sequence[str | Path], tick: Callable[[], None] = lambda: None) -> tuple[list[Utterance], str]:
+    """The utterances of this speech, or of the default evaluation corpus; and a sentence that says which.
+
+    Each of `data` is a JSONL manifest, `open-asr:SET[:N]` or `common-voice:LANGUAGE[:N]`; `tick` is called for every
+    clip that comes from the Hub. A clip of the Hub that is named twice is taken once. UserError as the readers.
+    """
+    if not data:
         return evaluation_corpus()
-    utterances = [utterance for path in manifests for utterance in read_manifest(path)]
-    return utterances, f"Evaluated on {', '.join(path.name for path in manifests)} ({len(utterances)} utterances)."
+    utterances: list[Utterance] = []
+    for one in map(str, data):
+        reader = next((reader for prefix, reader in _READERS.items() if one.startswith(prefix)), None)
+        if reader is None:
+            utterances += read_manifest(Path(one))
+        else:
+            known = {(utterance.source, utterance.id) for utterance in utterances}
+            utterances += [u for u in reader(one, tick) if (u.source, u.id) not in known]
+    names = ", ".join(name if name.startswith(tuple(_READERS)) else Path(name).name for name in map(str, data))
+    return utterances, f"Evaluated on {names} ({len(utterances)} utterances)."
 
 
 def select(utterances: Sequence[Utterance], limit: int | None, seed: int = 0) -> list[Utterance]:

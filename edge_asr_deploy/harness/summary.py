@@ -32,7 +32,8 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
         except OSError as error:
             raise UserError("result", path, f"cannot be read ({error.strerror})") from None
         except ValidationError as error:
-            reason = error.errors()[0]["msg"]
+            first = error.errors()[0]
+            reason = ": ".join(part for part in (".".join(map(str, first["loc"])), first["msg"]) if part)
             raise UserError("result", path, f"is no result of `edge-deploy evaluate --output` ({reason})") from None
     return results
 

@@ -76,6 +76,26 @@ def test_manifests_may_follow_each_other(folder: Path) -> None:
     assert Result.model_validate_json(ran.stdout).corpora == {"test": 2, "other": 2}
 
 
+def test_the_mean_of_the_corpora_weighs_them_alike(folder: Path) -> None:
+    """As the Open ASR leaderboard averages; the pooled figure weighs words alike."""
+    alone = Result.model_validate_json(CliRunner().invoke(app, arguments(folder, "--json")).stdout)
+    assert alone.bundle.accuracy.mean_of_corpora is None
+    row = (folder / "speech.jsonl").read_text().splitlines()[0].replace('"source": "test"', '"source": "easy"')
+    (folder / "easy.jsonl").write_text(row)
+    more = arguments(folder, str(folder / "easy.jsonl"))
+    both = Result.model_validate_json(CliRunner().invoke(app, [*more, "--json"]).stdout)
+    assert both.bundle.accuracy.mean_of_corpora == (0.25 + 0) / 2
+    assert both.bundle.accuracy.pooled.wer == 1 / 6
+    ran = CliRunner().invoke(app, more, env={"COLUMNS": "200"})
+    assert "mean of 2 corpora" in ran.stdout and "12.50" in ran.stdout
+
+
+def test_the_result_says_which_command_made_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/edge-deploy", "evaluate", "my bundle"])
+    result = Result.model_validate_json(CliRunner().invoke(app, arguments(folder, "--json")).stdout)
+    assert result.command == "edge-deploy evaluate 'my bundle'"
+
+
 def test_a_limit_takes_fewer(folder: Path) -> None:
     ran = CliRunner().invoke(app, arguments(folder, "--limit", "1", "--json"))
     assert Result.model_validate_json(ran.stdout).corpora == {"test": 1}
@@ -86,6 +106,7 @@ def test_a_limit_takes_fewer(folder: Path) -> None:
     [
         (["--baseline", "absent"], "absent"),
         (["--data", "absent.jsonl"], r"absent\.jsonl"),
+        (["--data", "open-asr:amy"], "open-asr:amy: no such set; choose one of ami, "),
         (["--output", "absent/result.json"], "its folder does not exist"),
     ],
 )

@@ -1,0 +1,25 @@
+"""`edge-deploy report`: results as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    results: Annotated[list[Path], typer.Argument(help="Files written by `edge-deploy evaluate --output`.")],
+    output: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    worst: Annotated[int, typer.Option(min=0, help="Utterances of each result that are shown word by word.")] = 8,
+) -> None:
+    """Write results as one HTML page: errors, sizes, latency, the worst utterances, the environment.
+
+    The page holds all it needs. Several results stand side by side.
+
+    Example: `edge-deploy report results/*.json --output report.html`
+    """
+    from edge_asr_deploy.harness.html import write_report
+
+    size = write_report(results, output, worst)
+    print(f"{output}: {len(results)} result{'s' if len(results) > 1 else ''}, {size / 1000:.0f} kB")
