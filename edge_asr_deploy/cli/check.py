@@ -9,7 +9,10 @@ import typer
 
 
 def command(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Folders of the bundles to check.")],
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(metavar="BUNDLE...", help="Folders of bundles, or the records in `baselines` beside them."),
+    ],
     baseline: Annotated[
         Path | None,
         typer.Option(help="Record to compare with, or a folder of NAME.json. Default: `baselines` beside the bundle."),

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_asr_deploy.bundle import MANIFEST
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.result import Environment
 
@@ -65,7 +66,7 @@ class Baseline(_Model):
     created: str
     environment: Environment
     listening: Listening
-    speech: str = Field(description="which speech the clips are from")
+    speech: str = Field(description="clips by corpus")
     tolerances: Tolerances
     onnx_bytes: int
     wer: float = Field(description="of the clips, for the reader; a check counts both sides anew")
@@ -74,6 +75,18 @@ class Baseline(_Model):
     side_files: dict[str, str] = Field(description="sha256 of tokenizer and configuration files")
     speed: dict[str, dict[str, float]] = Field(description="by CPU: time as a ratio to the float bundle's, by part")
     clips: list[GoldenClip]
+
+
+def bundle_of(path: Path) -> Path:
+    """The bundle's folder, also where its manifest or its record in `baselines` beside it is named.
+
+    So version control, which knows files only, can say which bundles are to be checked.
+    """
+    if path.name == MANIFEST:
+        return path.parent
+    if path.suffix == ".json" and path.parent.name == FOLDER:
+        return path.parent.parent / path.stem
+    return path
 
 
 def baseline_path(bundle: Path, given: Path | None) -> Path:

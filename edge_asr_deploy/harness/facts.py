@@ -91,9 +91,9 @@ def stored_twice(files: Sequence[Path]) -> list[Duplicate]:
             model = onnx.load(path, load_external_data=False)
         except Exception as error:  # protobuf's DecodeError, by whichever of its implementations is installed
             raise UserError("model file", path, f"is no ONNX model ({error})") from error
-        for graph_name, tensor in _tensors(model.graph):
-            place = f"{path.name}: {graph_name}"
-            where = place
+        for number, (name, tensor) in enumerate(_tensors(model.graph)):
+            # The two branches of an If may use one name for two tensors.
+            where = f"{path.name}#{number}"
             if uses_external_data(tensor):
                 data = ExternalDataInfo(tensor)
                 where = f"{data.location}@{data.offset}"
@@ -101,7 +101,7 @@ def stored_twice(files: Sequence[Path]) -> list[Duplicate]:
             raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
             if len(raw) >= SMALLEST and not _is_constant(raw):
                 key = hashlib.sha256(raw).hexdigest()
-                places[key].setdefault(where, place)
+                places[key].setdefault(where, f"{path.name}: {name}")
                 sizes[key] = len(raw)
     return [
         Duplicate(tuple(found.values()), sizes[key] * (len(found) - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from edge_asr_deploy.harness.baseline import (
     Listening,
     Tolerances,
     baseline_path,
+    bundle_of,
     override,
     read_baseline,
     write_baseline,
@@ -71,10 +73,9 @@ def check(
     allowed = _allowed(allow)
     if junit is not None and not junit.parent.is_dir():
         raise UserError("--junit", junit, "its folder does not exist; create it first")
+    bundles = _bundles(bundles)
     paths = _paths(bundles, baseline)
     records = [read_baseline(path) for path in paths]
-    for bundle in bundles:
-        _refuse_no_bundle(bundle)
     reports = []
     with Progress(console=messages, transient=True) as progress:
         for bundle, path, record in zip(bundles, paths, records, strict=True):
@@ -91,9 +92,8 @@ def update(bundles: Sequence[Path], baseline: Path | None, options: Options, mes
 
     UserError for a damaged bundle, and for a record of another model: that one is not replaced.
     """
+    bundles = _bundles(bundles)
     paths = _paths(bundles, baseline)
-    for bundle in bundles:
-        _refuse_no_bundle(bundle)
     with Progress(console=messages, transient=True) as progress:
         for bundle, path in zip(bundles, paths, strict=True):
             record = record_of(bundle, path, read_baseline(path) if path.exists() else None, options, progress)
@@ -139,7 +139,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: Options, 
     tolerances = override(old.tolerances if old else Tolerances(), options.tolerances)
     facts = facts_of(bundle, manifest)
     normalizer = normalizer_for(listening.language)
-    utterances, speech = load_speech(options.data)
+    utterances, _ = load_speech(options.data)
     items = prepare(choose(utterances, options.number), normalizer, progress)
     refuse_calibrated_on(manifest, items)
     heard = hear(bundle, items, listening, progress)
@@ -168,7 +168,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: Options, 
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=here,
         listening=listening,
-        speech=speech,
+        speech=", ".join(f"{source} ({count})" for source, count in Counter(clip.source for clip in clips).items()),
         tolerances=tolerances,
         onnx_bytes=size_of(bundle).onnx,
         wer=round(judge_golden(items, clips, normalizer).pooled.wer, 6),
@@ -258,6 +258,15 @@ def _float_bundle(bundle: Path, manifest: Manifest, wanted: str) -> Path | str:
     return folder
 
 
+def _bundles(named: Sequence[Path]) -> list[Path]:
+    """Each bundle once. A broken manifest is a failed check; a folder without one is a wrong path: UserError."""
+    bundles = list(dict.fromkeys(bundle_of(path) for path in named))
+    for bundle in bundles:
+        if not (bundle / MANIFEST).is_file():
+            read_manifest(bundle)
+    return bundles
+
+
 def _paths(bundles: Sequence[Path], baseline: Path | None) -> list[Path]:
     if baseline is not None and len(bundles) > 1 and not baseline.is_dir():
         raise UserError("--baseline", baseline, "is for one bundle; for several give the folder of their records")
@@ -269,12 +278,6 @@ def _allowed(names: Sequence[str]) -> list[str]:
         if not any(known == name or known.startswith(f"{name}-") for known in checks.NAMES):
             raise UserError("--allow-unmeasured", name, f"no such check; choose of {', '.join(checks.NAMES)}, or speed")
     return [known for known in checks.NAMES if any(known == name or known.startswith(f"{name}-") for name in names)]
-
-
-def _refuse_no_bundle(bundle: Path) -> None:
-    """A broken manifest is a failed check; a folder without one is a wrong path."""
-    if not (bundle / MANIFEST).is_file():
-        read_manifest(bundle)
 
 
 def _refuse_other_model(manifest: Manifest, record: Baseline, path: Path) -> None:
