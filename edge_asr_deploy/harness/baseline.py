@@ -46,11 +46,19 @@ class GoldenClip(_Model):
     tokens: str = Field(description="token ids, separated by spaces")
 
 
+class PartRatios(_Model):
+    """Time as a ratio to the float bundle's, by the parts of `harness.relative_speed`."""
+
+    encoder: float = Field(gt=0)
+    prompt: float = Field(gt=0, description="the decoder's first call")
+    step: float = Field(gt=0, description="a later call")
+
+
 class Listening(_Model):
     """How the clips were transcribed; a check does it in the same way."""
 
-    threads: int = 2
-    accuracy_level: int | None = None
+    threads: int = Field(2, ge=1)
+    accuracy_level: int | None = Field(None, ge=0, le=4)
     language: str = "en"
 
 
@@ -73,7 +81,7 @@ class Baseline(_Model):
     layers: dict[str, str] = Field(description="how each weight matrix is stored")
     operators: dict[str, dict[str, int]] = Field(description="by file, after onnxruntime's optimization")
     side_files: dict[str, str] = Field(description="sha256 of tokenizer and configuration files")
-    speed: dict[str, dict[str, float]] = Field(description="by CPU: time as a ratio to the float bundle's, by part")
+    speed: dict[str, PartRatios] = Field(description="by CPU")
     clips: list[GoldenClip]
 
 

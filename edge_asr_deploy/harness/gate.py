@@ -20,6 +20,7 @@ from edge_asr_deploy.harness.baseline import (
     Baseline,
     GoldenClip,
     Listening,
+    PartRatios,
     Tolerances,
     baseline_path,
     bundle_of,
@@ -31,11 +32,13 @@ from edge_asr_deploy.harness.checks import BundleReport, Check, Report, not_meas
 from edge_asr_deploy.harness.environment import environment
 from edge_asr_deploy.harness.evaluate import find_baseline
 from edge_asr_deploy.harness.facts import facts_of, layer_forms, side_files
-from edge_asr_deploy.harness.golden import choose, find, hear, judge_golden
+from edge_asr_deploy.harness.golden import choose, find, hear, text_of
+from edge_asr_deploy.harness.judge import judge
 from edge_asr_deploy.harness.junit import junit_xml
 from edge_asr_deploy.harness.relative_speed import PARTS, relative_speed
 from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.harness.speech import load_speech, prepare, refuse_calibrated_on
+from edge_asr_deploy.harness.transcripts import Text
 
 GRAPH_CHECKS = ("operators", "kernels", "dequantize", "stored-once")
 SPEECH_CHECKS = ("tokens", "wer", "runaway", "empty")
@@ -83,7 +86,10 @@ def check(
             reports.append(BundleReport(bundle=str(bundle), baseline=str(path), checks=found))
     report = Report(allowed=allowed, bundles=reports)
     if junit is not None:
-        junit.write_text(junit_xml(report), encoding="utf-8")
+        try:
+            junit.write_text(junit_xml(report), encoding="utf-8")
+        except OSError as error:
+            raise UserError("--junit", junit, f"cannot be written ({error.strerror})") from None
     return report
 
 
@@ -158,7 +164,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: Options, 
     float_bundle = _float_bundle(bundle, manifest, options.float_bundle)
     if isinstance(float_bundle, Path):
         ratios = relative_speed(bundle, float_bundle, listening.accuracy_level, {})
-        speed[here.cpu] = {part: round(ratio.value, 4) for part, ratio in ratios.items()}
+        speed[here.cpu] = PartRatios(**{part: round(ratio.value, 4) for part, ratio in ratios.items()})
     return Baseline(
         bundle=manifest.name,
         bundle_hash=digest,
@@ -171,7 +177,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: Options, 
         speech=", ".join(f"{source} ({count})" for source, count in Counter(clip.source for clip in clips).items()),
         tolerances=tolerances,
         onnx_bytes=size_of(bundle).onnx,
-        wer=round(judge_golden(items, clips, normalizer).pooled.wer, 6),
+        wer=round(judge(items, [text_of(clip) for clip in clips], normalizer, seed=0).pooled.wer, 6),
         layers=layer_forms(manifest.layers),
         operators=facts.operators,
         side_files=side_files(manifest),
@@ -213,8 +219,8 @@ def _speech_checks(
     here, there = environment(), record.environment
     is_same_rounding = (here.cpu, here.onnxruntime) == (there.cpu, there.onnxruntime)
     said = [" ".join(map(str, transcript.tokens)) for transcript in heard]
-    ours = judge_golden(items, heard, normalizer)
-    recorded = judge_golden(items, record.clips, normalizer)
+    ours = judge(items, [Text.of(transcript) for transcript in heard], normalizer, seed=0)
+    recorded = judge(items, [text_of(clip) for clip in record.clips], normalizer, seed=0)
     return [
         checks.check_tokens(
             said,
@@ -238,8 +244,11 @@ def _speed_checks(
     if cpu not in record.speed:
         remedy = f"the record has no speed on {cpu}; measure the good bundle here with --update-baseline"
         return [not_measured(name, remedy) for name in SPEED_CHECKS]
-    limits = {part: ratio * (1 + tolerances.speed) for part, ratio in record.speed[cpu].items()}
-    ratios = relative_speed(bundle, float_bundle, record.listening.accuracy_level, limits)
+    limits = {part: getattr(record.speed[cpu], part) * (1 + tolerances.speed) for part in PARTS}
+    try:
+        ratios = relative_speed(bundle, float_bundle, record.listening.accuracy_level, limits)
+    except UserError as error:
+        return [not_measured(name, str(error)) for name in SPEED_CHECKS]
     return [checks.check_speed(part, ratios[part], limits[part]) for part in PARTS]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.baseline import read_baseline
+from edge_asr_deploy.harness.baseline import PartRatios, read_baseline, write_baseline
 from tests.harness.gate.conftest import Gated
 
 
@@ -108,7 +110,7 @@ def test_speech_that_is_not_the_records_is_not_measured(gated: Gated, tmp_path: 
 def test_an_update_keeps_tolerances_and_the_speed_of_other_machines(gated: Gated, tmp_path: Path) -> None:
     record = read_baseline(gated.baseline)
     path = tmp_path / "record.json"
-    kept = {"speed": {"another": {"encoder": 0.5, "prompt": 0.5, "step": 0.5}}, "onnx_bytes": 1}
+    kept = {"speed": {"another": PartRatios(encoder=0.5, prompt=0.5, step=0.5)}, "onnx_bytes": 1}
     path.write_text(record.model_copy(update=kept).model_dump_json())
     ran = run(gated, "--update-baseline", "--tolerance", "size=0.02", "--number", "3", baseline=path)
     assert ran.exit_code == 0, ran.output
@@ -133,6 +135,7 @@ def with_change(gated: Gated, folder: Path, **changes: object) -> Path:
         ({"schema_version": 7}, "has schema 7, this version reads 1"),
         ({"clips": "none"}, "clips is broken"),
         ({"surplus": 1}, "surplus is broken"),
+        ({"speed": {"this": {"encoder": 1}}}, "speed.this.prompt is broken"),
     ],
 )
 def test_a_record_that_does_not_fit_is_one_clear_line(
@@ -184,3 +187,23 @@ def test_a_missing_bundle_is_one_clear_line(gated: Gated) -> None:
 def test_a_record_is_found_beside_the_bundle_or_in_a_folder(gated: Gated) -> None:
     ran = run(gated, "--allow-unmeasured", "speed", "--json", baseline=gated.baseline.parent)
     assert json.loads(ran.stdout)["bundles"][0]["baseline"] == str(gated.baseline)
+
+
+def test_version_control_names_a_bundle_by_its_record_or_manifest(gated: Gated) -> None:
+    files = [str(gated.baseline), str(gated.bundle / "manifest.json"), str(gated.bundle)]
+    arguments = ["check", *files, "--data", str(gated.data), "--float", "none", "--allow-unmeasured", "speed", "--json"]
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.exit_code == 0, ran.output
+    assert [bundle["bundle"] for bundle in json.loads(ran.stdout)["bundles"]] == [str(gated.bundle)]
+
+
+def test_a_record_that_cannot_be_written_leaves_the_old_one(gated: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: object, destination: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before, names = gated.baseline.read_bytes(), set(gated.baseline.parent.iterdir())
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_baseline(gated.baseline, read_baseline(gated.baseline))
+    assert gated.baseline.read_bytes() == before
+    assert set(gated.baseline.parent.iterdir()) == names
