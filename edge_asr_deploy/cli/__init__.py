@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from edge_asr_deploy.cli import cost, evaluate, export, inspect, report, summary, transcribe
+from edge_asr_deploy.cli import check, cost, evaluate, export, inspect, report, summary, transcribe
 from edge_asr_deploy.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("transcribe")(transcribe.command)
 app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("cost")(cost.command)
+app.command("check")(check.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)
 

@@ -103,7 +103,7 @@ def evaluate(
     for manifest in manifests:
         refuse_calibrated_on(manifest, items)
     session = SessionSettings(threads=settings.threads, accuracy_level=settings.accuracy_level)
-    subjects = [Subject(folder, _options(folder, settings.language)) for folder in folders]
+    subjects = [Subject(folder, language_options(folder, settings.language)) for folder in folders]
 
     accuracies: list[Accuracy] = []
     for subject, manifest in zip(subjects, manifests, strict=True):
@@ -204,8 +204,11 @@ def _is_float32(manifest: Manifest) -> bool:
     return all(spec.get("bits") == 32 for spec in specs)
 
 
-def _options(folder: Path, language: str) -> dict[str, str]:
-    """English is not asked of an English-only model, which has no language tokens; the runtime judges other wishes."""
+def language_options(folder: Path, language: str) -> dict[str, str]:
+    """Keywords of `Transcriber.transcribe` for speech in this language.
+
+    English is not asked of an English-only model, which has no language tokens; the runtime judges other wishes.
+    """
     path = folder / "generation_config.json"
     generation = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     needed = "lang_to_id" in generation or normalizer_for(language).name != normalizer_for(None).name

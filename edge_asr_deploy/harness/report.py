@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from edge_asr_deploy.bundle import Layer, Manifest
+from edge_asr_deploy.harness.checks import BundleReport
 from edge_asr_deploy.harness.cost import GraphCost
 from edge_asr_deploy.harness.inspect import Inspection
 from edge_asr_deploy.harness.result import Interval, Measured, Result, Speed, WordErrors
@@ -199,4 +201,18 @@ def cost_table(cost: GraphCost) -> Table:
     table.add_row("weights", "", "", f"{cost.weight_bytes / MB:.2f}")
     calls = sum(operator.calls for operator in cost.operators)
     table.add_row("all", str(calls), f"{cost.macs / 1e6:.2f}", f"{cost.bytes_moved / MB:.2f}")
+    return table
+
+
+def checks_table(report: BundleReport) -> Table:
+    """The gate's verdicts; what did not pass says why, and a generous limit what it could be."""
+    table = Table(title=report.bundle, caption=f"against {report.baseline}")
+    for heading in ("check", "measured", "limit", "verdict"):
+        table.add_column(heading, overflow="fold")
+    styles = {"passed": "green", "failed": "red", "not measured": "yellow"}
+    for check in report.checks:
+        style = styles[check.verdict]
+        table.add_row(check.name, check.measured, check.limit, f"[{style}]{check.verdict}[/{style}]")
+        for remark in filter(None, ("" if check.verdict == "passed" else check.note, check.slack)):
+            table.add_row("", Text(remark, style="dim"))
     return table

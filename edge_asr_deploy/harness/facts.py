@@ -1,0 +1,145 @@
+"""Facts about a bundle's graphs: how matrices are stored, which kernels take them, what is stored twice."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from edge_asr_deploy.bundle import Layer, Manifest
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.harness.inspect import large_dequantize, operators
+
+# What onnxruntime's CPU provider runs an integer weight matrix in.
+KERNELS = (
+    "MatMulNBits",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+    "MatMulInteger",
+    "QLinearMatMul",
+    "QGemm",
+)
+# The model card tells of measurements, which change from one export to the next.
+CARD = "README.md"
+# Biases and rotary tables of a few elements may be equal by chance; weights are larger.
+SMALLEST = 256
+# Below this a matrix that stays a DequantizeLinear costs nothing, unless the model itself is that small.
+LARGE = 65536
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """The same bytes in several places; `wasted` is what one place too many costs, bytes."""
+
+    places: tuple[str, ...]
+    wasted: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`operators`, `kernels` and `wanted_kernels` are by file."""
+
+    operators: dict[str, dict[str, int]]
+    kernels: dict[str, int]
+    wanted_kernels: dict[str, int]
+    expanded: list[str]
+    duplicates: list[Duplicate]
+
+
+def facts_of(folder: Path, manifest: Manifest) -> Facts:
+    """Look at every graph of a verified bundle. UserError when onnxruntime does not load one."""
+    files = [name for name in sorted(manifest.files) if name.endswith(".onnx")]
+    counts = {name: operators(folder / name) for name in files}
+    smallest = min((math.prod(layer.shape) for layer in _integer(manifest.layers)), default=LARGE)
+    return Facts(
+        operators={name: dict(sorted(count.items())) for name, count in counts.items()},
+        kernels={name: sum(count[kind] for kind in KERNELS) for name, count in counts.items()},
+        wanted_kernels={name: _wanted(name, manifest.layers) for name in files},
+        expanded=[
+            f"{name}: {node}" for name in files for node in large_dequantize(folder / name, min(LARGE, smallest))
+        ],
+        duplicates=stored_twice([folder / name for name in files]),
+    )
+
+
+def layer_forms(layers: Sequence[Layer]) -> dict[str, str]:
+    """How each matrix is stored: `4 bits, group 32, asymmetric`."""
+    return {layer.name: _form(layer) for layer in layers}
+
+
+def side_files(manifest: Manifest) -> dict[str, str]:
+    """sha256 of tokenizer and configuration files, by name."""
+    return {name: entry.sha256 for name, entry in manifest.files.items() if ".onnx" not in name and name != CARD}
+
+
+def stored_twice(files: Sequence[Path]) -> list[Duplicate]:
+    """Tensors of equal bytes in these model files, branches included.
+
+    Left out: small ones, constant ones (a bias of zeros), and those that share their bytes in one data file.
+    """
+    places: dict[str, dict[str, str]] = defaultdict(dict)
+    sizes: dict[str, int] = {}
+    for path in files:
+        try:
+            model = onnx.load(path, load_external_data=False)
+        except Exception as error:  # protobuf's DecodeError, by whichever of its implementations is installed
+            raise UserError("model file", path, f"is no ONNX model ({error})") from error
+        for number, (name, tensor) in enumerate(_tensors(model.graph)):
+            # The two branches of an If may use one name for two tensors.
+            where = f"{path.name}#{number}"
+            if uses_external_data(tensor):
+                data = ExternalDataInfo(tensor)
+                where = f"{data.location}@{data.offset}"
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+            raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
+            if len(raw) >= SMALLEST and not _is_constant(raw):
+                key = hashlib.sha256(raw).hexdigest()
+                places[key].setdefault(where, f"{path.name}: {name}")
+                sizes[key] = len(raw)
+    return [
+        Duplicate(tuple(found.values()), sizes[key] * (len(found) - 1))
+        for key, found in places.items()
+        if len(found) > 1
+    ]
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield node.output[0], attribute.t
+            elif attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _tensors(attribute.g)
+
+
+def _is_constant(raw: bytes) -> bool:
+    """True when one value of at most 8 bytes fills it."""
+    return raw == raw[:8] * (len(raw) // 8) + raw[: len(raw) % 8]
+
+
+def _integer(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers of integer codes; the convolutions' int8, which is widened when the session is created, has no grid."""
+    return [layer for layer in layers if layer.group is not None or layer.symmetric is not None]
+
+
+def _wanted(file: str, layers: Sequence[Layer]) -> int:
+    is_encoder = file.startswith("encoder")
+    return sum((layer.component == "encoder") == is_encoder for layer in _integer(layers))
+
+
+def _form(layer: Layer) -> str:
+    parts = [f"{layer.bits} bits"]
+    if layer.group is not None:
+        parts.append(f"group {layer.group}")
+    if layer.symmetric is not None:
+        parts.append("symmetric" if layer.symmetric else "asymmetric")
+    return ", ".join(parts)

@@ -1,0 +1,150 @@
+"""The ready-made CI files name only what exists: commands and options of `edge-deploy`, extras, files, steps."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+import yaml
+
+from edge_asr_deploy.cli import app
+
+ROOT = Path(__file__).parent.parent
+FILES = (".github/workflows/gate.yml", "action.yml", ".pre-commit-hooks.yaml", ".pre-commit-config.yaml")
+COMMANDS: dict[str, click.Command] = getattr(typer.main.get_command(app), "commands")  # noqa: B009
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def scripts(content: Any) -> Iterator[str]:
+    """Every `run` and `entry` of a document, with the `args` that follow an entry."""
+    if isinstance(content, dict):
+        for key in ("run", "entry"):
+            if isinstance(content.get(key), str):
+                yield " ".join([content[key], *content.get("args", [])])
+        content = list(content.values())
+    if isinstance(content, list):
+        for part in content:
+            yield from scripts(part)
+
+
+def options_of(command: str) -> set[str]:
+    return {name for parameter in COMMANDS[command].params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def unknown(script: str) -> list[str]:
+    """Commands and options of `edge-deploy` in a shell script that the command line does not have.
+
+    Options collected in an array belong to the last command, which it is made for.
+    """
+    found = re.findall(r"^\s*edge-deploy +(\S+)(.*)$", script.replace("\\\n", " "), re.MULTILINE)
+    wrong = [name for name, _ in found if name not in COMMANDS]
+    collected = " ".join(re.findall(r"options\+?=\(([^)]*)\)", script))
+    for name, rest in found:
+        if name in COMMANDS:
+            given = [word for word in shlex.split(rest + " " + collected) if word.startswith("--")]
+            wrong += [option for option in given if option not in options_of(name)]
+    return wrong
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_commands_and_options_exist(name: str) -> None:
+    found = [script for script in scripts(load(name)) if "edge-deploy" in script]
+    assert found, "the file calls edge-deploy"
+    assert [word for script in found for word in unknown(script)] == []
+
+
+def test_a_command_or_option_that_is_gone_would_be_noticed() -> None:
+    script = "edge-deploy shrink x\noptions=(--weather y)\nedge-deploy check a --float b --wer 1 ${options[@]}\n"
+    assert unknown(script) == ["shrink", "--wer", "--weather"]
+
+
+def test_the_workflow_exports_evaluates_checks_and_uploads() -> None:
+    workflow = load(FILES[0])
+    [job] = workflow["jobs"].values()
+    steps = job["steps"]
+    text = "\n".join(scripts(workflow))
+    assert text.index("edge-deploy export --bits 32") < text.index("export --bits 4") < text.index("evaluate")
+    assert "edge-deploy evaluate" in text
+    [check] = [step for step in steps if step.get("uses") == "./"]
+    assert set(check["with"]) <= set(load("action.yml")["inputs"])
+    upload = steps[-1]
+    assert upload["uses"].startswith("actions/upload-artifact@") and upload["if"] == "always()"
+    kept = upload["with"]["path"].split()
+    assert check["with"]["junit"] in kept
+    assert re.search(r"--output (result\S+)", text)[1] in kept  # type: ignore[index]
+    for step in steps:
+        # Third-party actions are pinned to a version.
+        assert "uses" not in step or step["uses"] == "./" or re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
+
+
+def test_what_the_workflow_installs_is_what_the_package_offers() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = "\n".join(scripts(load(FILES[0])))
+    extras = re.search(r'"\.\[([\w,]+)\]"', text)
+    assert extras and set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    torch = re.search(r"torch==\S+", text)
+    assert torch and torch[0] in project["optional-dependencies"]["export"]
+    [version] = re.findall(r"python-version: \"([\d.]+)\"", (ROOT / FILES[0]).read_text())
+    assert project["requires-python"] == f">={version}"
+    assert (ROOT / "exported" / "baselines").is_dir()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_action_passes_its_inputs_on(tmp_path: Path) -> None:
+    """Its own script, run with an `edge-deploy` that prints what it was given."""
+    spy = tmp_path / "edge-deploy"
+    spy.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    spy.chmod(spy.stat().st_mode | stat.S_IXUSR)
+    step = load("action.yml")["runs"]["steps"][-1]
+    given = {
+        "bundles": "a b",
+        "baseline": "my records",
+        "float": "auto",
+        "data": "",
+        "allow-unmeasured": "speed wer",
+        "update-baseline": "false",
+        "junit": "check.xml",
+    }
+    values = {name: given[re.search(r"inputs\.([\w-]+)", value)[1]] for name, value in step["env"].items()}  # type: ignore[index]
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    ran = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], env={**values, **path}, capture_output=True)
+    expected = "check a b --float auto --baseline my\0records --allow-unmeasured speed --allow-unmeasured wer"
+    expected += " --junit check.xml"
+    assert ran.stdout.decode().splitlines() == [word.replace("\0", " ") for word in expected.split()]
+
+
+def test_the_hook_takes_manifests_and_records_only() -> None:
+    [hook] = load(".pre-commit-hooks.yaml")
+    matches = [
+        path
+        for path in ("exported/baselines/a.json", "models/a/manifest.json", "baselines/a.json", "package.json", "a.py")
+        if re.search(hook["files"], path)
+    ]
+    assert matches == ["exported/baselines/a.json", "models/a/manifest.json", "baselines/a.json"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("validate-manifest", ".pre-commit-hooks.yaml"), ("validate-config", ".pre-commit-config.yaml")],
+)
+def test_pre_commit_accepts_its_files(command: str, name: str) -> None:
+    pytest.importorskip("pre_commit")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pre_commit", command, str(ROOT / name)], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout
