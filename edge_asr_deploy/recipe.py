@@ -11,7 +11,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import METHODS, Method, Preparation, QepOptions, RtnOptions, Scaling
+from edge_asr_deploy.options import (
+    METHODS,
+    Method,
+    Preparation,
+    QepOptions,
+    RotationOptions,
+    RsqOptions,
+    RtnOptions,
+    Scaling,
+)
 
 GROUP_SIZES = (16, 32, 64, 128)
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
@@ -66,7 +75,12 @@ class WeightSpec(_Model):
         if names.count("qep") > 1:
             raise ValueError("qep corrects once; keep one")
         if "qep" in names and names[-1] != "qep":
-            raise ValueError(f"qep corrects what is then rounded: put it behind {scalings[0]}")
+            raise ValueError(f"qep corrects what is then rounded: put it behind {names[-1]}")
+        for name in ("rotation", "rsq"):
+            if names.count(name) > 1:
+                raise ValueError(f"{name} applies once; keep one")
+        if "rotation" in names and names[0] != "rotation":
+            raise ValueError(f"rotation changes what all others see: put it before {names[0]}")
         return value
 
     @property
@@ -78,6 +92,16 @@ class WeightSpec(_Model):
     def correction(self) -> QepOptions | None:
         """The step that corrects for errors in the input, if there is one."""
         return next((step for step in self.steps if isinstance(step, QepOptions)), None)
+
+    @property
+    def rotation(self) -> RotationOptions | None:
+        """The step that rotates the residual stream which these matrices read, if there is one."""
+        return next((step for step in self.steps if isinstance(step, RotationOptions)), None)
+
+    @property
+    def importance(self) -> RsqOptions | None:
+        """The step that weighs calibration positions, if there is one."""
+        return next((step for step in self.steps if isinstance(step, RsqOptions)), None)
 
     @property
     def method(self) -> str:
@@ -169,6 +193,14 @@ def parse(document: object, origin: str) -> Recipe:
         names = ", ".join(step.method for step in steps)
         raise UserError(
             f"recipe {origin}", f"embedding.weights.steps {names}", "the tied table is read both ways; leave them out"
+        )
+    turned, heard = recipe.encoder.weights.rotation, recipe.cross_attention.weights
+    # Matrices that stay float follow the encoder: they name no steps.
+    if turned != heard.rotation and (heard.is_integer or turned is None):
+        raise UserError(
+            f"recipe {origin}",
+            "cross_attention.weights.steps",
+            "reads the encoder's output: give encoder and cross_attention the same rotation, or neither",
         )
     return recipe
 

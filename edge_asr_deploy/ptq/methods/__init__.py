@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edge_asr_deploy.options import AwqOptions, GptqOptions, RtnOptions, SmoothQuantOptions
+from edge_asr_deploy.options import AwqOptions, GptqOptions, RotationOptions, RtnOptions, SmoothQuantOptions
 from edge_asr_deploy.ptq.grid import Grid
 from edge_asr_deploy.ptq.methods.awq import awq
 from edge_asr_deploy.ptq.methods.gptq import gptq
 from edge_asr_deploy.ptq.methods.qep import qep
+from edge_asr_deploy.ptq.methods.rsq import importance
 from edge_asr_deploy.ptq.methods.rtn import rtn
 from edge_asr_deploy.ptq.methods.smoothquant import smoothquant
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.recipe import WeightSpec
 
-__all__ = ["awq", "choose_scales", "gptq", "needs_statistics", "qep", "round_weight", "rtn", "smoothquant"]
+__all__ = [
+    "awq",
+    "choose_scales",
+    "gptq",
+    "importance",
+    "needs_statistics",
+    "qep",
+    "round_weight",
+    "rtn",
+    "smoothquant",
+]
 
 
 def needs_statistics(spec: WeightSpec) -> bool:
     """True when quantizing by this spec looks at the layer's inputs, hence needs calibration speech."""
-    looks = bool(spec.steps) or not isinstance(spec.quantizer, RtnOptions) or spec.quantizer.weighted
+    steps = [step for step in spec.steps if not isinstance(step, RotationOptions)]
+    looks = bool(steps) or not isinstance(spec.quantizer, RtnOptions) or spec.quantizer.weighted
     return spec.is_integer and looks
 
 
