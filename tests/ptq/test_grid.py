@@ -96,6 +96,31 @@ def test_clip_search_gives_up_an_outlier_that_does_not_matter() -> None:
     assert fit(weight, 3, 32, False, 20, importance).scales.item() < 0.9 * equal.item()
 
 
+@given(weights(), st.integers(2, 4), GROUPS, st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_percentile_search_never_has_more_weighted_error_than_min_max(
+    weight: torch.Tensor, bits: int, group: int | None, symmetric: bool
+) -> None:
+    importance = torch.linspace(0.1, 5, weight.shape[1])
+
+    def error(grid: Grid) -> float:
+        difference = (grid.decode(grid.encode(weight)) - weight).double()
+        return float((difference.square() * importance).sum())
+
+    plain = fit(weight, bits, group, symmetric)
+    searched = fit(weight, bits, group, symmetric, 10, importance, clip="percentile")
+    assert error(searched) <= error(plain) * (1 + 1e-5)
+
+
+def test_percentiles_cut_the_side_with_the_outlier_alone() -> None:
+    """Shares of min-max would halve the other side, too."""
+    weight = torch.linspace(-1, 1, 128)[None].clone()
+    weight[0, -1] = 3
+    found = {clip: fit(weight, 3, None, False, 10, None, clip=clip) for clip in ("mse", "percentile")}
+    errors = {clip: (g.decode(g.encode(weight)) - weight).square().sum() for clip, g in found.items()}
+    assert errors["percentile"] < 0.95 * errors["mse"]
+
+
 def test_a_ragged_last_group_has_a_scale_of_its_own() -> None:
     weight = torch.cat([torch.ones(1, 32), torch.full((1, 4), 0.01)], 1)
     grid = fit(weight, 4, 32, False)

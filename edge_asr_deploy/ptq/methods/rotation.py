@@ -28,5 +28,5 @@ def orthogonal(size: int, seed: int) -> Tensor:
     """An orthogonal matrix (size, size), float64, drawn uniformly (Mezzadri, math-ph/0609050)."""
     generator = torch.Generator().manual_seed(seed)
     q, r = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator))
-    signed: Tensor = q * r.diagonal().sign()
+    signed: Tensor = (q * r.diagonal().sign()).contiguous()
     return signed
