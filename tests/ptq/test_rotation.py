@@ -189,7 +189,7 @@ def test_rotated_matrices_are_what_is_rounded(name: str) -> None:
         assert weight.method == "rotation+rtn"
         original = unrounded.get_submodule(weight.name).weight.detach().numpy()
         assert np.array_equal(weight.dequantize(), model.get_submodule(weight.name).weight.detach().numpy())
-        assert np.abs(weight.dequantize() - original).mean() < 0.1 * np.abs(original).mean(), weight.name
+        assert np.abs(weight.dequantize() - original).mean() < 0.2 * np.abs(original).mean(), weight.name
 
 
 def test_rotation_alone_needs_no_speech() -> None:
