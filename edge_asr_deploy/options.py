@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Which narrower ranges a clip search tries: shares of min-max, or percentiles of a group's weights.
+Clip = Literal["mse", "percentile"]
+
 
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -16,6 +19,7 @@ class RtnOptions(_Options):
 
     method: Literal["rtn"] = "rtn"
     clip_steps: int = Field(0, ge=0, le=40, description="candidate shrink factors per group; 0 keeps min-max")
+    clip: Clip = Field("mse", description="ranges tried: mse, shares of min-max; percentile, those of the group")
     weighted: bool = Field(False, description="the clip search weighs inputs by their mean square: needs calibration")
 
 
@@ -27,6 +31,7 @@ class GptqOptions(_Options):
     act_order: bool = True
     block: int = Field(128, ge=1, description="columns per lazy batch")
     clip_steps: int = Field(0, ge=0, le=40, description="as for rtn: the static grid is searched before rounding")
+    clip: Clip = Field("mse", description="as for rtn")
 
 
 class OmniQuantOptions(_Options):
@@ -79,7 +84,8 @@ class RotationOptions(_Options):
     """A rotation of the residual stream that LayerNorm does not notice: spreads outliers over all channels."""
 
     method: Literal["rotation"] = "rotation"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
+    heads: bool = Field(True, description="rotate the values inside each attention head, too: free when it runs")
 
 
 class RsqOptions(_Options):

@@ -18,6 +18,8 @@ from edge_asr_deploy.options import (
     OmniQuantOptions,
     Preparation,
     QepOptions,
+    RotationOptions,
+    RsqOptions,
     RtnOptions,
     Scaling,
 )
@@ -75,7 +77,12 @@ class WeightSpec(_Model):
         if names.count("qep") > 1:
             raise ValueError("qep corrects once; keep one")
         if "qep" in names and names[-1] != "qep":
-            raise ValueError(f"qep corrects what is then rounded: put it behind {scalings[0]}")
+            raise ValueError(f"qep corrects what is then rounded: put it behind {names[-1]}")
+        for name in ("rotation", "rsq"):
+            if names.count(name) > 1:
+                raise ValueError(f"{name} applies once; keep one")
+        if "rotation" in names and names[0] != "rotation":
+            raise ValueError(f"rotation changes what all others see: put it before {names[0]}")
         return value
 
     @field_validator("quantizer")
@@ -85,7 +92,7 @@ class WeightSpec(_Model):
         if isinstance(value, Learning) and "qep" in names:
             raise ValueError(f"{value.method} learns from inputs that carry the error; leave out qep")
         if isinstance(value, OmniQuantOptions) and value.equivalent:
-            scalings = [name for name in names if name != "qep"]
+            scalings = [step.method for step in info.data.get("steps", ()) if isinstance(step, Scaling)]
             if scalings:
                 raise ValueError(f"equivalent learns scales of its own; leave out {scalings[0]}")
         return value
@@ -99,6 +106,16 @@ class WeightSpec(_Model):
     def correction(self) -> QepOptions | None:
         """The step that corrects for errors in the input, if there is one."""
         return next((step for step in self.steps if isinstance(step, QepOptions)), None)
+
+    @property
+    def rotation(self) -> RotationOptions | None:
+        """The step that rotates the residual stream which these matrices read, if there is one."""
+        return next((step for step in self.steps if isinstance(step, RotationOptions)), None)
+
+    @property
+    def importance(self) -> RsqOptions | None:
+        """The step that weighs calibration positions, if there is one."""
+        return next((step for step in self.steps if isinstance(step, RsqOptions)), None)
 
     @property
     def method(self) -> str:
@@ -217,6 +234,14 @@ def parse(document: object, origin: str) -> Recipe:
             f"recipe {origin}",
             f"embedding.weights.quantizer {method}",
             "learns on blocks, and the tied table is in none; choose rtn or gptq",
+        )
+    turned, heard = recipe.encoder.weights.rotation, recipe.cross_attention.weights
+    # Matrices that stay float follow the encoder: they name no steps.
+    if turned != heard.rotation and (heard.is_integer or turned is None):
+        raise UserError(
+            f"recipe {origin}",
+            "cross_attention.weights.steps",
+            "reads the encoder's output: give encoder and cross_attention the same rotation, or neither",
         )
     return recipe
 

@@ -32,6 +32,16 @@ class Block:
     path: str
     steps: tuple[Step, ...]
 
+    @property
+    def readers(self) -> tuple[Step, ...]:
+        """The steps that read the residual stream: each through the LayerNorm that it names."""
+        return tuple(step for step in self.steps if step.norm is not None)
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """The module paths of the Linears whose output is added to the residual stream: all the others."""
+        return tuple(path for step in self.steps if step.norm is None for path in step.paths)
+
 
 @dataclass(frozen=True)
 class Structure:

@@ -21,6 +21,7 @@ from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, tr
 from edge_asr_deploy.graph.outliers import float_columns, gather
 from edge_asr_deploy.graph.weights import TiedTable, float_matrix, half, matmul_weight, narrow_tensor
 from edge_asr_deploy.ptq.outliers import FloatColumns
+from edge_asr_deploy.ptq.stem import float_bits
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
@@ -50,7 +51,9 @@ def build(
         said("writing the encoder")
         encoder = load(Path(scratch) / ENCODER)
         replace_encoder_attention(encoder.graph, shape_of(config, recipe.family, "encoder"))
-        placed = _place_linears(_matmuls(encoder.graph, "model.encoder."), components, recipe, named)
+        matmuls = _matmuls(encoder.graph, "model.encoder.")
+        placed = _place_rotation(matmuls, "model.encoder", recipe)
+        placed += _place_linears(matmuls, components, recipe, named)
         placed += _place_encoder_stem(encoder.graph, recipe)
         _save(encoder, folder / ENCODER)
         said("writing the decoder")
@@ -61,6 +64,7 @@ def build(
         )
     matmuls = {**_matmuls(decoder.graph, ""), **projections}
     head = matmuls.pop(HEAD)
+    placed += _place_rotation(matmuls, "model.decoder", recipe)
     placed += _place_linears(matmuls, components, recipe, named)
     placed.append(_place_table(decoder.graph, head, recipe, named))
     if recipe.family == "whisper":
@@ -124,6 +128,27 @@ def _add_float_columns(
     for reader, index in readers:
         reader.replace_input_with(index, total)
     graph.insert_after(node, behind.nodes)
+
+
+def _place_rotation(nodes: dict[str, ir.Node], half_path: str, recipe: Recipe) -> list[Layer]:
+    """Take the products with a rotation of the residual stream out of `nodes` and store their matrix, once.
+
+    The decoder's second one undoes its first: it multiplies with the transpose.
+    """
+    name, back = f"{half_path}.rotation", f"{half_path}.rotation_1"
+    if name not in nodes:
+        return []
+    node, bits = nodes.pop(name), float_bits(recipe)
+    builder, traced = Builder(str(node.name).removesuffix("/MatMul") + "/weight"), constant_of(node.inputs[1])
+    value = float_matrix(builder, traced, bits, "weight")
+    layer = _float_layer(name, "rotation", bits, traced, builder)
+    _insert(builder, node, 1, value)
+    if back in nodes:
+        node = nodes.pop(back)
+        _require_equal(back, constant_of(node.inputs[1]), traced.T)
+        builder = Builder(str(node.name).removesuffix("/MatMul") + "/weight")
+        _insert(builder, node, 1, builder.op("Transpose", value, perm=[1, 0]))
+    return [layer]
 
 
 def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[str, QuantizedWeight]) -> Layer:

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.options import Clip
 
 FLOAT16_MAX = 65504.0
 # Smallest range that clip search tries, as a share of min-max: narrower never won at 2 to 8 bits.
 NARROWEST = 0.5
+# The largest share of a group's weights that percentile search cuts off on either side.
+LONGEST_TAIL = 0.05
 # Rows worked on at a time, so that the vocabulary's 52 thousand do not multiply the temporaries.
 ROWS = 4096
 
@@ -57,8 +60,12 @@ def fit(
     clip_steps: int = 0,
     importance: Tensor | None = None,
     name: str = "weight",
+    clip: Clip = "mse",
 ) -> Grid:
     """The grid of a matrix of shape (out, in): min-max, or with `clip_steps` the best of that many narrower ranges too.
+
+    The narrower ranges are shares of min-max, down to half of it, or with `clip` "percentile" those between a lower and
+    an upper percentile of the group's weights, down to its 5th and 95th: each side then ends where its own weights do.
 
     "Best" is the least sum of squared rounding errors per group, each column weighted by `importance` (in,), for which
     the diagonal of the layer's Hessian stands. Zero always lies on the grid: an integer zero point cannot express a
@@ -70,7 +77,8 @@ def fit(
             f"weights of {name}", largest, f"must be finite and at most {FLOAT16_MAX:.0f}; the file is broken"
         )
     parts = [
-        _fit(weight[rows].float(), bits, group, symmetric, clip_steps, importance) for rows in _chunks(weight.shape[0])
+        _fit(weight[rows].float(), bits, group, symmetric, clip_steps, importance, clip)
+        for rows in _chunks(weight.shape[0])
     ]
     return Grid(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]), bits, group)
 
@@ -87,7 +95,13 @@ def from_range(low: Tensor, high: Tensor, bits: int, group: int | None, symmetri
 
 
 def _fit(
-    weight: Tensor, bits: int, group: int | None, symmetric: bool, clip_steps: int, importance: Tensor | None
+    weight: Tensor,
+    bits: int,
+    group: int | None,
+    symmetric: bool,
+    clip_steps: int,
+    importance: Tensor | None,
+    clip: Clip,
 ) -> tuple[Tensor, Tensor]:
     grouped = _grouped(weight, group)
     low, high = grouped.amin(-1).clamp(max=0), grouped.amax(-1).clamp(min=0)
@@ -97,15 +111,29 @@ def _fit(
     columns = torch.ones(weight.shape[1]) if importance is None else importance.float()
     columns = _grouped(columns[None], group)
     least = _error(grouped, scales, zero_points, bits, columns)
+    ordered = grouped.sort(-1).values if clip == "percentile" else grouped
     for step in range(1, clip_steps + 1):
-        share = 1 - (1 - NARROWEST) * step / clip_steps
-        candidate = _affine(low * share, high * share, bits, symmetric)
+        if clip == "percentile":
+            tail = LONGEST_TAIL * step / clip_steps
+            range_ = _quantile(ordered, tail).clamp(max=0), _quantile(ordered, 1 - tail).clamp(min=0)
+        else:
+            share = 1 - (1 - NARROWEST) * step / clip_steps
+            range_ = low * share, high * share
+        candidate = _affine(*range_, bits, symmetric)
         error = _error(grouped, *candidate, bits, columns)
         better = error < least
         least = torch.where(better, error, least)
         scales = torch.where(better, candidate[0], scales)
         zero_points = torch.where(better, candidate[1], zero_points)
     return scales, zero_points
+
+
+def _quantile(ordered: Tensor, share: float) -> Tensor:
+    """The quantile of values that are sorted along the last axis, interpolated (torch's own is limited in size)."""
+    position = share * (ordered.shape[-1] - 1)
+    below = int(position)
+    above = min(below + 1, ordered.shape[-1] - 1)
+    return torch.lerp(ordered[..., below], ordered[..., above], position - below)
 
 
 def _affine(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:

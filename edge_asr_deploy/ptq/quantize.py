@@ -14,9 +14,11 @@ from edge_asr_deploy.options import AwqOptions, Learning
 from edge_asr_deploy.ptq import folding
 from edge_asr_deploy.ptq.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
+from edge_asr_deploy.ptq.importance import block_weights, frame_weights
 from edge_asr_deploy.ptq.methods import needs_statistics, qep
 from edge_asr_deploy.ptq.methods.quik import spec_of
 from edge_asr_deploy.ptq.reconstruction import Learned
+from edge_asr_deploy.ptq.rotation import rotate
 from edge_asr_deploy.ptq.rounding import round_together
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.ptq.stream import Stream, compare, statistics
@@ -47,6 +49,7 @@ def quantize(
         raise UserError("checkpoint", family.name, "its vocabulary head is not tied to its embedding; not supported")
     if needs_samples(recipe) and not samples:
         raise UserError("calibration", "no clips", "this recipe's methods look at speech; give a corpus with clips")
+    rotate(model, structure, recipe)
     driver = _Driver(model, structure, recipe, progress)
     with torch.no_grad():
         if needs_samples(recipe):
@@ -97,6 +100,9 @@ class _Driver:
         step = self.structure.cross
         spec = self.recipe.component(step.component)
         self.fold_values(samples, heard)
+        if spec.importance is not None:
+            stream = self.enter_decoder(samples, heard)
+            weights = frame_weights(self.model, self.structure, stream, weights, spec.importance)
         if spec.scaling is not None:
             found = statistics(heard, weights, heard[0].shape[-1])
             scales = folding.scale(self.model, step, found, spec)
@@ -141,8 +147,11 @@ class _Driver:
 
         The twin, if there is one, passes through the same blocks unrounded.
         """
+        real = stream.weights
         for block in blocks:
             module = self.module(block.path)
+            importance = self.recipe.component(block.steps[0].component).importance
+            stream.weights = block_weights(self.model, block, stream, real, importance)
             self.scale(block, stream, [s for s in block.steps if s.source not in self.structure.cross.paths])
             if twin:
                 twin.enter(block.path, module, self.floats)
@@ -153,6 +162,7 @@ class _Driver:
             stream.advance(module)
             if twin:
                 twin.advance()
+        stream.weights = real
 
     def step(self, module: Any, step: Step, stream: Stream, twin: Twin | None, learned: Learned | None) -> None:
         """Round one step of a block, and replay the attention that it closes."""

@@ -21,6 +21,11 @@ STEMS = {
 }
 
 
+def float_bits(recipe: Recipe) -> int:
+    """Width of the small matrices that must stay float: float16, but float32 where the stem is."""
+    return max(16, recipe.stem.bits)
+
+
 def int8_rows(array: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Signed 8-bit codes, and one scale per entry of the first axis (shape (rows, 1, ...)): array ~ codes * scales."""
     axes = tuple(range(1, array.ndim))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edge_asr_deploy.ptq.methods.rsq import attention_received
 from edge_asr_deploy.ptq.statistics import Drift, Statistics
 
 
@@ -107,6 +108,18 @@ class Stream:
             self.arguments[0],
         )
 
+    def received(self, block: nn.Module, attention: nn.Module, queries: Sequence[Tensor]) -> list[Tensor]:
+        """The attention that each position gets in an attention module of the block (RSQ), one per utterance.
+
+        `queries[i]` (positions,) is 1 for those of the block's positions whose asking counts. Probabilities of one
+        utterance at a time are held.
+        """
+        result = []
+        for index, counted in enumerate(queries):
+            args, kwargs = _caught(attention, partial(self._run, block, index))
+            result.append(attention_received(attention, args, kwargs, counted))
+        return result
+
     def replay(self, attention: nn.Module, outputs: list[Tensor]) -> None:
         """Until the stream advances, take these as the outputs of an attention module of the block, one per utterance.
 
@@ -169,7 +182,8 @@ def _caught(module: nn.Module, run: Callable[[], object]) -> tuple[tuple[Any, ..
         calls.append((args, dict(kwargs)))
         raise _Reached
 
-    handle = module.register_forward_pre_hook(catch, with_kwargs=True)
+    # Before the module's own hooks: they will see what was caught when the module is called with it.
+    handle = module.register_forward_pre_hook(catch, with_kwargs=True, prepend=True)
     try:
         with torch.no_grad():
             run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.options import Clip
 from edge_asr_deploy.ptq.grid import Grid, fit
 
 BITS = st.integers(2, 8)
@@ -94,6 +97,33 @@ def test_clip_search_gives_up_an_outlier_that_does_not_matter() -> None:
     equal = fit(weight, 3, 32, False, 20, importance).scales
     importance[5] = 0
     assert fit(weight, 3, 32, False, 20, importance).scales.item() < 0.9 * equal.item()
+
+
+@given(weights(), st.integers(2, 4), GROUPS, st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_percentile_search_never_has_more_weighted_error_than_min_max(
+    weight: torch.Tensor, bits: int, group: int | None, symmetric: bool
+) -> None:
+    importance = torch.linspace(0.1, 5, weight.shape[1])
+
+    def error(grid: Grid) -> float:
+        difference = (grid.decode(grid.encode(weight)) - weight).double()
+        return float((difference.square() * importance).sum())
+
+    plain = fit(weight, bits, group, symmetric)
+    searched = fit(weight, bits, group, symmetric, 10, importance, clip="percentile")
+    assert error(searched) <= error(plain) * (1 + 1e-5)
+
+
+def test_percentiles_cut_the_side_with_the_outlier_alone() -> None:
+    """Shares of min-max would halve the other side, too."""
+    weight = torch.linspace(-1, 1, 128)[None].clone()
+    weight[0, -1] = 3
+    importance = torch.ones(128)
+    importance[-1] = 0
+    found = {clip: fit(weight, 3, None, False, 10, importance, clip=clip) for clip in get_args(Clip)}
+    errors = {clip: ((g.decode(g.encode(weight)) - weight).square() * importance).sum() for clip, g in found.items()}
+    assert errors["percentile"] < 0.95 * errors["mse"]
 
 
 def test_a_ragged_last_group_has_a_scale_of_its_own() -> None:

@@ -10,6 +10,7 @@ from edge_asr_deploy.options import (
     AwqOptions,
     GptqOptions,
     OmniQuantOptions,
+    RotationOptions,
     RtnOptions,
     SmoothQuantOptions,
     TesseraqOptions,
@@ -20,6 +21,7 @@ from edge_asr_deploy.ptq.methods.gptq import gptq
 from edge_asr_deploy.ptq.methods.omniquant import omniquant
 from edge_asr_deploy.ptq.methods.qep import qep
 from edge_asr_deploy.ptq.methods.quik import quik
+from edge_asr_deploy.ptq.methods.rsq import importance
 from edge_asr_deploy.ptq.methods.rtn import rtn
 from edge_asr_deploy.ptq.methods.smoothquant import smoothquant
 from edge_asr_deploy.ptq.methods.spqr import spqr
@@ -32,6 +34,7 @@ __all__ = [
     "awq",
     "choose_scales",
     "gptq",
+    "importance",
     "learn",
     "needs_statistics",
     "omniquant",
@@ -50,7 +53,8 @@ ROWS = 4096
 
 def needs_statistics(spec: WeightSpec) -> bool:
     """True when quantizing by this spec looks at the layer's inputs, hence needs calibration speech."""
-    looks = bool(spec.steps) or not isinstance(spec.quantizer, RtnOptions) or spec.quantizer.weighted
+    steps = [step for step in spec.steps if not isinstance(step, RotationOptions)]
+    looks = bool(steps) or not isinstance(spec.quantizer, RtnOptions) or spec.quantizer.weighted
     return spec.is_integer and looks
 
 

@@ -27,7 +27,7 @@ def gptq(
     result: act-order needs no permutation at export.
     """
     diagonal = hessian.diagonal()
-    grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, diagonal, name)
+    grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, diagonal, name, options.clip)
     order = torch.argsort(diagonal, descending=True, stable=True) if options.act_order else torch.arange(len(diagonal))
     factor = inverse_factor(hessian[order][:, order], options.damping).float()
     codes = torch.empty(weight.shape, dtype=torch.uint8)

@@ -17,5 +17,5 @@ def rtn(
     The Hessian (in, in) is read only if the options ask for a weighted clip search.
     """
     importance = hessian.diagonal() if options.weighted and hessian is not None else None
-    grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, importance, name)
+    grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, importance, name, options.clip)
     return grid, grid.encode(weight)
