@@ -107,6 +107,7 @@ def _write(
 
     model = _load(checkpoint)
     kind = family(recipe.family)
+    recipe.require_matches(kind.structure(model.config).components())
     samples = prepare(
         model,
         kind,
