@@ -173,10 +173,7 @@ class Recipe(_Model):
         return spec
 
     def specs(self, components: Mapping[str, str]) -> dict[str, WeightSpec]:
-        """The spec of every matrix of a model; `components` (module path -> component) as `families` knows them.
-
-        UserError for a key of `layers` that matches none of them.
-        """
+        """The spec of every matrix in `components` (module path -> component); UserError as `require_matches`."""
         self.require_matches(components)
         return {path: self.weights(path, component) for path, component in components.items()}
 

@@ -64,6 +64,8 @@ class Subject:
 
     def fisher(self, choices: Sequence[int], heard: Progress = silent) -> Sensitivities:
         """The Fisher proxy by path and width."""
+        if not self.specs:
+            return {}
         squares = squared_gradients(self.model, list(self.specs), self.samples, self.prompt, heard)
         return fisher_sensitivities(self.model, self.specs, choices, squares)
 

@@ -88,6 +88,8 @@ def fit(request: Request, goal: Goal, output: Path, console: Console) -> Fit:
     """
     _check(goal, output, request.overwrite)
     checkpoint, recipe = chosen(request)
+    if recipe.is_float:
+        raise UserError("recipe", recipe.name, "makes no integer codes; start from one of 2 to 8 bits")
     if goal.target is not None:
         # The recipe's own validation knows the targets.
         recipe = parse({**recipe.model_dump(mode="json"), "target": goal.target}, "--target")
@@ -148,6 +150,9 @@ def _check(goal: Goal, output: Path, overwrite: bool) -> None:
         raise UserError("--trials", goal.trials, 'needs Optuna: pip install "edge-asr-deploy[fit]"')
     if (goal.max_mb is None) == (goal.max_wer_rise is None):
         raise UserError("fit", "the goal", "give one of --max-mb and --max-wer-rise")
+    if goal.max_mb is None and (goal.trials or goal.rule != "knapsack"):
+        option = "--trials" if goal.trials else "--rule"
+        raise UserError(option, goal.trials or goal.rule, "goes with --max-mb only: find the size first, then search")
     if wrong := [bits for bits in goal.choices if bits not in range(2, 9)]:
         raise UserError("--bits-choices", wrong[0], "choose from 2 to 8, separated by commas")
     if not goal.choices:
@@ -167,10 +172,9 @@ def _sizes(subject: Subject, goal: Goal, said: Callable[[int, int, str], None]) 
     components = subject.structure.components()
     matrices = matrix_sizes(subject.model, components, subject.specs, goal.choices)
     # Everything that decides about the rest of the files but the model, which the store's own key holds.
-    specs = json.dumps([recipe.component(c).bits > 8 for c in ("encoder", "cross_attention", "decoder", "embedding")])
-    name = f"rest {specs} {sorted(subject.specs) if recipe.layers else ''}"
+    floats = {path: spec.bits for path, spec in recipe.specs(components).items() if not spec.is_integer}
     rest = subject.measurements.get(
-        hashlib.sha256(name.encode()).hexdigest(),
+        f"rest {json.dumps(floats)}",
         lambda: measure_rest(subject.model, subject.family, recipe, lambda what: said(0, 1, what)),
     )
     said(1, 1, "sizes")
@@ -184,7 +188,7 @@ def _budget(goal: Goal, sizes: Sizes) -> int | None:
     budget = round(goal.max_mb * MB)
     if budget < sizes.smallest:
         at_least = -(-sizes.smallest // 10_000) / 100
-        remedy = f"the smallest possible is {at_least:.2f} MB, every matrix at {min(goal.choices)} bits; ask for that"
+        remedy = f"the smallest possible with these widths is {at_least:.2f} MB; ask for that, or for narrower ones"
         raise UserError("--max-mb", f"{goal.max_mb:g}", remedy)
     return budget
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_asr_deploy.analysis.measurements import Measurements, write_atomically
-from edge_asr_deploy.bundle import verify
+from edge_asr_deploy.bundle import bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
@@ -62,10 +62,10 @@ class Judge:
         if not (self.float / "manifest.json").exists():
             plain = Request(model=self.request.model, bits=32, output=self.float, calibration=self.request.calibration)
             export(plain, self.console)
-        verify(self.float)
+        manifest = verify(self.float)
         if not self.has_references:
             transcriber = Transcriber.open(self.float, verify=False)
-            texts = Measurements(self.folder, "float texts", self.float.name)
+            texts = Measurements(self.folder, "float texts", bundle_hash(manifest))
             self.utterances = [
                 replace(u, text=texts.get(u.fingerprint(), lambda u=u: transcriber.transcribe(u.samples()).text))  # type: ignore[misc]
                 for u in self.utterances
@@ -75,7 +75,7 @@ class Judge:
         """Export and measure one candidate, unless that was done before."""
         text = as_yaml(recipe)
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        key = [recipe.family, self.speech, *(u.id for u in self.utterances)]
+        key = [bundle_hash(read_manifest(self.float)), self.speech, *(u.id for u in self.utterances)]
         size, rise = Measurements(self.folder, "judged", *key).get(name, lambda: self._measure(recipe, text, name))
         return Judged(size, rise)
 

@@ -41,9 +41,7 @@ def test_the_rest_of_the_files_is_the_same_whatever_the_widths(name: str, tmp_pa
     """In such small models the operators that unpack a matrix weigh more than its codes: they must be counted."""
     mixed = {"*": {"bits": 3}, "*.fc2": {"bits": 8}, "*.k_proj": {"bits": 6, "symmetric": True}, "*.fc1": {"bits": 7}}
     mixed |= {"*.embed_tokens": {"bits": 5}, "*.q_proj": {"bits": 2, "granularity": "channel"}}
-    first, then = (
-        written_and_known(name, recipe(name, layers), tmp_path / str(len(layers))) for layers in ({}, mixed)
-    )
+    first, then = (written_and_known(name, recipe(name, layers), tmp_path / str(len(layers))) for layers in ({}, mixed))
     predicted = first[0] - first[1] + then[1]
     assert abs(predicted - then[0]) < 0.005 * then[0]
     assert abs(first[0] - then[0]) > 0.02 * then[0], "the widths make a difference here"
