@@ -70,10 +70,7 @@ class _Speech:
 
 def export(request: Request, console: Console) -> tuple[Path, Manifest]:
     """Make a bundle; returns its folder and manifest. UserError for bad input, and then nothing is left behind."""
-    _check_versions()
-    document = _document(request)
-    checkpoint = resolve(request.model or document.get("model") or DEFAULT_MODEL)
-    recipe = _recipe(request, document, checkpoint)
+    checkpoint, recipe = chosen(request)
     destination = (
         request.output or Path("exported") / f"{checkpoint.name}-{recipe.name.removeprefix(recipe.family + '-')}"
     )
@@ -86,6 +83,14 @@ def export(request: Request, console: Console) -> tuple[Path, Manifest]:
     with writer, _progress(console) as progress:
         manifest = writer.commit(_write(writer.folder, destination.name, checkpoint, recipe, speech, request, progress))
     return destination, manifest
+
+
+def chosen(request: Request) -> tuple[Checkpoint, Recipe]:
+    """The checkpoint and the whole recipe that a request names; UserError for what does not exist or fit together."""
+    _check_versions()
+    document = _document(request)
+    checkpoint = resolve(request.model or document.get("model") or DEFAULT_MODEL)
+    return checkpoint, _recipe(request, document, checkpoint)
 
 
 def _write(
@@ -105,8 +110,9 @@ def _write(
     from edge_asr_deploy.ptq.stem import narrow_in_place
     from edge_asr_deploy.ptq.transcripts import TokenCache
 
-    model = _load(checkpoint)
+    model = load_float(checkpoint)
     kind = family(recipe.family)
+    recipe.require_matches(kind.structure(model.config).components())
     samples = prepare(
         model,
         kind,
@@ -219,7 +225,7 @@ def _record(recipe: Recipe, speech: _Speech) -> CalibrationRecord:
     )
 
 
-def _load(checkpoint: Checkpoint) -> Any:
+def load_float(checkpoint: Checkpoint) -> Any:
     """The float model in float32, ready to be calibrated; its random parts, if any, fixed."""
     import torch
     from transformers import AutoModelForSpeechSeq2Seq

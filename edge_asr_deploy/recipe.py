@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.options import (
@@ -32,31 +43,33 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _known_bits(value: int) -> int:
+    if value not in (*range(2, 9), 16, 32):
+        raise ValueError("choose 2 to 8, 16 (float16) or 32 (float32)")
+    return value
+
+
+def _known_granularity(value: str) -> str:
+    if value != "channel" and value not in {f"group:{g}" for g in GROUP_SIZES}:
+        raise ValueError("choose channel, " + ", ".join(f"group:{g}" for g in GROUP_SIZES))
+    return value
+
+
+Bits = Annotated[int, AfterValidator(_known_bits)]
+Granularity = Annotated[str, AfterValidator(_known_granularity)]
+
+
 class WeightSpec(_Model):
     """How one component's matrices are stored: bits 2..8 as integer codes, 16 as float16, 32 as float32.
 
     `steps` change the matrices before the quantizer rounds them, in this order; all of them need calibration speech.
     """
 
-    bits: int = 8
+    bits: Bits = 8
     symmetric: bool = False
-    granularity: str = "group:32"
+    granularity: Granularity = "group:32"
     steps: tuple[Preparation, ...] = ()
     quantizer: Method = RtnOptions()
-
-    @field_validator("bits")
-    @classmethod
-    def _bits(cls, value: int) -> int:
-        if value not in (*range(2, 9), 16, 32):
-            raise ValueError("choose 2 to 8, 16 (float16) or 32 (float32)")
-        return value
-
-    @field_validator("granularity")
-    @classmethod
-    def _granularity(cls, value: str) -> str:
-        if value != "channel" and value not in {f"group:{g}" for g in GROUP_SIZES}:
-            raise ValueError("choose channel, " + ", ".join(f"group:{g}" for g in GROUP_SIZES))
-        return value
 
     @field_validator("steps", mode="before")
     @classmethod
@@ -133,6 +146,22 @@ class WeightSpec(_Model):
         return self.bits <= 8
 
 
+class LayerSpec(_Model):
+    """What single layers have otherwise than their component; what is left out stays as the component has it."""
+
+    bits: Bits | None = None
+    symmetric: bool | None = None
+    granularity: Granularity | None = None
+    quantizer: Method | None = None
+
+    def over(self, spec: WeightSpec) -> WeightSpec:
+        """A component's spec with these keys instead of its own. What is not rounded is not prepared either."""
+        changes = {name: value for name, value in self if value is not None}
+        if changes.get("bits", 0) > 8:
+            changes["steps"] = ()
+        return spec.model_copy(update=changes)
+
+
 class Component(_Model):
     """One part of the model: its weights' spec (activations stay float until a recipe says otherwise)."""
 
@@ -179,18 +208,43 @@ class Recipe(_Model):
     decoder: Component = Component()
     embedding: Embedding = Embedding()
     stem: Stem = Stem()
+    layers: dict[str, LayerSpec] = Field(
+        default_factory=dict, description="shell patterns on module paths; of several that match, the later one wins"
+    )
     calibration: Calibration = Calibration()
     target: Literal["generic"] = "generic"
 
     @property
     def is_float(self) -> bool:
-        """True when no component becomes integer codes: the float baseline."""
-        return not any(getattr(self, c).weights.is_integer for c in COMPONENTS)
+        """True when nothing becomes integer codes: the float baseline."""
+        some = any(getattr(self, c).weights.is_integer for c in COMPONENTS)
+        return not some and not any(layer.bits is not None and layer.bits <= 8 for layer in self.layers.values())
 
     def component(self, name: str) -> WeightSpec:
         """The weight spec of `encoder`, `cross_attention`, `decoder` or `embedding`."""
         spec: WeightSpec = getattr(self, name).weights
         return spec
+
+    def weights(self, path: str, component: str) -> WeightSpec:
+        """The spec of the matrix at a module path: its component's, changed by the `layers` that match the path."""
+        spec = self.component(component)
+        for pattern, layer in self.layers.items():
+            if fnmatchcase(path, pattern):
+                spec = layer.over(spec)
+        return spec
+
+    def specs(self, components: Mapping[str, str]) -> dict[str, WeightSpec]:
+        """The spec of every matrix in `components` (module path -> component); UserError as `require_matches`."""
+        self.require_matches(components)
+        return {path: self.weights(path, component) for path, component in components.items()}
+
+    def require_matches(self, paths: Iterable[str]) -> None:
+        """UserError for a key of `layers` that matches none of a model's module paths."""
+        known = list(paths)
+        for pattern in self.layers:
+            if not any(fnmatchcase(path, pattern) for path in known):
+                remedy = f"matches no matrix of this model; they are called like {known[0]} or {known[-1]}"
+                raise UserError(f"recipe {self.name}", f"layers.{pattern}", remedy)
 
 
 def float_recipe(family: str) -> Recipe:
@@ -258,6 +312,8 @@ def _allowed_keys(location: tuple[Any, ...]) -> list[str]:
     for index, part in enumerate(location[:-1]):
         if _is_tag(location, index):
             model = METHODS[part]
+        elif part == "layers" and index == 0:
+            model = LayerSpec
         elif isinstance(part, str) and part in getattr(model, "model_fields", {}):
             model = model.model_fields[part].annotation
     return list(getattr(model, "model_fields", {}))

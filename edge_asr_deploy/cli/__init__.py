@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from edge_asr_deploy.cli import check, cost, evaluate, export, inspect, report, summary, transcribe
+from edge_asr_deploy.cli import analyze, check, cost, evaluate, export, fit, inspect, report, summary, transcribe
 from edge_asr_deploy.errors import UserError
 
 app = typer.Typer(
@@ -17,6 +17,8 @@ app = typer.Typer(
     help="Low-bit Whisper and Moonshine for small boards: quantize, export, prove on ONNX Runtime.",
 )
 app.command("export")(export.command)
+app.command("analyze")(analyze.command)
+app.command("fit")(fit.command)
 app.command("transcribe")(transcribe.command)
 app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)

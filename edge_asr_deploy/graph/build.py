@@ -104,9 +104,9 @@ def _place_linears(
                 _add_float_columns(builder, node, weight.columns, gathered)
             layers.append(_quantized_layer(weight, builder))
         else:
-            bits = recipe.component(component).bits
+            bits = recipe.weights(name, component).bits
             if bits <= 8:
-                raise UserError("export", name, f"the recipe gives {component} {bits} bits but it was not quantized")
+                raise UserError("export", name, f"the recipe gives it {bits} bits but it was not quantized")
             value = float_matrix(builder, traced, bits, "weight")
             layers.append(_float_layer(name, component, bits, traced.T, builder))
         _insert(builder, node, 1, value)
@@ -171,7 +171,7 @@ def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[
         else:
             matrix = table.head(builder)
     else:
-        bits = recipe.component("embedding").bits
+        bits = recipe.weights(EMBEDDING, "embedding").bits
         whole = builder.constant(traced if bits == 32 else half(traced, EMBEDDING), "table")
         stored = _float_layer(EMBEDDING, "embedding", bits, traced, builder)
         wide = {"to": ir.DataType.FLOAT}

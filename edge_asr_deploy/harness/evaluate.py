@@ -200,8 +200,9 @@ def _notes(manifests: Sequence[Manifest], items: Sequence[Item]) -> list[str]:
 
 
 def _is_float32(manifest: Manifest) -> bool:
-    specs = (manifest.recipe.get(component, {}).get("weights", {}) for component in COMPONENTS)
-    return all(spec.get("bits") == 32 for spec in specs)
+    specs = [manifest.recipe.get(component, {}).get("weights", {}) for component in COMPONENTS]
+    layers = [layer for layer in manifest.recipe.get("layers", {}).values() if layer.get("bits") is not None]
+    return all(spec.get("bits") == 32 for spec in (*specs, *layers))
 
 
 def language_options(folder: Path, language: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Block, Family, Step, Structure
-from edge_asr_deploy.options import AwqOptions, Learning
+from edge_asr_deploy.options import Learning
 from edge_asr_deploy.ptq import folding
 from edge_asr_deploy.ptq.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
@@ -24,12 +24,15 @@ from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.ptq.stream import Stream, compare, statistics
 from edge_asr_deploy.ptq.twin import Twin
 from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.recipe import COMPONENTS, Recipe
+from edge_asr_deploy.recipe import COMPONENTS, Recipe, WeightSpec
 
 
 def needs_samples(recipe: Recipe) -> bool:
-    """True when some component is rounded by a method that looks at calibration speech."""
-    return any(needs_statistics(recipe.component(name)) for name in COMPONENTS)
+    """True when some component or layer is rounded by a method that looks at calibration speech."""
+    specs = [recipe.component(name) for name in COMPONENTS]
+    # Which layers a pattern matches is not known here, so each of them counts for every component.
+    specs += [layer.over(spec) for layer in recipe.layers.values() for spec in specs]
+    return any(needs_statistics(spec) for spec in specs)
 
 
 def quantize(
@@ -42,17 +45,19 @@ def quantize(
     activations that have passed through the quantized layers before it: the encoder first, then the cross-attention's
     keys and values on the quantized encoder's output, the decoder, and last the tied table as vocabulary head.
     Where a recipe scales input channels, the layers that feed them, norms included, change too, by exact identities.
-    `samples` may be empty when `needs_samples(recipe)` is False. UserError for broken weights or missing samples.
+    `samples` may be empty when `needs_samples(recipe)` is False. UserError for broken weights, missing samples, or
+    a key of the recipe's `layers` that matches nothing.
     """
     structure = family.structure(model.config)
     if model.get_submodule(structure.head).weight is not model.get_submodule(structure.table).weight:
         raise UserError("checkpoint", family.name, "its vocabulary head is not tied to its embedding; not supported")
-    if needs_samples(recipe) and not samples:
-        raise UserError("calibration", "no clips", "this recipe's methods look at speech; give a corpus with clips")
     rotate(model, structure, recipe)
     driver = _Driver(model, structure, recipe, progress)
+    calibrates = any(needs_statistics(spec) for spec in driver.specs.values())
+    if calibrates and not samples:
+        raise UserError("calibration", "no clips", "this recipe's methods look at speech; give a corpus with clips")
     with torch.no_grad():
-        if needs_samples(recipe):
+        if calibrates:
             driver.calibrated(samples)
         else:
             driver.uncalibrated()
@@ -64,7 +69,8 @@ class _Driver:
 
     def __init__(self, model: Any, structure: Structure, recipe: Recipe, progress: Progress) -> None:
         self.model, self.structure, self.recipe, self.progress = model, structure, recipe, progress
-        self.total = sum(recipe.component(c).is_integer for c in structure.components().values())
+        self.specs = recipe.specs(structure.components())
+        self.total = sum(spec.is_integer for spec in self.specs.values())
         self.done: list[QuantizedWeight] = []
         self.floats: dict[str, Tensor] = {}
 
@@ -83,7 +89,7 @@ class _Driver:
         encoder, norm = self.model.get_encoder(), self.module(self.structure.encoder_norm)
         runs = [lambda s=sample: encoder(s.inputs) for sample in samples]  # type: ignore[misc]
         stream = Stream.enter(self.module(self.structure.encoder[0].path), runs, [s.frames for s in samples])
-        corrects = any(self.recipe.component(c).correction for c in ("encoder", "cross_attention", "decoder"))
+        corrects = any(spec.correction for spec in self.specs.values())
         twin = Twin(stream.copy()) if corrects else None
         self.blocks(self.structure.encoder, stream, twin)
         originals = [norm(hidden) for hidden in twin.stream.hidden] if twin else None
@@ -98,14 +104,14 @@ class _Driver:
     ) -> None:
         """Quantize the cross-attention's keys and values; scales folded into the encoder's norm change `heard`."""
         step = self.structure.cross
-        spec = self.recipe.component(step.component)
         self.fold_values(samples, heard)
-        if spec.importance is not None:
+        importance = self.recipe.component(step.component).importance
+        if importance is not None:
             stream = self.enter_decoder(samples, heard)
-            weights = frame_weights(self.model, self.structure, stream, weights, spec.importance)
-        if spec.scaling is not None:
+            weights = frame_weights(self.model, self.structure, stream, weights, importance)
+        if self.is_scaled(step):
             found = statistics(heard, weights, heard[0].shape[-1])
-            scales = folding.scale(self.model, step, found, spec)
+            scales = folding.scale(self.model, step, found, self.spec(step))
             for outputs in (heard, originals or []):
                 outputs[:] = [values / scales for values in outputs]
         self.floats = {path: self.module(path).weight.detach().clone() for path in step.paths} if originals else {}
@@ -116,19 +122,22 @@ class _Driver:
 
         Values that are stored in float16 stay: scaled ones would no longer be float16 numbers.
         """
-        values = self.recipe.component(self.structure.cross.component)
-        if not isinstance(self.recipe.component("decoder").scaling, AwqOptions) or values.bits == 16:
+        readers = {
+            block.path: [s for s in block.steps if s.source in self.structure.cross.paths and self.is_scaled(s)]
+            for block in self.structure.decoder
+        }
+        if not any(readers.values()):
             return
         stream = self.enter_decoder(samples, heard)
         for block in self.structure.decoder:
-            self.scale(block, stream, [s for s in block.steps if s.source in self.structure.cross.paths])
+            self.scale(block, stream, readers[block.path])
             stream.advance(self.module(block.path))
 
     def decoder(self, samples: Sequence[Sample], heard: Sequence[Tensor], originals: Sequence[Tensor] | None) -> None:
         """Quantize the decoder's blocks on the teacher-forced tokens, and the table on what reaches the head."""
         norm = self.module(self.structure.decoder_norm)
         stream = self.enter_decoder(samples, heard)
-        corrects = self.recipe.component("decoder").correction is not None
+        corrects = any(self.spec(step).correction for block in self.structure.decoder for step in block.steps)
         twin = Twin(self.enter_decoder(samples, originals)) if originals is not None and corrects else None
         self.blocks(self.structure.decoder, stream, twin)
         outputs = [norm(hidden) for hidden in stream.hidden]
@@ -166,7 +175,7 @@ class _Driver:
 
     def step(self, module: Any, step: Step, stream: Stream, twin: Twin | None, learned: Learned | None) -> None:
         """Round one step of a block, and replay the attention that it closes."""
-        if not needs_statistics(self.recipe.component(step.component)):
+        if not self.needs_statistics(step):
             self.round(step)
             return
         linear = self.module(step.paths[0])
@@ -182,14 +191,21 @@ class _Driver:
 
     def learned(self, block: Block, steps: Sequence[Step], stream: Stream) -> Learned | None:
         """What a method that learns on parts of blocks finds for these steps, if theirs is one."""
-        spec = self.recipe.component(steps[0].component)
-        if not spec.is_integer or not isinstance(spec.quantizer, Learning):
+        chosen = dict.fromkeys(self.specs[path] for step in steps for path in step.paths)
+        if not any(spec.is_integer and isinstance(spec.quantizer, Learning) for spec in chosen):
             return None
+        if len(chosen) > 1:
+            raise UserError(
+                "recipe layers",
+                steps[0].paths[0],
+                "what learns needs one spec in all of an attention or feed-forward part",
+            )
+        (spec,) = chosen
         return learn_part(self.model, block, steps, stream, spec, self.structure.cross.paths)
 
     def scale(self, block: Block, stream: Stream, wanted: Sequence[Step]) -> None:
         """Scale the input channels of the wanted steps by the recipe, before anything of the block is rounded."""
-        wanted = [s for s in wanted if folding.is_scaled(self.model, s, self.recipe.component(s.component))]
+        wanted = [s for s in wanted if self.is_scaled(s)]
         if not wanted:
             return
         module = self.module(block.path)
@@ -203,8 +219,28 @@ class _Driver:
                 stream.replay(self.module(step.closes), [linear(values) for values in inputs])
             if step in wanted:
                 found = statistics(inputs, stream.weights, linear.in_features)
-                folding.scale(self.model, step, found, self.recipe.component(step.component))
+                folding.scale(self.model, step, found, self.spec(step))
         stream.forget()
+
+    def is_scaled(self, step: Step) -> bool:
+        """True when the recipe scales the step's inputs and none of the layers that this changes is in float16 already.
+
+        Scaled ones would no longer be float16 numbers.
+        """
+        changed = (*step.paths, step.source) if step.source else step.paths
+        narrow = any(self.specs[path].bits == 16 for path in changed)
+        return not narrow and folding.is_scaled(self.model, step, self.spec(step))
+
+    def spec(self, step: Step) -> WeightSpec:
+        """The spec by which the layers of a step are prepared together: of several, the narrowest of the integer ones.
+
+        Its rounding errors are by far the largest; scales that are good for it are exact for the others all the same.
+        """
+        return min((self.specs[path] for path in step.paths), key=lambda spec: spec.bits)
+
+    def needs_statistics(self, step: Step) -> bool:
+        """True when the recipe looks at the inputs of some layer of the step."""
+        return any(needs_statistics(self.specs[path]) for path in step.paths)
 
     def found(
         self,
@@ -214,11 +250,10 @@ class _Driver:
         originals: Iterable[Tensor] | None = None,
     ) -> tuple[Statistics | None, Tensor | None]:
         """Statistics of the step's inputs and their drift, if its methods read any."""
-        spec = self.recipe.component(step.component)
         channels = self.module(step.paths[0]).weight.shape[1]
-        if not needs_statistics(spec):
+        if not self.needs_statistics(step):
             return None, None
-        if spec.correction is None or originals is None:
+        if self.spec(step).correction is None or originals is None:
             return statistics(inputs, weights, channels), None
         return compare(inputs, originals, weights, channels)
 
@@ -229,18 +264,22 @@ class _Driver:
         drift: Tensor | None = None,
         learned: Learned | None = None,
     ) -> None:
-        """Round the weights of layers that share an input, and write the rounded values into the model."""
-        spec = spec_of(step.paths[0], self.recipe.component(step.component))
-        if not spec.is_integer:
-            return
-        weights = {path: self.module(path).weight.data for path in step.paths}
-        if spec.correction is not None and found is not None and drift is not None:
-            for weight in weights.values():
-                weight.copy_(qep(weight, found.hessian, drift, spec.correction))
-        for quantized in round_together(weights, step.component, spec, found, learned):
-            weights[quantized.name].copy_(torch.from_numpy(quantized.dequantize()))
-            self.done.append(quantized)
-            self.progress(len(self.done), self.total, quantized.name)
+        """Round the weights of layers that share an input, and write the rounded values into the model.
+
+        Layers of one spec are rounded together, those of another apart from them, on the same statistics.
+        """
+        for common, paths in _by_spec(step.paths, self.specs):
+            spec = spec_of(paths[0], common)
+            if not spec.is_integer:
+                continue
+            weights = {path: self.module(path).weight.data for path in paths}
+            if spec.correction is not None and found is not None and drift is not None:
+                for weight in weights.values():
+                    weight.copy_(qep(weight, found.hessian, drift, spec.correction))
+            for quantized in round_together(weights, step.component, spec, found, learned):
+                weights[quantized.name].copy_(torch.from_numpy(quantized.dequantize()))
+                self.done.append(quantized)
+                self.progress(len(self.done), self.total, quantized.name)
 
     @property
     def table(self) -> Step:
@@ -248,3 +287,15 @@ class _Driver:
 
     def module(self, path: str) -> Any:
         return self.model.get_submodule(path)
+
+
+def _by_spec(paths: Iterable[str], specs: Mapping[str, WeightSpec]) -> list[tuple[WeightSpec, list[str]]]:
+    """The paths by their spec, both in the order in which they come."""
+    groups: list[tuple[WeightSpec, list[str]]] = []
+    for path in paths:
+        same = next((members for spec, members in groups if spec == specs[path]), None)
+        if same is None:
+            groups.append((specs[path], [path]))
+        else:
+            same.append(path)
+    return groups

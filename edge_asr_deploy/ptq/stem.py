@@ -47,10 +47,9 @@ def narrow_in_place(model: Any, components: dict[str, str], recipe: Recipe) -> N
 
     `components`: module path -> component of every matrix, as `families` knows them.
     """
-    widths = {path: recipe.component(component).bits for path, component in components.items()}
-    chosen = {path: 16 for path, bits in widths.items() if bits == 16}
-    chosen.update(dict.fromkeys(STEMS[recipe.family], recipe.stem.bits))
-    for path, bits in chosen.items():
+    chosen = {path: 16 for path, spec in recipe.specs(components).items() if spec.bits == 16}
+    stems = dict.fromkeys(STEMS[recipe.family], int(recipe.stem.bits))
+    for path, bits in {**chosen, **stems}.items():
         weight = model.get_submodule(path).weight
         with torch.no_grad():
             weight.copy_(torch.from_numpy(narrow(weight.detach().numpy(), bits)))

@@ -1,0 +1,53 @@
+"""How many bytes a matrix takes in an exported file at any width, known without exporting it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx_ir as ir
+
+from edge_asr_deploy.graph.builder import Builder
+from edge_asr_deploy.graph.weights import TiedTable, matmul_weight
+from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.recipe import WeightSpec
+
+
+def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: WeightSpec) -> int:
+    """Bytes in the model file of a matrix (out, in): codes, scales, zero points, and the operators that undo them.
+
+    Built from zeros by the code that writes the real one, and serialized. `path` is its module path: names count too.
+    ValueError for a spec that gives no integer codes.
+    """
+    if not spec.is_integer:
+        raise ValueError(f"{path}: {spec.bits} bits are no integer codes")
+    rows, columns = shape
+    groups = 1 if spec.group_size is None else -(-columns // spec.group_size)
+    weight = QuantizedWeight(
+        name=path,
+        component=component,
+        method=spec.method,
+        bits=spec.bits,
+        group=spec.group_size,
+        symmetric=spec.symmetric,
+        codes=np.zeros(shape, np.uint8),
+        scales=np.ones((rows, groups), np.float16),
+        zero_points=np.zeros((rows, groups), np.uint8),
+    )
+    if component == "embedding":
+        builder = Builder("/tied_table")
+        table = TiedTable.store(builder, weight)
+        table.embed(builder, ir.Value(name="input_ids"))
+        table.head(builder)
+    else:
+        builder = Builder(_node(path, component) + "/weight")
+        matmul_weight(builder, weight)
+    graph = ir.Graph([], [], nodes=builder.nodes, initializers=builder.initializers, name="")
+    return int(ir.serde.serialize_graph(graph).ByteSize())
+
+
+def _node(path: str, component: str) -> str:
+    """The name of a Linear's MatMul: the tracer's, but for those that `graph.decoder` writes into a branch."""
+    if component == "cross_attention":
+        path = f"{path.rsplit('.', 1)[0]}.fresh.MatMul_0"
+    return "/" + re.sub(r"\.(?!\d)", "/", path.removeprefix("model.encoder."))

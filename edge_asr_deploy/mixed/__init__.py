@@ -1,0 +1,1 @@
+"""Mixed precision: bits for every matrix, by measured sensitivity, under a budget."""

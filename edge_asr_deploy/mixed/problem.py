@@ -1,0 +1,124 @@
+"""Which widths cost what: the choice that `fit` makes, with the exact bytes of every matrix at every width."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edge_asr_deploy.families import Family
+from edge_asr_deploy.graph.build import build
+from edge_asr_deploy.graph.stored import stored_bytes
+from edge_asr_deploy.harness.size import size_of
+from edge_asr_deploy.mixed.knapsack import Table, tabulate
+from edge_asr_deploy.options import RtnOptions
+from edge_asr_deploy.ptq.quantize import quantize
+from edge_asr_deploy.recipe import COMPONENTS, Component, LayerSpec, Recipe, WeightSpec
+
+Bits = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of all `*.onnx` files: of each matrix by path and width, and of everything else together."""
+
+    matrices: Mapping[str, Mapping[int, int]]
+    rest: int
+
+    def total(self, bits: Mapping[str, int]) -> int:
+        """Bytes of the files with these widths."""
+        return self.rest + sum(self.matrices[path][width] for path, width in bits.items())
+
+    @property
+    def smallest(self) -> int:
+        """Bytes with every matrix at its smallest."""
+        return self.rest + sum(min(sizes.values()) for sizes in self.matrices.values())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Costs (KL, nats per token, taken to add up) and sizes by path and width."""
+
+    costs: Mapping[str, Mapping[int, float]]
+    sizes: Sizes
+
+    def solve(self, budget: int) -> Bits:
+        """The widths of the least summed cost within `budget` bytes. ValueError below `sizes.smallest`."""
+        chosen = self._table.choose(budget - self.sizes.rest)
+        return {path: list(self.costs[path])[index] for path, index in zip(self.costs, chosen, strict=True)}
+
+    def cost(self, bits: Mapping[str, int]) -> float:
+        """The summed cost of these widths."""
+        return sum(self.costs[path][width] for path, width in bits.items())
+
+    def front(self, points: int) -> list[Bits]:
+        """The best widths at budgets spread evenly by ratio from the smallest size to the largest, each once."""
+        low, high = self.sizes.smallest, self.sizes.rest + self._table.largest
+        found: list[Bits] = []
+        for number in range(points):
+            bits = self.solve(round(low * (high / low) ** (number / max(points - 1, 1))))
+            if not found or bits != found[-1]:
+                found.append(bits)
+        return found
+
+    @cached_property
+    def _table(self) -> Table:
+        costs = [list(widths.values()) for widths in self.costs.values()]
+        sizes = [[self.sizes.matrices[path][width] for width in widths] for path, widths in self.costs.items()]
+        return tabulate(costs, sizes)
+
+
+def matrix_sizes(
+    model: Any, components: Mapping[str, str], specs: Mapping[str, WeightSpec], choices: Sequence[int]
+) -> dict[str, dict[int, int]]:
+    """Bytes in the exported files of every matrix in `specs` at every width."""
+    sizes: dict[str, dict[int, int]] = {}
+    for path, spec in specs.items():
+        shape = tuple(model.get_submodule(path).weight.shape)
+        sizes[path] = {
+            bits: stored_bytes(path, components[path], shape, spec.model_copy(update={"bits": bits}))
+            for bits in choices
+        }
+    return sizes
+
+
+def measure_rest(model: Any, family: Family, recipe: Recipe, said: Callable[[str], None]) -> int:
+    """Bytes of the exported files without the integer matrices: from one export, rounded to nearest, of a copy."""
+    plain = _rounded_to_nearest(recipe)
+    copy = deepcopy(model)
+    components = family.structure(copy.config).components()
+    with tempfile.TemporaryDirectory() as scratch:
+        build(copy, plain, quantize(copy, family, plain), Path(scratch), said)
+        whole = size_of(Path(scratch)).onnx
+    specs = {path: spec for path, spec in plain.specs(components).items() if spec.is_integer}
+    shapes = {path: tuple(model.get_submodule(path).weight.shape) for path in specs}
+    return whole - sum(stored_bytes(path, components[path], shapes[path], spec) for path, spec in specs.items())
+
+
+def with_bits(recipe: Recipe, components: Mapping[str, str], bits: Mapping[str, int], name: str) -> Recipe:
+    """The recipe with these widths: the commonest of a component as its own, the others as `layers`."""
+    changes: dict[str, Any] = {"name": name}
+    for component in COMPONENTS:
+        widths = [width for path, width in bits.items() if components[path] == component]
+        if widths:
+            common = max(sorted(set(widths)), key=widths.count)
+            spec = recipe.component(component).model_copy(update={"bits": common})
+            changes[component] = Component(weights=spec)
+    result = recipe.model_copy(update=changes)
+    single = {
+        path: LayerSpec(bits=width)
+        for path, width in bits.items()
+        if result.weights(path, components[path]).bits != width
+    }
+    return result.model_copy(update={"layers": {**recipe.layers, **single}})
+
+
+def _rounded_to_nearest(recipe: Recipe) -> Recipe:
+    plain = {"quantizer": RtnOptions(), "steps": ()}
+    changes: dict[str, Any] = {c: Component(weights=recipe.component(c).model_copy(update=plain)) for c in COMPONENTS}
+    layers = {pattern: layer.model_copy(update={"quantizer": None}) for pattern, layer in recipe.layers.items()}
+    return recipe.model_copy(update={**changes, "layers": layers})
