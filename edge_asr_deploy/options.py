@@ -22,7 +22,9 @@ class ActivationSpec(_Options):
     calibrator: Literal["minmax", "percentile", "mse", "average"] = Field(
         "minmax", description="how int8-static takes its ranges from calibration speech"
     )
-    percentile: float = Field(99.99, gt=50, le=100, description="share of the values that calibrator `percentile` keeps")
+    percentile: float = Field(
+        99.99, gt=50, le=100, description="share of the values that calibrator `percentile` keeps"
+    )
     skip: tuple[str, ...] = ()
 
     @model_validator(mode="before")

@@ -51,7 +51,7 @@ class WeightSpec(_Model):
     """How one component's matrices are stored: bits 2..8 as integer codes, 16 as float16, 32 as float32.
 
     `steps` change the matrices before the quantizer rounds them, in this order; all of them need calibration speech.
-    `storage: two-level` makes the scales of a channel's groups small multiples of one, so that the codes unpack to int8.
+    `storage: two-level` makes the scales of a channel's groups small multiples of one: the codes then unpack to int8.
     """
 
     unsaid = {"storage": "plain"}
@@ -245,7 +245,9 @@ def parse(document: object, origin: str) -> Recipe:
     ):
         if value != plain:
             raise UserError(
-                f"recipe {origin}", f"embedding.{key} {value!r}", f"the tied table is looked up by row; leave it {plain}"
+                f"recipe {origin}",
+                f"embedding.{key} {value!r}",
+                f"the tied table is looked up by row; leave it {plain}",
             )
     return recipe
 

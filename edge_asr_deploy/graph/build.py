@@ -94,7 +94,9 @@ def _place_linears(
         if weight is not None:
             _require_equal(name, traced, weight.dequantize().T)
             if (weight.activation is not None) != recipe.activations(component).covers(name):
-                raise UserError("export", name, f"its activations are not those the recipe gives {component}; report this")
+                raise UserError(
+                    "export", name, f"its activations are not those the recipe gives {component}; report this"
+                )
             if weight.activation is not None:
                 read = node.inputs[0]
                 assert read is not None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,9 @@ def quantize_activations(
     activations are float. Layers that share an input share its range. UserError without samples.
     """
     check_skips(recipe, structure)
-    covered = {w.name: recipe.activations(w.component) for w in weights if recipe.activations(w.component).covers(w.name)}
+    covered = {
+        w.name: recipe.activations(w.component) for w in weights if recipe.activations(w.component).covers(w.name)
+    }
     fixed = {name for name, spec in covered.items() if spec.kind == "int8-static"}
     if fixed and not samples:
         raise UserError("calibration", "no clips", "int8-static takes its ranges from speech; give a corpus with clips")
@@ -103,7 +106,7 @@ def fake_activations(model: Any, weights: Sequence[QuantizedWeight]) -> Iterator
             if weight.activation is not None:
                 activation = weight.activation
                 stack.enter_context(
-                    _on_input(model.get_submodule(weight.name), lambda x, activation=activation: rounded(x, activation))
+                    _on_input(model.get_submodule(weight.name), partial(rounded, activation=activation))
                 )
         yield
 
