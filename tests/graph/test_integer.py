@@ -104,7 +104,7 @@ def test_codes_that_do_not_fit_int8_are_refused() -> None:
 
 
 def int8_recipe(name: str, kind: str, weights: dict[str, Any], skip: tuple[str, ...] = ()) -> Recipe:
-    parts: dict[str, Any] = dict.fromkeys(("cross_attention", "decoder"), {"weights": weights, "activations": kind})
+    parts: dict[str, Any] = {c: {"weights": weights, "activations": kind} for c in ("cross_attention", "decoder")}
     parts["encoder"] = {"weights": weights, "activations": {"kind": kind, "skip": skip}}
     return parse({"name": f"{name}-a8", "family": name, **parts}, "test")
 

@@ -26,7 +26,7 @@ W8 = {"bits": 8, "granularity": "channel", "symmetric": True}
 
 
 def recipe(name: str, activations: object, **more: object) -> Recipe:
-    parts = dict.fromkeys(("encoder", "cross_attention", "decoder"), {"weights": W8, "activations": activations})
+    parts = {c: {"weights": W8, "activations": activations} for c in ("encoder", "cross_attention", "decoder")}
     return parse({"name": "test", "family": name, **parts, **more}, "test")
 
 
@@ -91,9 +91,9 @@ def test_a_layer_that_only_ever_reads_zeros_has_a_grid_all_the_same() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40))
-def test_dynamic_rounding_is_that_of_dynamic_quantize_linear(values: list[float]) -> None:
+def test_dynamic_rounding_is_that_of_dynamic_quantize_linear(session: Any, values: list[float]) -> None:
     x = np.array(values, np.float32)
-    codes, scale, zero = _dynamic_quantize_linear().run(None, {"x": x})
+    codes, scale, zero = session.run(None, {"x": x})
     expected = (codes.astype(np.float32) - np.float32(zero)) * scale
     np.testing.assert_array_equal(rounded(torch.from_numpy(x), DYNAMIC).numpy(), expected)
 
@@ -171,7 +171,9 @@ def _logits(model: Any, sample: Any) -> torch.Tensor:
     return result
 
 
-def _dynamic_quantize_linear() -> Any:
+@pytest.fixture(scope="module")
+def session() -> Any:
+    """onnxruntime's DynamicQuantizeLinear."""
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     info, types = onnx.helper.make_tensor_value_info, onnx.TensorProto
     node = onnx.helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "s", "z"])

@@ -41,7 +41,7 @@ def test_every_possible_code_times_its_multiplier_is_an_int8_and_the_grid_is_exa
     weight = matrix(seed=seed) * 2.0**power
     grid = constrain(fit(weight, bits, group, symmetric), weight, symmetric)
     factors, zeros = multipliers(grid).int(), grid.zero_points.int()
-    assert 1 <= factors.min() and factors.max() <= 2 ** (8 - bits)
+    assert factors.min() >= 1 and factors.max() <= 2 ** (8 - bits)
     assert ((0 - zeros) * factors).min() >= -128
     assert ((2**bits - 1 - zeros) * factors).max() <= 127
     assert grid.base is not None
