@@ -67,6 +67,9 @@ class Layer(_Model):
     effective_bits: float | None = None
     outliers: int | None = None
     float_columns: int | None = None
+    float_products: int = 0
+    activations: Literal["float", "int8-dynamic", "int8-static"] = "float"
+    storage: Literal["plain", "two-level"] = "plain"
 
 
 class FileEntry(_Model):

@@ -105,6 +105,7 @@ def _write(
     """Fill `folder` with everything but the manifest's hashes."""
     from edge_asr_deploy.graph.build import build
     from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement
+    from edge_asr_deploy.ptq.activations import check_skips, quantize_activations
     from edge_asr_deploy.ptq.calibration import prepare
     from edge_asr_deploy.ptq.quantize import needs_samples, quantize
     from edge_asr_deploy.ptq.stem import narrow_in_place
@@ -112,7 +113,9 @@ def _write(
 
     model = load_float(checkpoint)
     kind = family(recipe.family)
-    recipe.require_matches(kind.structure(model.config).components())
+    structure = kind.structure(model.config)
+    recipe.require_matches(structure.components())
+    check_skips(recipe, structure)
     samples = prepare(
         model,
         kind,
@@ -123,8 +126,11 @@ def _write(
         progress=_Ticker(progress, "transcribing calibration speech").advance,
         known=TokenCache(cache_root(), checkpoint.sha256, request.language, metadata.version("transformers")),
     )
-    narrow_in_place(model, kind.structure(model.config).components(), recipe)
+    narrow_in_place(model, structure.components(), recipe)
     weights = quantize(model, kind, recipe, samples, _Ticker(progress, "quantizing").advance)
+    weights = quantize_activations(
+        model, structure, recipe, weights, samples, _Ticker(progress, "measuring activations").advance
+    )
     steps = _Ticker(progress, "exporting")
     layers = build(model, recipe, weights, folder, steps.say)
     for side in SIDE_FILES:
@@ -136,7 +142,7 @@ def _write(
     metrics: dict[str, Any] = {"operators": {file: dict(count) for file, count in counts.items()}}
     if samples:
         steps.say("verifying: agreement with PyTorch")
-        agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS], recipe.embedding.shortlist)
+        agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS], weights, recipe.embedding.shortlist)
         check_agreement(agreement)
         metrics["agreement_with_pytorch"] = asdict(agreement)
         steps.say("verifying: real speech")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
@@ -15,15 +15,19 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.options import (
     METHODS,
+    ActivationSpec,
+    GptqOptions,
     Learning,
     Method,
     OmniQuantOptions,
@@ -41,6 +45,14 @@ COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # Later keys: unsaid while they have this value, so that older recipes keep their dump and what is hashed of it.
+    unsaid: ClassVar[dict[str, object]] = {}
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        return {key: value for key, value in document.items() if key not in self.unsaid or value != self.unsaid[key]}
 
 
 def _known_bits(value: int) -> int:
@@ -63,13 +75,17 @@ class WeightSpec(_Model):
     """How one component's matrices are stored: bits 2..8 as integer codes, 16 as float16, 32 as float32.
 
     `steps` change the matrices before the quantizer rounds them, in this order; all of them need calibration speech.
+    `storage: two-level` makes the scales of a channel's groups small multiples of one: the codes then unpack to int8.
     """
+
+    unsaid = {"storage": "plain"}
 
     bits: Bits = 8
     symmetric: bool = False
     granularity: Granularity = "group:32"
     steps: tuple[Preparation, ...] = ()
     quantizer: Method = RtnOptions()
+    storage: Literal["plain", "two-level"] = "plain"
 
     @field_validator("steps", mode="before")
     @classmethod
@@ -108,6 +124,20 @@ class WeightSpec(_Model):
             scalings = [step.method for step in info.data.get("steps", ()) if isinstance(step, Scaling)]
             if scalings:
                 raise ValueError(f"equivalent learns scales of its own; leave out {scalings[0]}")
+        return value
+
+    @field_validator("storage")
+    @classmethod
+    def _fits_int8(cls, value: str, info: ValidationInfo) -> str:
+        bits, granularity, quantizer = (info.data.get(key) for key in ("bits", "granularity", "quantizer"))
+        if value == "plain" or bits is None or granularity is None or quantizer is None:
+            return value
+        if not 2 <= bits <= 7:
+            raise ValueError(f"{bits} bits leave int8 no room for multipliers; choose bits: 2 to 7, or storage: plain")
+        if granularity == "channel":
+            raise ValueError("one scale per channel needs no second level; choose granularity: group:32, or plain")
+        if not isinstance(quantizer, RtnOptions | GptqOptions):
+            raise ValueError(f"{quantizer.method} fits its own grid; use quantizer rtn or gptq")
         return value
 
     @property
@@ -163,9 +193,29 @@ class LayerSpec(_Model):
 
 
 class Component(_Model):
-    """One part of the model: its weights' spec (activations stay float until a recipe says otherwise)."""
+    """One part of the model: its weights' spec, and whether its Linear layers multiply floats or integers."""
+
+    unsaid = {"activations": "float"}
 
     weights: WeightSpec = WeightSpec()
+    activations: ActivationSpec = ActivationSpec()
+
+    @field_validator("activations")
+    @classmethod
+    def _has_a_kernel(cls, value: ActivationSpec, info: ValidationInfo) -> ActivationSpec:
+        weights: WeightSpec | None = info.data.get("weights")
+        if value.kind == "float" or weights is None:
+            return value
+        if not weights.is_integer:
+            raise ValueError(f"weights of {weights.bits} bits have no integer kernel; choose bits: 2 to 8, or float")
+        if weights.group_size is not None and weights.storage == "plain":
+            raise ValueError(
+                f"integer kernels take one scale per output channel, not {weights.granularity}; choose "
+                "weights.granularity: channel, or below 8 bits weights.storage: two-level"
+            )
+        if weights.bits == 8 and not weights.symmetric:
+            raise ValueError("8-bit codes fit int8 only around zero; set weights.symmetric: true")
+        return value
 
 
 class Embedding(Component):
@@ -246,6 +296,11 @@ class Recipe(_Model):
                 remedy = f"matches no matrix of this model; they are called like {known[0]} or {known[-1]}"
                 raise UserError(f"recipe {self.name}", f"layers.{pattern}", remedy)
 
+    def activations(self, name: str) -> ActivationSpec:
+        """What the Linear layers of `encoder`, `cross_attention`, `decoder` or `embedding` multiply."""
+        spec: ActivationSpec = getattr(self, name).activations
+        return spec
+
 
 def float_recipe(family: str) -> Recipe:
     """The baseline: every weight in float32, nothing calibrated."""
@@ -297,6 +352,16 @@ def parse(document: object, origin: str) -> Recipe:
             "cross_attention.weights.steps",
             "reads the encoder's output: give encoder and cross_attention the same rotation, or neither",
         )
+    for key, value, plain in (
+        ("activations", recipe.embedding.activations.kind, "float"),
+        ("weights.storage", recipe.embedding.weights.storage, "plain"),
+    ):
+        if value != plain:
+            raise UserError(
+                f"recipe {origin}",
+                f"embedding.{key} {value!r}",
+                f"the tied table is looked up by row; leave it {plain}",
+            )
     return recipe
 
 

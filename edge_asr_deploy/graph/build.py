@@ -18,11 +18,12 @@ from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.decoder import merge
 from edge_asr_deploy.graph.editing import Finder, constant_of, load, tidy
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
+from edge_asr_deploy.graph.integer import Rounded, integer_matmul, round_input
 from edge_asr_deploy.graph.outliers import float_columns, gather
 from edge_asr_deploy.graph.weights import TiedTable, float_matrix, half, matmul_weight, narrow_tensor
 from edge_asr_deploy.ptq.outliers import FloatColumns
 from edge_asr_deploy.ptq.stem import float_bits
-from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
 MERGED = "decoder_model_merged.onnx"
@@ -92,6 +93,8 @@ def _place_linears(
 ) -> list[Layer]:
     layers = []
     gathered: dict[tuple[object, ...], ir.Value] = {}
+    # Rounded inputs, by the graph they stand in and what they are made from: q, k and v read one.
+    inputs: dict[tuple[ir.Graph | ir.Function | None, ir.Value, Activation, bytes | None], Rounded] = {}
     for name, node in nodes.items():
         builder = Builder(str(node.name).removesuffix("/MatMul") + "/weight")
         traced = constant_of(node.inputs[1])
@@ -99,6 +102,21 @@ def _place_linears(
         weight = named.get(name)
         if weight is not None:
             _require_equal(name, traced, weight.dequantize().T)
+            if (weight.activation is not None) != recipe.activations(component).covers(name):
+                raise UserError(
+                    "export", name, f"its activations are not those the recipe gives {component}; report this"
+                )
+            if weight.activation is not None:
+                read = node.inputs[0]
+                assert read is not None
+                kept = None if weight.columns is None else weight.columns.index
+                key = (node.graph, read, weight.activation, None if kept is None else kept.tobytes())
+                inputs[key] = inputs.get(key) or round_input(builder, read, weight.activation, kept, weight.shape[1])
+                if weight.columns is not None:
+                    _add_float_columns(builder, node, weight.columns, gathered)
+                _replace(builder, node, integer_matmul(builder, inputs[key], weight))
+                layers.append(_quantized_layer(weight, builder))
+                continue
             value = matmul_weight(builder, weight)
             if weight.columns is not None:
                 _add_float_columns(builder, node, weight.columns, gathered)
@@ -108,7 +126,7 @@ def _place_linears(
             if bits <= 8:
                 raise UserError("export", name, f"the recipe gives it {bits} bits but it was not quantized")
             value = float_matrix(builder, traced, bits, "weight")
-            layers.append(_float_layer(name, component, bits, traced.T, builder))
+            layers.append(_float_layer(name, component, bits, traced.T, builder, products=1))
         _insert(builder, node, 1, value)
     return layers
 
@@ -141,7 +159,7 @@ def _place_rotation(nodes: dict[str, ir.Node], half_path: str, recipe: Recipe) -
     node, bits = nodes.pop(name), float_bits(recipe)
     builder, traced = Builder(str(node.name).removesuffix("/MatMul") + "/weight"), constant_of(node.inputs[1])
     value = float_matrix(builder, traced, bits, "weight")
-    layer = _float_layer(name, "rotation", bits, traced, builder)
+    layer = _float_layer(name, "rotation", bits, traced, builder, products=2 if back in nodes else 1)
     _insert(builder, node, 1, value)
     if back in nodes:
         node = nodes.pop(back)
@@ -162,7 +180,7 @@ def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[
     if weight is not None:
         _require_equal(EMBEDDING, traced, weight.dequantize())
         table = TiedTable.store(builder, weight)
-        stored = _quantized_layer(weight, builder)
+        stored = _quantized_layer(weight, builder, shortlisted=recipe.embedding.shortlist > 0)
         rows = table.embed(builder, tokens)
         if recipe.embedding.shortlist:
             # The table is read in the 4-bit kernel, at half the bytes of the 8-bit one; its best tokens are read again.
@@ -173,7 +191,7 @@ def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[
     else:
         bits = recipe.weights(EMBEDDING, "embedding").bits
         whole = builder.constant(traced if bits == 32 else half(traced, EMBEDDING), "table")
-        stored = _float_layer(EMBEDDING, "embedding", bits, traced, builder)
+        stored = _float_layer(EMBEDDING, "embedding", bits, traced, builder, products=1)
         wide = {"to": ir.DataType.FLOAT}
         rows = builder.op("Cast", builder.op("Gather", whole, tokens, axis=0), **wide)
         matrix = builder.op("Transpose", builder.op("Cast", whole, **wide), perm=[1, 0])
@@ -215,13 +233,31 @@ def _place_stem(node: ir.Node, index: int, name: str, recipe: Recipe) -> Layer:
 
 def _insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> None:
     """Put what was built in front of `node`, in whichever graph it stands, as its input `index`."""
+    graph = _prepend(builder, node)
+    old = node.inputs[index]
+    node.replace_input_with(index, value)
+    _forget(graph, old)
+
+
+def _replace(builder: Builder, node: ir.Node, value: ir.Value) -> None:
+    """Put what was built in the place of `node`, a MatMul, in whichever graph it stands; its matrix goes."""
+    graph = _prepend(builder, node)
+    old = node.inputs[1]
+    node.outputs[0].replace_all_uses_with(value)
+    graph.remove(node, safe=True)
+    _forget(graph, old)
+
+
+def _prepend(builder: Builder, node: ir.Node) -> ir.Graph:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
-    old = node.inputs[index]
     for initializer in builder.initializers:
         graph.register_initializer(initializer)
     graph.insert_before(node, builder.nodes)
-    node.replace_input_with(index, value)
+    return graph
+
+
+def _forget(graph: ir.Graph, old: ir.Value | None) -> None:
     if old is not None and old.name is not None and not old.uses() and old.name in graph.initializers:
         del graph.initializers[old.name]
 
@@ -231,7 +267,7 @@ def _require_equal(name: str, traced: Any, expected: Any) -> None:
         raise UserError("export", name, "the traced graph holds another weight than was quantized; report this")
 
 
-def _quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
+def _quantized_layer(weight: QuantizedWeight, builder: Builder, shortlisted: bool = False) -> Layer:
     return Layer(
         name=weight.name,
         component=weight.component,
@@ -245,10 +281,13 @@ def _quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
         effective_bits=round(weight.effective_bits, 4),
         outliers=weight.outliers,
         float_columns=None if weight.columns is None else len(weight.columns.index),
+        float_products=(weight.columns is not None) + shortlisted,
+        activations="float" if weight.activation is None else weight.activation.kind,
+        storage="plain" if weight.multipliers is None else "two-level",
     )
 
 
-def _float_layer(name: str, component: str, bits: int, array: Any, builder: Builder) -> Layer:
+def _float_layer(name: str, component: str, bits: int, array: Any, builder: Builder, products: int = 0) -> Layer:
     method = "int8 per row" if bits == 8 else f"float{bits}"
     return Layer(
         name=name,
@@ -257,6 +296,7 @@ def _float_layer(name: str, component: str, bits: int, array: Any, builder: Buil
         bits=bits,
         shape=list(array.shape),
         bytes=_stored_bytes(builder),
+        float_products=products,
         effective_bits=bits,
     )
 

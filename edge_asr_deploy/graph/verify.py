@@ -21,14 +21,22 @@ from edge_asr_deploy.bundle import Layer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.build import MERGED
 from edge_asr_deploy.graph.export import ENCODER
+from edge_asr_deploy.graph.feeds import decoder_feeds, encoder_inputs
+from edge_asr_deploy.graph.integer import INTEGER_KERNELS
+from edge_asr_deploy.graph.verify_layers import layer_distance
 from edge_asr_deploy.harness.inspect import large_dequantize, operators
+from edge_asr_deploy.ptq.activations import fake_activations
 from edge_asr_deploy.ptq.calibration import Sample
-from edge_asr_deploy.recipe import COMPONENTS
+from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 # Same weights and float activations on both sides: what is left is the order of float32 sums.
 TOLERANCE = 2e-3
 TOKEN_AGREEMENT = 0.99
+# Of one int8 layer: integer sums are exact, what is left is their scaling.
+LAYER_TOLERANCE = 1e-4
+# Rounding errors of the same size, but tipped differently: a few per cent more or less on clips of any length.
+EXCESS = 1.5
 # Products with float weights, however onnxruntime fused them.
 FLOAT_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")
 # Steps that are decoded one by one through the cache, to compare with all positions at once.
@@ -37,7 +45,12 @@ CACHED_STEPS = 4
 
 @dataclass(frozen=True)
 class Agreement:
-    """Distance of the exported graphs from PyTorch, on teacher-forced clips, activations in float."""
+    """Distance of the exported graphs from PyTorch, on teacher-forced clips; both sides round the same activations.
+
+    Where none are rounded, the two differ in the order of float32 sums alone. Where some are, such differences tip
+    values over rounding edges, and behind a few layers `encoder`, `logits`, `cached` and `tokens` say how coarse int8
+    is, not whether the graph is right: that is then in `layers` and `excess`.
+    """
 
     encoder: float
     """Largest difference of the encoder's output, relative to its largest magnitude."""
@@ -47,6 +60,11 @@ class Agreement:
     """Share of positions with the same most likely token."""
     cached: float
     """Largest relative difference of logits decoded through the cache from those of one call."""
+    layers: float | None = None
+    """Largest relative difference of an int8 layer, on its own input; None where all activations are float."""
+    excess: float | None = None
+    """How far the graphs are from float activations, as a multiple of how far PyTorch's rounding is: the worst of
+    encoder output, logits and logits through the cache, in the 2-norm. None where all activations are float."""
 
 
 def check_files(folder: Path) -> None:
@@ -60,24 +78,26 @@ def check_files(folder: Path) -> None:
 
 
 def check_operators(folder: Path, layers: Sequence[Layer]) -> dict[str, Counter[str]]:
-    """Every integer matrix runs in onnxruntime's low-bit MatMul, none is expanded to float, and what runs in float
-    besides is what the layers name: float matrices, and the float columns of hybrid methods.
+    """Every integer matrix runs in the kernel that the layers promise, and none is expanded to float.
 
-    Returns the operators of the optimized graphs, by file.
+    That is onnxruntime's low-bit MatMul where activations are float, one of `INTEGER_KERNELS` where they are int8.
+    What runs in float besides is what the layers name: float matrices and rotations, the float columns of hybrid
+    methods, the head's second look at a shortlist. Returns the operators of the optimized graphs, by file.
     """
-    wanted, apart = Counter({ENCODER: 0, MERGED: 0}), Counter[str]()
+    low_bit, whole, apart = Counter[str](), Counter[str](), Counter[str]()
     for layer in layers:
-        file = ENCODER if layer.component == "encoder" else MERGED
-        integer = layer.group is not None or layer.symmetric is not None
-        wanted[file] += integer
-        # Float products: whole matrices, and the input channels kept beside the codes.
-        apart[file] += layer.float_columns is not None or (not integer and layer.component in COMPONENTS)
-    counts = {name: operators(folder / name) for name in wanted}
-    for name, expected in wanted.items():
-        if (found := counts[name]["MatMulNBits"]) != expected:
+        file = ENCODER if layer.name.startswith("model.encoder.") else MERGED
+        if layer.group is not None or layer.symmetric is not None:
+            (low_bit if layer.activations == "float" else whole)[file] += 1
+        apart[file] += layer.float_products
+    counts = {name: operators(folder / name) for name in (ENCODER, MERGED)}
+    for name, count in counts.items():
+        if (found := count["MatMulNBits"]) != (expected := low_bit[name]):
             remedy = f"{found} of {expected} integer matrices run in a low-bit kernel; choose other bits or group sizes"
             raise UserError("export", name, remedy)
-        if (found := sum(counts[name][kind] for kind in FLOAT_PRODUCTS)) != apart[name]:
+        if (found := sum(count[kernel] for kernel in INTEGER_KERNELS)) != (expected := whole[name]):
+            raise UserError("export", name, f"{found} of {expected} int8 layers run in an integer kernel; report this")
+        if (found := sum(count[kind] for kind in FLOAT_PRODUCTS)) != apart[name]:
             remedy = f"{found} products run in float, the manifest names {apart[name]}; report this"
             raise UserError("export", name, remedy)
         if large := large_dequantize(folder / name):
@@ -85,22 +105,39 @@ def check_operators(folder: Path, layers: Sequence[Layer]) -> dict[str, Counter[
     return counts
 
 
-def measure_agreement(model: Any, folder: Path, samples: Sequence[Sample], shortlist: int = 0) -> Agreement:
+def measure_agreement(
+    model: Any, folder: Path, samples: Sequence[Sample], weights: Sequence[QuantizedWeight] = (), shortlist: int = 0
+) -> Agreement:
     """Compare both graphs with `model`, which holds the same (fake-quantized) weights, on some prepared clips.
 
-    Where the head looks again at a `shortlist` only, logits are compared for the half of it that PyTorch likes best:
-    the rest is meant to be rough.
+    Activations are rounded in PyTorch, too, where `weights` say so. Where the head looks again at a `shortlist` only,
+    logits are compared for the half of it that PyTorch likes best: the rest is meant to be rough.
     """
     settings = SessionSettings(accuracy_level=1)
     encoder, decoder = open_session(folder / ENCODER, settings), open_session(folder / MERGED, settings)
-    found = [_compare(model, encoder, decoder, sample, shortlist // 2) for sample in samples]
-    worst = np.max([[f.encoder, f.logits, f.cached] for f in found], axis=0)
-    tokens = float(np.mean([f.tokens for f in found]))
-    return Agreement(encoder=float(worst[0]), logits=float(worst[1]), tokens=tokens, cached=float(worst[2]))
+    found = [_compare(model, encoder, decoder, sample, weights, shortlist // 2) for sample in samples]
+    worst = np.max([[f.encoder, f.logits, f.cached, f.excess or 0.0] for f in found], axis=0).tolist()
+    rounds = any(weight.activation is not None for weight in weights)
+    return Agreement(
+        encoder=worst[0],
+        logits=worst[1],
+        tokens=float(np.mean([f.tokens for f in found])),
+        cached=worst[2],
+        layers=layer_distance(model, folder, samples[0], weights) if rounds else None,
+        excess=worst[3] if rounds else None,
+    )
 
 
 def check_agreement(agreement: Agreement) -> None:
     """UserError when the exported graphs compute something else than PyTorch."""
+    if agreement.layers is not None and agreement.excess is not None:
+        if not agreement.layers <= LAYER_TOLERANCE:
+            remedy = f"one differs from PyTorch by {agreement.layers:.2g} of its range, more than {LAYER_TOLERANCE:g}"
+            raise UserError("export", "int8 layers", f"{remedy}; report this")
+        if not agreement.excess <= EXCESS:
+            remedy = f"differ from float ones by {agreement.excess:.2f} times what PyTorch's do, more than {EXCESS:g}"
+            raise UserError("export", "int8 activations", f"{remedy}; report this")
+        return
     for name, value in (("encoder", agreement.encoder), ("logits", agreement.logits), ("cached", agreement.cached)):
         if not value <= TOLERANCE:
             remedy = f"differs from PyTorch by {value:.2g} of its range, more than {TOLERANCE:g}; report this"
@@ -110,16 +147,16 @@ def check_agreement(agreement: Agreement) -> None:
 
 
 def _compare(
-    model: Any, encoder: onnxruntime.InferenceSession, decoder: onnxruntime.InferenceSession, sample: Sample, best: int
+    model: Any,
+    encoder: onnxruntime.InferenceSession,
+    decoder: onnxruntime.InferenceSession,
+    sample: Sample,
+    weights: Sequence[QuantizedWeight],
+    best: int,
 ) -> Agreement:
-    main = model.get_encoder().main_input_name
-    inputs = {main: sample.inputs}
-    names = {value.name for value in encoder.get_inputs()}
-    if "attention_mask" in names:
-        inputs["attention_mask"] = torch.ones(sample.inputs.shape, dtype=torch.int64)
-    with torch.no_grad():
-        expected = model.get_encoder()(**inputs).last_hidden_state
-        logits = model(**inputs, decoder_input_ids=sample.tokens).logits.numpy()
+    inputs = encoder_inputs(model, encoder, sample)
+    with fake_activations(model, weights):
+        expected, logits = _pytorch(model, inputs, sample)
     fed = {name: value.numpy() for name, value in inputs.items()}
     hidden = encoder.run(None, fed)[0]
     common = {"encoder_hidden_states": hidden, "encoder_attention_mask": fed.get("attention_mask")}
@@ -134,12 +171,29 @@ def _compare(
     if best:
         chosen = np.argpartition(logits, -best, axis=-1)[..., -best:]
         whole, stepped, logits = (np.take_along_axis(scores, chosen, axis=-1) for scores in (whole, stepped, logits))
+    excess = None
+    if any(weight.activation is not None for weight in weights):
+        exact = _pytorch(model, inputs, sample)
+        triples = (hidden, expected, exact[0]), (whole, logits, exact[1]), (stepped, logits, exact[1])
+        excess = max(_excess(*triple) for triple in triples)
     return Agreement(
-        encoder=_distance(hidden, expected.numpy()),
+        encoder=_distance(hidden, expected),
         logits=_distance(whole, logits),
         tokens=agree,
         cached=_distance(stepped, whole),
+        excess=excess,
     )
+
+
+def _pytorch(
+    model: Any, inputs: dict[str, torch.Tensor], sample: Sample
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The encoder's output and the logits."""
+    with torch.no_grad():
+        heard = model.get_encoder()(**inputs)
+        mask = {name: value for name, value in inputs.items() if name == "attention_mask"}
+        logits = model(encoder_outputs=heard, decoder_input_ids=sample.tokens, **mask).logits
+    return heard.last_hidden_state.numpy(), logits.numpy()
 
 
 def _decode(
@@ -149,18 +203,19 @@ def _decode(
     past: dict[str, NDArray[np.float32]] | None,
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
     """Logits for `tokens`, and the past for the next call (the cross-attention's part is the first call's)."""
-    feeds: dict[str, Any] = {"input_ids": tokens, "use_cache_branch": np.array([past is not None])}
-    for value in decoder.get_inputs():
-        if common.get(value.name) is not None:
-            feeds[value.name] = common[value.name]
-        elif value.name.startswith("past_key_values"):
-            _, heads, _, channels = value.shape
-            feeds[value.name] = past[value.name] if past else np.zeros((1, heads, 0, channels), np.float32)
+    feeds = decoder_feeds(decoder, common, tokens, past)
     outputs = dict(zip((value.name for value in decoder.get_outputs()), decoder.run(None, feeds), strict=True))
     present = {name.replace("present", "past_key_values"): v for name, v in outputs.items() if name != "logits"}
     if past:
         present = {name: past[name] if ".encoder." in name else value for name, value in present.items()}
     return outputs["logits"], present
+
+
+def _excess(graph: NDArray[np.float32], fake: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """|graph - exact| / |fake - exact|; where nothing is rounded before these, against what float sums may differ."""
+    scale = float(np.linalg.norm(exact))
+    noise = max(float(np.linalg.norm(fake - exact)), TOLERANCE * scale)
+    return float(np.linalg.norm(graph - exact)) / noise
 
 
 def _distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

@@ -96,9 +96,10 @@ def _tokens_per_second(speed: Speed) -> str:
 def inspection_tables(inspection: Inspection) -> list[Table]:
     """Layers, layers summed by component, and operators by file."""
     layers = Table(title=f"{inspection.name}: layers")
-    headings = ("layer", "component", "bits", "group", "method", "shape", "effective bits", "outliers", "kB")
-    for heading in (*headings, "relative error"):
-        layers.add_column(heading, justify="left" if heading in ("layer", "component", "method") else "right")
+    left = ("layer", "component", "activations", "method")
+    headings = ("layer", "component", "bits", "group", "activations", "method", "shape", "effective bits", "outliers")
+    for heading in (*headings, "kB", "relative error"):
+        layers.add_column(heading, justify="left" if heading in left else "right")
     for layer in inspection.layers:
         error = "-" if layer.error is None else f"{layer.error:.4f}"
         shape = " x ".join(str(size) for size in layer.shape)
@@ -107,6 +108,7 @@ def inspection_tables(inspection: Inspection) -> list[Table]:
             layer.component,
             _bits(layer),
             _group(layer),
+            layer.activations,
             layer.method,
             shape,
             "-" if layer.effective_bits is None else f"{layer.effective_bits:.2f}",
@@ -159,7 +161,9 @@ def _bits(layer: Layer) -> str:
 
 
 def _group(layer: Layer) -> str:
-    return "-" if layer.group is None else str(layer.group)
+    if layer.group is None:
+        return "-"
+    return f"{layer.group} two-level" if layer.storage == "two-level" else str(layer.group)
 
 
 def export_table(folder: Path, manifest: Manifest) -> Table:

@@ -28,11 +28,12 @@ from edge_asr_deploy.recipe import COMPONENTS, Recipe, WeightSpec
 
 
 def needs_samples(recipe: Recipe) -> bool:
-    """True when some component or layer is rounded by a method that looks at calibration speech."""
+    """True when something is made from calibration speech: rounded weights, or ranges of activations."""
     specs = [recipe.component(name) for name in COMPONENTS]
     # Which layers a pattern matches is not known here, so each of them counts for every component.
     specs += [layer.over(spec) for layer in recipe.layers.values() for spec in specs]
-    return any(needs_statistics(spec) for spec in specs)
+    ranges = any(recipe.activations(name).kind == "int8-static" for name in COMPONENTS)
+    return ranges or any(needs_statistics(spec) for spec in specs)
 
 
 def quantize(

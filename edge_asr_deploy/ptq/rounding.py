@@ -13,6 +13,7 @@ from edge_asr_deploy.ptq.methods import quik, round_weight, spqr
 from edge_asr_deploy.ptq.outliers import FloatColumns
 from edge_asr_deploy.ptq.reconstruction import Learned
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
+from edge_asr_deploy.ptq.two_level import multipliers
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.recipe import WeightSpec
 
@@ -88,6 +89,7 @@ def _on_grid(grid: Grid, codes: Tensor, spec: WeightSpec, name: str) -> Quantize
         group=spec.group_size,
         symmetric=spec.symmetric,
         codes=codes.numpy(),
-        scales=grid.scales.to(torch.float16).numpy(),
+        scales=(grid.scales if grid.base is None else grid.base).to(torch.float16).numpy(),
         zero_points=grid.zero_points.to(torch.uint8).numpy(),
+        multipliers=None if grid.base is None else multipliers(grid).numpy(),
     )

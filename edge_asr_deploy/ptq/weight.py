@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_asr_deploy.ptq.outliers import FloatColumns, ScaleCodes, WideCodes, by_channel, offset
+
+
+@dataclass(frozen=True)
+class Activation:
+    """How a layer's input is rounded to uint8, one scale and zero point for the whole tensor.
+
+    x ~ (code - zero_point) * scale. Both are None where the range is taken anew from every call's input.
+    """
+
+    kind: Literal["int8-dynamic", "int8-static"]
+    scale: np.float32 | None = None
+    zero_point: int | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,10 @@ class QuantizedWeight:
     `name` is the module's path (`model.encoder.layers.0.fc1`); for the tied table it is that of the embedding, and
     the output channels are the vocabulary. `error` is relative: of the layer's output on the calibration data where it
     was calibrated, else of the matrix itself.
+
+    With `multipliers` (out, groups), 1 .. 2**(8 - bits), the weight has two levels: `scales` is (out, 1), a group's
+    scale is its multiplier times that, and (codes - zero_points) * multipliers fits int8. `activation` says how the
+    layer's input is rounded; None keeps it float.
     """
 
     name: str
@@ -42,12 +58,20 @@ class QuantizedWeight:
     columns: FloatColumns | None = None
     wide: WideCodes | None = None
     scale_codes: ScaleCodes | None = None
+    multipliers: NDArray[np.uint8] | None = None
+    activation: Activation | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(out, in)."""
         rows, columns = self.codes.shape
         return rows, columns
+
+    @property
+    def group_scales(self) -> NDArray[np.float32]:
+        """The scale of every group, shape (out, groups)."""
+        scales: NDArray[np.float32] = self.scales.astype(np.float32)
+        return scales if self.multipliers is None else scales * self.multipliers.astype(np.float32)
 
     @property
     def outliers(self) -> int | None:
@@ -63,6 +87,7 @@ class QuantizedWeight:
         """Bits per weight of all that is stored: codes, scales, zero points, outliers and where they are."""
         total = self.codes.size * self.bits
         total += self.scales.size * 16 if self.scale_codes is None else self.scale_codes.bits
+        total += 0 if self.multipliers is None else self.multipliers.size * (8 - self.bits)
         if not self.symmetric:
             total += self.zero_points.size * self.zero_point_bits
         total += 0 if self.columns is None else self.columns.bits
@@ -86,6 +111,7 @@ class QuantizedWeight:
             codes=self.codes[rows],
             scales=self.scales[rows],
             zero_points=self.zero_points[rows],
+            multipliers=None if self.multipliers is None else self.multipliers[rows],
             columns=columns,
         )
 
@@ -100,7 +126,7 @@ class QuantizedWeight:
 
     def kernel_operands(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
         """Codes (out, in), zero points and scales (out, groups) as the low-bit kernel gets them, wide codes merged."""
-        scales = self.scales.astype(np.float32)
+        scales = self.group_scales
         if self.wide is None:
             return self.codes, self.zero_points, scales
         shifts = by_channel(self.wide.shifts, len(self.codes)).astype(np.int32)
