@@ -55,7 +55,7 @@ def quantize(
     rotate(model, structure, recipe)
     driver = _Driver(model, structure, recipe, progress)
     calibrates = any(needs_statistics(spec) for spec in driver.specs.values())
-    if calibrates and not samples:
+    if needs_samples(recipe) and not samples:
         raise UserError("calibration", "no clips", "this recipe's methods look at speech; give a corpus with clips")
     with torch.no_grad():
         if calibrates:

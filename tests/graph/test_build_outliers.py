@@ -85,7 +85,7 @@ def test_the_exported_graph_computes_what_the_quantized_model_does(
 
 def test_a_product_in_float_that_no_layer_names_is_found(tmp_path: Path) -> None:
     _, _, layers = exported("whisper", tmp_path, {"method": "quik"}, [])
-    silent = [layer.model_copy(update={"float_columns": None}) for layer in layers]
+    silent = [layer.model_copy(update={"float_products": 0}) for layer in layers]
     with pytest.raises(UserError, match="products run in float, the manifest names 0"):
         check_operators(tmp_path, silent)
 
