@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from edge_asr_deploy.cli import cost, evaluate, export, inspect, summary, transcribe
+from edge_asr_deploy.cli import cost, evaluate, export, inspect, summary, sweep, transcribe
 from edge_asr_deploy.errors import UserError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("cost")(cost.command)
 app.command("summary")(summary.command)
+app.command("sweep")(sweep.command)
 
 
 def main() -> None:
