@@ -59,6 +59,8 @@ class Layer(_Model):
     shape: list[int]
     bytes: int
     error: float | None = None
+    activations: Literal["float", "int8-dynamic", "int8-static"] = "float"
+    storage: Literal["plain", "two-level"] = "plain"
 
 
 class FileEntry(_Model):

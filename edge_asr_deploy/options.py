@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ActivationSpec(_Options):
+    """What one component's Linear layers multiply: floats, or uint8 rounded per tensor, as it comes or on fixed ranges.
+
+    A recipe may write the kind alone. `skip` are shell patterns of module paths whose layers keep float activations.
+    """
+
+    kind: Literal["float", "int8-dynamic", "int8-static"] = "float"
+    calibrator: Literal["minmax", "percentile", "mse", "average"] = Field(
+        "minmax", description="how int8-static takes its ranges from calibration speech"
+    )
+    percentile: float = Field(
+        99.99, gt=50, le=100, description="share of the values that calibrator `percentile` keeps"
+    )
+    skip: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_serializer
+    def _short(self) -> str | dict[str, Any]:
+        """What differs from the defaults; the kind alone where nothing else does."""
+        fields = type(self).model_fields
+        said = {name: getattr(self, name) for name in fields if getattr(self, name) != fields[name].default}
+        said["kind"] = self.kind
+        if "skip" in said:
+            said["skip"] = list(self.skip)
+        return self.kind if len(said) == 1 else said
+
+    def covers(self, path: str) -> bool:
+        """True when the layer at that module path multiplies integers."""
+        return self.kind != "float" and not any(fnmatchcase(path, pattern) for pattern in self.skip)
 
 
 class RtnOptions(_Options):

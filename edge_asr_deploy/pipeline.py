@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,6 @@ from rich.progress import Progress
 from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Manifest, Model
 from edge_asr_deploy.card import model_card
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
-from edge_asr_deploy.checkpoints.cache import cache_root
 from edge_asr_deploy.checkpoints.resolution import DEFAULT_MODEL
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
@@ -26,6 +24,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.progress import Ticker, progress_display
 from edge_asr_deploy.recipe import Recipe, for_bits, load_document, override, parse
+from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
 if TYPE_CHECKING:
     # Both need torch, which is loaded only when there is something to compute.
@@ -106,49 +105,16 @@ def _write(
     progress: Progress,
 ) -> Manifest:
     """Fill `folder` with everything but the manifest's hashes: one stage after the other."""
+    from edge_asr_deploy.ptq.activations import check_skips
+
     model = load_model(checkpoint)
+    check_skips(recipe, family(recipe.family).structure(model.config))
     ticker = Ticker(progress, "transcribing calibration speech")
     samples = hear(model, checkpoint, recipe, speech.utterances, language, ticker.advance)
     weights = compute_weights(model, recipe, samples, Ticker(progress, "quantizing").advance)
+    weights = compute_activations(model, recipe, weights, samples, Ticker(progress, "measuring activations").advance)
     say = Ticker(progress, "exporting").say
     return write_files(folder, name, checkpoint, recipe, speech, model, weights, samples, say)
-
-
-def hear(
-    model: Any,
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    utterances: Sequence[Utterance],
-    language: str,
-    advance: Callable[[int, int, str], None],
-) -> list[Sample]:
-    """Calibration samples of these utterances; `model` is still the float one. Its transcripts are kept on disk."""
-    from edge_asr_deploy.ptq.calibration import prepare
-    from edge_asr_deploy.ptq.transcripts import TokenCache
-
-    known = TokenCache(cache_root(), checkpoint.sha256, language, metadata.version("transformers"))
-    return prepare(
-        model,
-        family(recipe.family),
-        checkpoint.folder,
-        utterances,
-        recipe.calibration.seconds,
-        language,
-        progress=advance,
-        known=known,
-    )
-
-
-def compute_weights(
-    model: Any, recipe: Recipe, samples: Sequence[Sample], advance: Callable[[int, int, str], None]
-) -> list[QuantizedWeight]:
-    """Narrow and quantize `model` in place by the recipe; returns the integer codes."""
-    from edge_asr_deploy.ptq.quantize import quantize
-    from edge_asr_deploy.ptq.stem import narrow_in_place
-
-    kind = family(recipe.family)
-    narrow_in_place(model, kind.structure(model.config).components(), recipe)
-    return quantize(model, kind, recipe, samples, advance)
 
 
 def write_files(
@@ -180,7 +146,7 @@ def write_files(
     metrics: dict[str, Any] = {"operators": {file: dict(count) for file, count in counts.items()}}
     if samples:
         say("verifying: agreement with PyTorch")
-        agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS])
+        agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS], weights)
         check_agreement(agreement)
         metrics["agreement_with_pytorch"] = asdict(agreement)
         say("verifying: real speech")
@@ -272,20 +238,6 @@ def _record(recipe: Recipe, speech: Speech) -> CalibrationRecord:
         fingerprint=hashlib.sha256("".join(sorted(prints)).encode()).hexdigest(),
         utterance_fingerprints=prints,
     )
-
-
-def load_model(checkpoint: Checkpoint) -> Any:
-    """The float model in float32, ready to be calibrated; its random parts, if any, fixed."""
-    import torch
-    from transformers import AutoModelForSpeechSeq2Seq
-
-    from edge_asr_deploy.graph.export import quiet
-
-    random.seed(0)
-    torch.manual_seed(0)
-    with quiet():
-        model = AutoModelForSpeechSeq2Seq.from_pretrained(checkpoint.folder, dtype=torch.float32)
-    return model.eval()
 
 
 def _check_speech(folder: Path, name: str, utterances: Sequence[Utterance]) -> dict[str, str]:

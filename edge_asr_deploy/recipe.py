@@ -5,13 +5,31 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import METHODS, Method, Preparation, QepOptions, RtnOptions, Scaling
+from edge_asr_deploy.options import (
+    METHODS,
+    ActivationSpec,
+    GptqOptions,
+    Method,
+    Preparation,
+    QepOptions,
+    RtnOptions,
+    Scaling,
+)
 
 GROUP_SIZES = (16, 32, 64, 128)
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
@@ -20,18 +38,30 @@ COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    # Later keys: unsaid while they have this value, so that older recipes keep their dump and what is hashed of it.
+    unsaid: ClassVar[dict[str, object]] = {}
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        return {key: value for key, value in document.items() if key not in self.unsaid or value != self.unsaid[key]}
+
 
 class WeightSpec(_Model):
     """How one component's matrices are stored: bits 2..8 as integer codes, 16 as float16, 32 as float32.
 
     `steps` change the matrices before the quantizer rounds them, in this order; all of them need calibration speech.
+    `storage: two-level` makes the scales of a channel's groups small multiples of one, so that the codes unpack to int8.
     """
+
+    unsaid = {"storage": "plain"}
 
     bits: int = 8
     symmetric: bool = False
     granularity: str = "group:32"
     steps: tuple[Preparation, ...] = ()
     quantizer: Method = RtnOptions()
+    storage: Literal["plain", "two-level"] = "plain"
 
     @field_validator("bits")
     @classmethod
@@ -69,6 +99,20 @@ class WeightSpec(_Model):
             raise ValueError(f"qep corrects what is then rounded: put it behind {scalings[0]}")
         return value
 
+    @field_validator("storage")
+    @classmethod
+    def _fits_int8(cls, value: str, info: ValidationInfo) -> str:
+        bits, granularity, quantizer = (info.data.get(key) for key in ("bits", "granularity", "quantizer"))
+        if value == "plain" or bits is None or granularity is None or quantizer is None:
+            return value
+        if not 2 <= bits <= 7:
+            raise ValueError(f"{bits} bits leave int8 no room for multipliers; choose bits: 2 to 7, or storage: plain")
+        if granularity == "channel":
+            raise ValueError("one scale per channel needs no second level; choose granularity: group:32, or plain")
+        if not isinstance(quantizer, RtnOptions | GptqOptions):
+            raise ValueError(f"{quantizer.method} fits its own grid; use quantizer rtn or gptq")
+        return value
+
     @property
     def scaling(self) -> Scaling | None:
         """The step that scales input channels, if there is one."""
@@ -96,9 +140,29 @@ class WeightSpec(_Model):
 
 
 class Component(_Model):
-    """One part of the model: its weights' spec (activations stay float until a recipe says otherwise)."""
+    """One part of the model: its weights' spec, and whether its Linear layers multiply floats or integers."""
+
+    unsaid = {"activations": "float"}
 
     weights: WeightSpec = WeightSpec()
+    activations: ActivationSpec = ActivationSpec()
+
+    @field_validator("activations")
+    @classmethod
+    def _has_a_kernel(cls, value: ActivationSpec, info: ValidationInfo) -> ActivationSpec:
+        weights: WeightSpec | None = info.data.get("weights")
+        if value.kind == "float" or weights is None:
+            return value
+        if not weights.is_integer:
+            raise ValueError(f"weights of {weights.bits} bits have no integer kernel; choose bits: 2 to 8, or float")
+        if weights.group_size is not None and weights.storage == "plain":
+            raise ValueError(
+                f"integer kernels take one scale per output channel, not {weights.granularity}; choose "
+                "weights.granularity: channel, or below 8 bits weights.storage: two-level"
+            )
+        if weights.bits == 8 and not weights.symmetric:
+            raise ValueError("8-bit codes fit int8 only around zero; set weights.symmetric: true")
+        return value
 
 
 class Stem(_Model):
@@ -140,6 +204,11 @@ class Recipe(_Model):
         spec: WeightSpec = getattr(self, name).weights
         return spec
 
+    def activations(self, name: str) -> ActivationSpec:
+        """What the Linear layers of `encoder`, `cross_attention`, `decoder` or `embedding` multiply."""
+        spec: ActivationSpec = getattr(self, name).activations
+        return spec
+
 
 def float_recipe(family: str) -> Recipe:
     """The baseline: every weight in float32, nothing calibrated."""
@@ -170,6 +239,16 @@ def parse(document: object, origin: str) -> Recipe:
         raise UserError(
             f"recipe {origin}", f"embedding.weights.steps {names}", "the tied table is read both ways; leave them out"
         )
+    for key, value, plain in (
+        ("activations", recipe.embedding.activations.kind, "float"),
+        ("weights.storage", recipe.embedding.weights.storage, "plain"),
+    ):
+        if value != plain:
+            raise UserError(
+                f"recipe {origin}",
+                f"embedding.{key} {value!r}",
+                f"the tied table is looked up by row; leave it {plain}",
+            )
     return recipe
 
 

@@ -18,8 +18,9 @@ from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.decoder import merge
 from edge_asr_deploy.graph.editing import Finder, constant_of, load, tidy
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
+from edge_asr_deploy.graph.integer import Rounded, integer_matmul, round_input
 from edge_asr_deploy.graph.weights import TiedTable, float_matrix, half, matmul_weight, narrow_tensor
-from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
 MERGED = "decoder_model_merged.onnx"
@@ -83,6 +84,8 @@ def _place_linears(
     nodes: Mapping[str, ir.Node], components: Mapping[str, str], recipe: Recipe, named: Mapping[str, QuantizedWeight]
 ) -> list[Layer]:
     layers = []
+    # Rounded inputs, by the graph they stand in and what they are made from: q, k and v read one.
+    inputs: dict[tuple[ir.Graph | ir.Function | None, ir.Value, Activation], Rounded] = {}
     for name, node in nodes.items():
         builder = Builder(str(node.name).removesuffix("/MatMul") + "/weight")
         traced = constant_of(node.inputs[1])
@@ -90,6 +93,18 @@ def _place_linears(
         weight = named.get(name)
         if weight is not None:
             _require_equal(name, traced, weight.dequantize().T)
+            if (weight.activation is not None) != recipe.activations(component).covers(name):
+                raise UserError(
+                    "export", name, f"its activations are not those the recipe gives {component}; report this"
+                )
+            if weight.activation is not None:
+                read = node.inputs[0]
+                assert read is not None
+                key = (node.graph, read, weight.activation)
+                inputs[key] = inputs.get(key) or round_input(builder, read, weight.activation)
+                _replace(builder, node, integer_matmul(builder, inputs[key], weight))
+                layers.append(_quantized_layer(weight, builder))
+                continue
             value = matmul_weight(builder, weight)
             layers.append(_quantized_layer(weight, builder))
         else:
@@ -148,13 +163,31 @@ def _place_stem(node: ir.Node, index: int, name: str, recipe: Recipe) -> Layer:
 
 def _insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> None:
     """Put what was built in front of `node`, in whichever graph it stands, as its input `index`."""
+    graph = _prepend(builder, node)
+    old = node.inputs[index]
+    node.replace_input_with(index, value)
+    _forget(graph, old)
+
+
+def _replace(builder: Builder, node: ir.Node, value: ir.Value) -> None:
+    """Put what was built in the place of `node`, a MatMul, in whichever graph it stands; its matrix goes."""
+    graph = _prepend(builder, node)
+    old = node.inputs[1]
+    node.outputs[0].replace_all_uses_with(value)
+    graph.remove(node, safe=True)
+    _forget(graph, old)
+
+
+def _prepend(builder: Builder, node: ir.Node) -> ir.Graph:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
-    old = node.inputs[index]
     for initializer in builder.initializers:
         graph.register_initializer(initializer)
     graph.insert_before(node, builder.nodes)
-    node.replace_input_with(index, value)
+    return graph
+
+
+def _forget(graph: ir.Graph, old: ir.Value | None) -> None:
     if old is not None and old.name is not None and not old.uses() and old.name in graph.initializers:
         del graph.initializers[old.name]
 
@@ -175,6 +208,8 @@ def _quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
         shape=list(weight.shape),
         bytes=_stored_bytes(builder),
         error=weight.error,
+        activations="float" if weight.activation is None else weight.activation.kind,
+        storage="plain" if weight.multipliers is None else "two-level",
     )
 
 

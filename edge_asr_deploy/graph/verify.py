@@ -21,8 +21,11 @@ from edge_asr_deploy.bundle import Layer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.build import MERGED
 from edge_asr_deploy.graph.export import ENCODER
+from edge_asr_deploy.graph.integer import INTEGER_KERNELS
 from edge_asr_deploy.harness.inspect import large_dequantize, operators
+from edge_asr_deploy.ptq.activations import fake_activations
 from edge_asr_deploy.ptq.calibration import Sample
+from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 # Same weights and float activations on both sides: what is left is the order of float32 sums.
@@ -57,29 +60,39 @@ def check_files(folder: Path) -> None:
 
 
 def check_operators(folder: Path, layers: Sequence[Layer]) -> dict[str, Counter[str]]:
-    """Every integer matrix runs in onnxruntime's low-bit MatMul and none is expanded to float.
+    """Every integer matrix runs in the kernel that the layers promise, and none is expanded to float.
 
+    That is onnxruntime's low-bit MatMul where activations are float, one of `INTEGER_KERNELS` where they are int8.
     Returns the operators of the optimized graphs, by file.
     """
-    wanted = {ENCODER: 0, MERGED: 0}
+    low_bit, whole = Counter[str](), Counter[str]()
     for layer in layers:
         if layer.group is not None or layer.symmetric is not None:
+            wanted = low_bit if layer.activations == "float" else whole
             wanted[ENCODER if layer.component == "encoder" else MERGED] += 1
-    counts = {name: operators(folder / name) for name in wanted}
-    for name, expected in wanted.items():
-        if (found := counts[name]["MatMulNBits"]) != expected:
+    counts = {name: operators(folder / name) for name in (ENCODER, MERGED)}
+    for name, count in counts.items():
+        if (found := count["MatMulNBits"]) != (expected := low_bit[name]):
             remedy = f"{found} of {expected} integer matrices run in a low-bit kernel; choose other bits or group sizes"
             raise UserError("export", name, remedy)
+        if (found := sum(count[kernel] for kernel in INTEGER_KERNELS)) != (expected := whole[name]):
+            raise UserError("export", name, f"{found} of {expected} int8 layers run in an integer kernel; report this")
         if large := large_dequantize(folder / name):
             raise UserError("export", name, f"{large[0]} is expanded to float at run time; choose other group sizes")
     return counts
 
 
-def measure_agreement(model: Any, folder: Path, samples: Sequence[Sample]) -> Agreement:
-    """Compare both graphs with `model`, which holds the same (fake-quantized) weights, on some prepared clips."""
+def measure_agreement(
+    model: Any, folder: Path, samples: Sequence[Sample], weights: Sequence[QuantizedWeight] = ()
+) -> Agreement:
+    """Compare both graphs with `model`, which holds the same (fake-quantized) weights, on some prepared clips.
+
+    Activations are rounded in PyTorch, too, where `weights` say so.
+    """
     settings = SessionSettings(accuracy_level=1)
     encoder, decoder = open_session(folder / ENCODER, settings), open_session(folder / MERGED, settings)
-    found = [_compare(model, encoder, decoder, sample) for sample in samples]
+    with fake_activations(model, weights):
+        found = [_compare(model, encoder, decoder, sample) for sample in samples]
     worst = np.max([[f.encoder, f.logits, f.cached] for f in found], axis=0)
     tokens = float(np.mean([f.tokens for f in found]))
     return Agreement(encoder=float(worst[0]), logits=float(worst[1]), tokens=tokens, cached=float(worst[2]))

@@ -26,7 +26,7 @@ FLOAT, FLOAT16, UINT8, UINT4 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataTy
 def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
     """The matrix [in, out] in float32, dequantized from what is stored; ready to be the second input of a MatMul."""
     check(weight)
-    codes, zero_points, scales = weight.codes.T, weight.zero_points.T, weight.scales.T
+    codes, zero_points = weight.codes.T, weight.zero_points.T
     if weight.bits in (4, 8):
         stored, zeros = _native(builder, weight, codes, zero_points)
     else:
@@ -39,7 +39,39 @@ def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
         else:
             # They are few: the operators to unpack them would take more bytes than packing them saves.
             zeros = builder.constant(uint4(zero_points) if weight.bits <= 4 else zero_points, "zeros")
-    return dequantize(builder, stored, wide_scales(builder, scales), zeros, weight)
+    return dequantize(builder, stored, _group_scales(builder, weight), zeros, weight)
+
+
+def stored_multipliers(builder: Builder, weight: QuantizedWeight) -> ir.Value:
+    """The multipliers of a two-level weight less one, uint8 [groups, out]; packed in as many bits as codes leave."""
+    assert weight.multipliers is not None
+    width = 8 - weight.bits
+    planes = store(builder, weight.multipliers.T - np.uint8(1), width, 1, "multipliers")
+    return unpack_nodes(builder, planes, width, 1, weight.shape[0])
+
+
+def spread_groups(builder: Builder, values: ir.Value, weight: QuantizedWeight) -> ir.Value:
+    """[groups, out] as [in, out], or [1, out] as it is: each group's value for every input channel in it."""
+    if weight.group is None:
+        return values
+    rows, columns = weight.shape
+    groups = -(-columns // weight.group)
+    wide = builder.op("Unsqueeze", values, builder.integers(1))
+    wide = builder.op("Expand", wide, builder.integers(groups, weight.group, rows))
+    wide = builder.op("Reshape", wide, builder.integers(groups * weight.group, rows))
+    if columns % weight.group:
+        wide = builder.op("Slice", wide, *(builder.integers(bound) for bound in (0, columns, 0)))
+    return wide
+
+
+def _group_scales(builder: Builder, weight: QuantizedWeight) -> ir.Value:
+    """The scale of every group, float32 [groups, out]."""
+    scales = wide_scales(builder, weight.scales.T)
+    if weight.multipliers is None:
+        return scales
+    factors = builder.op("Cast", stored_multipliers(builder, weight), to=FLOAT)
+    factors = builder.op("Add", factors, builder.constant(np.array(1, np.float32)))
+    return builder.op("Mul", factors, scales)  # type: ignore[no-any-return]
 
 
 def check(weight: QuantizedWeight) -> None:
@@ -48,6 +80,10 @@ def check(weight: QuantizedWeight) -> None:
         raise UserError(
             "weights", weight.name, "a scale is zero, negative, infinite or NaN; export again with more bits"
         )
+    if weight.multipliers is not None and not 1 <= weight.multipliers.min() <= weight.multipliers.max() <= 2 ** (
+        8 - weight.bits
+    ):
+        raise UserError("weights", weight.name, f"a multiplier does not fit {8 - weight.bits} bits")
     if int(weight.codes.max()) >> weight.bits:
         raise UserError("weights", weight.name, f"a code does not fit {weight.bits} bits")
 
@@ -64,7 +100,7 @@ def middle(weight: QuantizedWeight) -> int:
 
 def middle_points(builder: Builder, weight: QuantizedWeight) -> ir.Value:
     """That zero point for every group and output channel, uint8 [groups, out]: made when the session is, not stored."""
-    rows, groups = weight.scales.shape
+    rows, groups = weight.zero_points.shape
     value = builder.constant(np.array(middle(weight), dtype=np.uint8))
     return builder.op("Expand", value, builder.integers(groups, rows))  # type: ignore[no-any-return]
 

@@ -21,13 +21,15 @@ class Grid:
     """Scales and zero points of one matrix of shape (out, in), both (out, groups), float32.
 
     Scales hold float16 values, zero points integers from 0 to 2**bits - 1. `group` is the number of neighbouring input
-    channels that share a pair (the last group may hold fewer), None for the whole row.
+    channels that share a pair (the last group may hold fewer), None for the whole row. Where `base` (out, 1) is given,
+    the scales are whole multiples of it (`two_level`), and it is what holds float16 values.
     """
 
     scales: Tensor
     zero_points: Tensor
     bits: int
     group: int | None
+    base: Tensor | None = None
 
     def columns(self, number: int) -> Tensor:
         """The group that each of `number` input channels belongs to, shape (number,)."""

@@ -17,11 +17,17 @@ from edge_asr_deploy.ptq.methods import needs_statistics, qep, round_weight
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
 from edge_asr_deploy.ptq.stream import Stream, compare, statistics
 from edge_asr_deploy.ptq.twin import Twin
+from edge_asr_deploy.ptq.two_level import multipliers
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.recipe import COMPONENTS, Recipe, WeightSpec
 
 
 def needs_samples(recipe: Recipe) -> bool:
+    """True when something is made from calibration speech: rounded weights, or ranges of activations."""
+    return _is_calibrated(recipe) or any(recipe.activations(name).kind == "int8-static" for name in COMPONENTS)
+
+
+def _is_calibrated(recipe: Recipe) -> bool:
     """True when some component is rounded by a method that looks at calibration speech."""
     return any(needs_statistics(recipe.component(name)) for name in COMPONENTS)
 
@@ -42,10 +48,10 @@ def quantize(
     if model.get_submodule(structure.head).weight is not model.get_submodule(structure.table).weight:
         raise UserError("checkpoint", family.name, "its vocabulary head is not tied to its embedding; not supported")
     if needs_samples(recipe) and not samples:
-        raise UserError("calibration", "no clips", "this recipe's methods look at speech; give a corpus with clips")
+        raise UserError("calibration", "no clips", "this recipe looks at speech; give a corpus with clips")
     driver = _Driver(model, structure, recipe, progress)
     with torch.no_grad():
-        if needs_samples(recipe):
+        if _is_calibrated(recipe):
             driver.calibrated(samples)
         else:
             driver.uncalibrated()
@@ -237,9 +243,10 @@ def round_together(
                 group=spec.group_size,
                 symmetric=spec.symmetric,
                 codes=codes[rows].numpy(),
-                scales=grid.scales[rows].to(torch.float16).numpy(),
+                scales=(grid.scales if grid.base is None else grid.base)[rows].to(torch.float16).numpy(),
                 zero_points=grid.zero_points[rows].to(torch.uint8).numpy(),
                 error=output_error(weight, values[rows], hessian),
+                multipliers=None if grid.base is None else multipliers(grid)[rows].numpy(),
             )
         )
     return result

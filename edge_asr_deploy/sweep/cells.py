@@ -1,8 +1,9 @@
-"""One cell, stage by stage: weights, bundle, evaluation. What a stage finds done it does not do again."""
+"""One cell, stage by stage: weights, ranges of activations, bundle, evaluation. What is done is not done again."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import shutil
@@ -24,17 +25,9 @@ from edge_asr_deploy.harness.evaluate import EvaluationSettings, evaluate
 from edge_asr_deploy.harness.result import Result
 from edge_asr_deploy.harness.speech import load_speech, select
 from edge_asr_deploy.harness.transcripts import default_root
-from edge_asr_deploy.pipeline import (
-    PROOF_CLIPS,
-    Speech,
-    calibration_speech,
-    check_versions,
-    compute_weights,
-    hear,
-    load_model,
-    write_files,
-)
+from edge_asr_deploy.pipeline import PROOF_CLIPS, Speech, calibration_speech, check_versions, write_files
 from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 from edge_asr_deploy.sweep.grid import Cell
 from edge_asr_deploy.sweep.keys import Keys, split_table
 from edge_asr_deploy.sweep.store import Store, write_text
@@ -45,7 +38,7 @@ if TYPE_CHECKING:
     from edge_asr_deploy.ptq.weight import QuantizedWeight
     from edge_asr_deploy.sweep.weights import Stored
 
-WEIGHTS, BUNDLES, RESULTS = "weights", "bundles", "results"
+WEIGHTS, RANGES, BUNDLES, RESULTS = "weights", "ranges", "bundles", "results"
 SECONDS_OF_AUDIO = 30.0
 Say = Callable[[str], None]
 
@@ -169,7 +162,7 @@ def _bundle(job: Job, store: Store, say: Say) -> Path:
 
 
 def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, say: Say) -> _Quantized:
-    from edge_asr_deploy.sweep.weights import read
+    from edge_asr_deploy.sweep.weights import read, read_ranges, save_ranges
 
     recipe, language = job.cell.recipe, job.cell.evaluation.language
 
@@ -177,17 +170,27 @@ def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, s
         say(f"calibrating {done}/{total}")
 
     blocks, table = split_table(recipe)
+    ranges = None if job.keys.ranges is None else read_ranges(store.path(RANGES, job.keys.ranges))
     model = load_model(checkpoint)
     with store.alone(WEIGHTS, job.keys.weights) as path:
         stored = read(path)
-        # Stored weights need no calibration any more, only the clips that prove the export.
-        utterances = speech.utterances if stored is None else speech.utterances[:PROOF_CLIPS]
+        # What is stored needs no calibration any more, only the clips that prove the export.
+        is_known = stored is not None and (ranges is not None or job.keys.ranges is None)
+        utterances = speech.utterances[:PROOF_CLIPS] if is_known else speech.utterances
         samples = hear(model, checkpoint, recipe, utterances, language, advance)
         weights, seconds = _weights(store, path, stored, model, blocks, samples, say)
     if table is not None and job.keys.table is not None:
         with store.alone(WEIGHTS, job.keys.table) as path:
             more, extra = _weights(store, path, read(path), model, table, [], say)
         weights, seconds = weights + more, seconds + extra
+    if ranges is not None:
+        weights = [dataclasses.replace(weight, activation=ranges.get(weight.name)) for weight in weights]
+    else:
+        say("measuring activations")
+        weights = compute_activations(model, recipe, weights, samples, lambda done, total, name: None)
+        if job.keys.ranges is not None:
+            with store.alone(RANGES, job.keys.ranges) as path:
+                store.make_folder(RANGES, path.name, lambda folder: save_ranges(folder, weights))
     return _Quantized(model, weights, samples, seconds)
 
 

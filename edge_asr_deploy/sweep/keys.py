@@ -23,9 +23,9 @@ from edge_asr_deploy.sweep.store import key_of
 # What of a recipe the weights do not depend on: names, what is done at run time, and the corpus's name (its speech
 # itself is part of the key).
 UNREAD = ("name", "model", "target", "calibration")
-ACTIVATIONS = "activations"
+ACTIVATIONS, STATIC = "activations", "int8-static"
 PLAIN_KEYS = (*UNREAD, *COMPONENTS, "family", "stem")
-PTQ_SOURCE = ("ptq", "families", "options.py", "recipe.py")
+PTQ_SOURCE = ("ptq", "families", "stages.py", "options.py", "recipe.py")
 EXPORT_SOURCE = (*PTQ_SOURCE, "graph", "pipeline.py")
 JUDGE_SOURCE = ("runtime", "harness", "corpora")
 PTQ_PACKAGES = ("torch", "transformers", "numpy")
@@ -33,10 +33,15 @@ PTQ_PACKAGES = ("torch", "transformers", "numpy")
 
 @dataclass(frozen=True)
 class Keys:
-    """A cell's keys, stage by stage. `table` is None where the tied table is quantized together with the blocks."""
+    """A cell's keys, stage by stage.
+
+    `table` is None where the tied table is quantized together with the blocks, `ranges` where nothing is measured on
+    calibration speech for the activations.
+    """
 
     weights: str
     table: str | None
+    ranges: str | None
     bundle: str
     result: str
 
@@ -52,10 +57,16 @@ def keys_of(cell: Cell, checkpoint: Checkpoint, calibration: Sequence[str], eval
     heard = [*calibration, cell.evaluation.language] if _reads_speech(blocks) else []
     weights = key_of({**given, "calibration": heard, "recipe": _read_by_ptq(blocks)})
     over = None if table is None else key_of({**given, "calibration": [], "recipe": _read_by_ptq(table)})
+    ranges = None
+    if any(cell.recipe.activations(name).kind == STATIC for name in COMPONENTS):
+        spoken = [*calibration, cell.evaluation.language]
+        components = {name: getattr(cell.recipe, name).model_dump(mode="json") for name in COMPONENTS}
+        ranges = key_of({"weights": weights, "recipe": components, "calibration": spoken})
     bundle = key_of(
         {
             "weights": weights,
             "table": over,
+            "ranges": ranges,
             "recipe": cell.recipe.model_dump(mode="json"),
             "proof": list(calibration),
             "versions": package_versions(),
@@ -73,7 +84,7 @@ def keys_of(cell: Cell, checkpoint: Checkpoint, calibration: Sequence[str], eval
             "source": source_hash(JUDGE_SOURCE),
         }
     )
-    return Keys(weights, over, bundle, result)
+    return Keys(weights, over, ranges, bundle, result)
 
 
 def split_table(recipe: Recipe) -> tuple[Recipe, Recipe | None]:

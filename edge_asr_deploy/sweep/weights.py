@@ -17,12 +17,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 
 CODES, FLOATS, INDEX = "codes.safetensors", "floats.safetensors", "weights.json"
-ARRAY, CLASS = "array", "class"
+ARRAY, SCALAR, CLASS = "array", "scalar", "class"
 # Where the classes may come from that a file names.
 MODULES = "edge_asr_deploy.ptq."
+# What reading a file raises that is cut short, changed, or of another version.
+UNREADABLE = (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError)
 
 
 def snapshot(model: Any) -> dict[str, Tensor]:
@@ -81,15 +83,33 @@ def read(folder: Path) -> Stored | None:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         weights: list[QuantizedWeight] = [_rebuild(entry, arrays) for entry in index["weights"]]
         return Stored(weights, floats, float(index["seconds"]))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError):
+    except UNREADABLE:
+        return None
+
+
+def save_ranges(folder: Path, weights: Sequence[QuantizedWeight]) -> None:
+    """Write how the inputs of the weights' layers are rounded, by the layers' names."""
+    arrays: dict[str, NDArray[Any]] = {}
+    index = {weight.name: _flatten(weight.activation, weight.name, arrays) for weight in weights}
+    save_file(arrays, folder / CODES)
+    (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+def read_ranges(folder: Path) -> dict[str, Activation | None] | None:
+    """What `save_ranges` wrote there; None when there is nothing, or something else."""
+    try:
+        arrays = load_file(folder / CODES)
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return {name: _rebuild(entry, arrays) for name, entry in index.items()}
+    except UNREADABLE:
         return None
 
 
 def _flatten(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
     """JSON for a dataclass of numbers, texts, arrays and other such dataclasses; the arrays go to `arrays`."""
-    if isinstance(value, np.ndarray):
-        arrays[path] = value
-        return {ARRAY: path}
+    if isinstance(value, np.ndarray | np.generic):
+        arrays[path] = np.atleast_1d(value)
+        return {ARRAY if isinstance(value, np.ndarray) else SCALAR: path}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             f.name: _flatten(getattr(value, f.name), f"{path}.{f.name}", arrays) for f in dataclasses.fields(value)
@@ -103,6 +123,8 @@ def _rebuild(entry: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         return tuple(entry) if isinstance(entry, list) else entry
     if ARRAY in entry:
         return arrays[entry[ARRAY]]
+    if SCALAR in entry:
+        return arrays[entry[SCALAR]][0]
     fields = {name: _rebuild(value, arrays) for name, value in entry.items() if name != CLASS}
     module, _, name = str(entry[CLASS]).partition(":")
     if not module.startswith(MODULES):

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("optimum.exporters.onnx")
 
-from edge_asr_deploy import pipeline
+from edge_asr_deploy import stages
 from edge_asr_deploy.bundle import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
@@ -149,7 +149,7 @@ def test_a_bundle_from_stored_weights_is_the_same(
 def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(
     document: dict[str, Any], write: Write, mute: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = pipeline.compute_weights
+    original = stages.compute_weights
 
     def fail(model: Any, recipe: Any, *more: Any) -> Any:
         if recipe.encoder.weights.bits == 4:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.options import GptqOptions
-from edge_asr_deploy.ptq.grid import Grid, fit
+from edge_asr_deploy.ptq.grid import Grid
+from edge_asr_deploy.ptq.two_level import fit_for
 from edge_asr_deploy.recipe import WeightSpec
 
 # Rows are independent; this many at a time keep the vocabulary's working copy small.
@@ -23,7 +24,7 @@ def gptq(
     result: act-order needs no permutation at export.
     """
     diagonal = hessian.diagonal()
-    grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, diagonal, name)
+    grid = fit_for(weight, spec, options.clip_steps, diagonal, name)
     order = torch.argsort(diagonal, descending=True, stable=True) if options.act_order else torch.arange(len(diagonal))
     factor = inverse_factor(hessian[order][:, order], options.damping).float()
     codes = torch.empty(weight.shape, dtype=torch.uint8)

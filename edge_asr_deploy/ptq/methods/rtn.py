@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from edge_asr_deploy.options import RtnOptions
-from edge_asr_deploy.ptq.grid import Grid, fit
+from edge_asr_deploy.ptq.grid import Grid
+from edge_asr_deploy.ptq.two_level import fit_for
 from edge_asr_deploy.recipe import WeightSpec
 
 
@@ -17,5 +18,5 @@ def rtn(
     The Hessian (in, in) is read only if the options ask for a weighted clip search.
     """
     importance = hessian.diagonal() if options.weighted and hessian is not None else None
-    grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, importance, name)
+    grid = fit_for(weight, spec, options.clip_steps, importance, name)
     return grid, grid.encode(weight)

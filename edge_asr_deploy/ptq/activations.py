@@ -1,0 +1,136 @@
+"""Activations in 8 bits: which layers have them, on what ranges, and what they do to a model in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families import Structure
+from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
+from edge_asr_deploy.ptq.ranges import Observed, extremes
+from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
+from edge_asr_deploy.recipe import COMPONENTS, Recipe
+
+TOP = 255
+
+
+def check_skips(recipe: Recipe, structure: Structure) -> None:
+    """UserError for a pattern of the recipe that matches no layer of its component: a typing error, most likely."""
+    components = structure.components()
+    for component in COMPONENTS:
+        paths = [path for path, part in components.items() if part == component]
+        for pattern in recipe.activations(component).skip:
+            if not any(fnmatchcase(path, pattern) for path in paths):
+                raise UserError(
+                    f"recipe {recipe.name}",
+                    f"{component}.activations.skip {pattern!r}",
+                    f"matches no layer of this model; a layer there is called {paths[0]}",
+                )
+
+
+def quantize_activations(
+    model: Any,
+    structure: Structure,
+    recipe: Recipe,
+    weights: Sequence[QuantizedWeight],
+    samples: Sequence[Sample] = (),
+    progress: Progress = silent,
+) -> list[QuantizedWeight]:
+    """The weights with the `activation` that the recipe gives each layer.
+
+    Fixed ranges are measured on the calibration samples through `model`, which holds the quantized weights and whose
+    activations are float. Layers that share an input share its range. UserError without samples.
+    """
+    check_skips(recipe, structure)
+    covered = {
+        w.name: recipe.activations(w.component) for w in weights if recipe.activations(w.component).covers(w.name)
+    }
+    fixed = {name for name, spec in covered.items() if spec.kind == "int8-static"}
+    if fixed and not samples:
+        raise UserError("calibration", "no clips", "int8-static takes its ranges from speech; give a corpus with clips")
+    chosen = {name: Activation("int8-dynamic") for name in covered}
+    if fixed:
+        for paths, observed in observe(model, structure, fixed, samples, progress).items():
+            for path in fixed.intersection(paths):
+                chosen[path] = affine(*extremes(observed, covered[path]))
+    return [replace(w, activation=chosen.get(w.name)) for w in weights]
+
+
+def observe(
+    model: Any, structure: Structure, paths: set[str], samples: Sequence[Sample], progress: Progress = silent
+) -> dict[tuple[str, ...], Observed]:
+    """What the layers at `paths` read while `model` hears the samples, by the paths of the layers that share an input.
+
+    Padding counts, unlike in the statistics for weights: the device computes it too, frames that are heard attend to
+    it, and clipping it costs them more than wider ranges do (docs/methods.md has the figures).
+    """
+    found: dict[tuple[str, ...], Observed] = {}
+    with ExitStack() as stack:
+        for step in structure.steps():
+            if not paths.intersection(step.paths):
+                continue
+            observed = found[step.paths] = Observed()
+
+            def take(values: Tensor, observed: Observed = observed) -> Tensor:
+                observed.add(values)
+                return values
+
+            stack.enter_context(_on_input(model.get_submodule(step.paths[0]), take))
+        for done, sample in enumerate(samples, 1):
+            with torch.no_grad():
+                model(sample.inputs, decoder_input_ids=sample.tokens, use_cache=False)
+            progress(done, len(samples), "ranges of activations")
+    return found
+
+
+def affine(low: float, high: float) -> Activation:
+    """A fixed uint8 grid over [low, high], which holds zero; zero is one of its points."""
+    scale = np.float32((high - low) / TOP) if high > low else np.float32(1)
+    return Activation("int8-static", scale, int(np.clip(np.rint(-low / scale), 0, TOP)))
+
+
+@contextmanager
+def fake_activations(model: Any, weights: Sequence[QuantizedWeight]) -> Iterator[None]:
+    """Within it every layer with an `activation` computes on its rounded input, as the exported graph does."""
+    with ExitStack() as stack:
+        for weight in weights:
+            if weight.activation is not None:
+                activation = weight.activation
+                stack.enter_context(
+                    _on_input(model.get_submodule(weight.name), lambda x, activation=activation: rounded(x, activation))
+                )
+        yield
+
+
+def rounded(values: Tensor, activation: Activation) -> Tensor:
+    """The values nearest to `values` on the activation's grid, float32.
+
+    Where it has no fixed one, on that of ONNX's DynamicQuantizeLinear: over the extremes of the whole tensor, and zero.
+    """
+    if activation.scale is not None and activation.zero_point is not None:
+        scale, zero = torch.tensor(activation.scale), torch.tensor(float(activation.zero_point))
+    else:
+        low, high = values.min().clamp(max=0), values.max().clamp(min=0)
+        scale = (high - low) / TOP
+        scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+        zero = (-low / scale).round().clamp(0, TOP)
+    codes = (values / scale).round_().add_(zero).clamp_(0, TOP)
+    return codes.sub_(zero).mul_(scale)
+
+
+@contextmanager
+def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """The module reads `change(input)` instead of its input."""
+    handle = module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
