@@ -29,8 +29,10 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
 
 
 def _end_with_parent(requests: IO[str]) -> None:
-    # The parent keeps its end open as long as it lives, however it dies.
-    requests.read()
+    # The parent keeps its end open as long as it lives, however it dies. Read past Python's buffer, whose lock the
+    # interpreter would wait for when it ends.
+    while os.read(requests.fileno(), 1024):
+        continue
     os._exit(1)
 
 

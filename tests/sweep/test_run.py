@@ -210,7 +210,7 @@ def test_a_killed_sweep_goes_on_where_it_was(
     program = "from edge_asr_deploy.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", program, "sweep", "sweep.yaml", "--output", "out"])
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while not Path("out/results.json").exists() or "done" not in states().values():
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
