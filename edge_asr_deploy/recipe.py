@@ -51,7 +51,7 @@ class WeightSpec(_Model):
     """How one component's matrices are stored: bits 2..8 as integer codes, 16 as float16, 32 as float32.
 
     `steps` change the matrices before the quantizer rounds them, in this order; all of them need calibration speech.
-    `storage: two-level` makes the scales of a channel's groups small multiples of one, so that the codes unpack to int8.
+    `storage: two-level` makes the scales of a channel's groups small multiples of one: the codes then unpack to int8.
     """
 
     unsaid = {"storage": "plain"}

@@ -43,15 +43,23 @@ def round_input(builder: Builder, inputs: ir.Value, activation: Activation) -> R
 
 
 def integer_matmul(builder: Builder, inputs: Rounded, weight: QuantizedWeight) -> ir.Value:
-    """`inputs` (batch, steps, in) times the matrix, float32 (batch, steps, out)."""
+    """`inputs` (batch, steps, in) times the matrix, float32 (batch, steps, out), named after the layer."""
     matrix = int8_matrix(builder, weight)
     scales = builder.op("Squeeze", wide_scales(builder, weight.scales.T), builder.integers(0))
     if len(inputs.values) == 1:
         wide = builder.op("DequantizeLinear", matrix, scales, axis=1)
-        return builder.op("MatMul", inputs.values[0], wide)  # type: ignore[no-any-return]
-    codes, scale, zero = inputs.values
-    product = builder.op("Cast", builder.op("MatMulInteger", codes, matrix, zero), to=FLOAT)
-    return builder.op("Mul", product, builder.op("Mul", scale, scales))  # type: ignore[no-any-return]
+        product: ir.Value = builder.op("MatMul", inputs.values[0], wide)
+    else:
+        codes, scale, zero = inputs.values
+        sums = builder.op("Cast", builder.op("MatMulInteger", codes, matrix, zero), to=FLOAT)
+        product = builder.op("Mul", sums, builder.op("Mul", scale, scales))
+    product.name = product_name(weight.name)
+    return product
+
+
+def product_name(layer: str) -> str:
+    """What the product of an int8 layer is called in the graph, by the layer's module path."""
+    return f"{layer}:product"
 
 
 def int8_matrix(builder: Builder, weight: QuantizedWeight) -> ir.Value:

@@ -21,7 +21,9 @@ from edge_asr_deploy.bundle import Layer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.build import MERGED
 from edge_asr_deploy.graph.export import ENCODER
+from edge_asr_deploy.graph.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.graph.integer import INTEGER_KERNELS
+from edge_asr_deploy.graph.verify_layers import layer_distance
 from edge_asr_deploy.harness.inspect import large_dequantize, operators
 from edge_asr_deploy.ptq.activations import fake_activations
 from edge_asr_deploy.ptq.calibration import Sample
@@ -31,13 +33,22 @@ from edge_asr_deploy.runtime.session import SessionSettings, open_session
 # Same weights and float activations on both sides: what is left is the order of float32 sums.
 TOLERANCE = 2e-3
 TOKEN_AGREEMENT = 0.99
+# Of one int8 layer: integer sums are exact, what is left is their scaling.
+LAYER_TOLERANCE = 1e-4
+# Rounding errors of the same size, but tipped differently: a few per cent more or less on clips of any length.
+EXCESS = 1.5
 # Steps that are decoded one by one through the cache, to compare with all positions at once.
 CACHED_STEPS = 4
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Distance of the exported graphs from PyTorch, on teacher-forced clips, activations in float."""
+    """Distance of the exported graphs from PyTorch, on teacher-forced clips; both sides round the same activations.
+
+    Where none are rounded, the two differ in the order of float32 sums alone. Where some are, such differences tip
+    values over rounding edges, and behind a few layers `encoder`, `logits`, `cached` and `tokens` say how coarse int8
+    is, not whether the graph is right: that is then in `layers` and `excess`.
+    """
 
     encoder: float
     """Largest difference of the encoder's output, relative to its largest magnitude."""
@@ -47,6 +58,11 @@ class Agreement:
     """Share of positions with the same most likely token."""
     cached: float
     """Largest relative difference of logits decoded through the cache from those of one call."""
+    layers: float | None = None
+    """Largest relative difference of an int8 layer, on its own input; None where all activations are float."""
+    excess: float | None = None
+    """How far the graphs are from float activations, as a multiple of how far PyTorch's rounding is: the worst of
+    encoder output, logits and logits through the cache, in the 2-norm. None where all activations are float."""
 
 
 def check_files(folder: Path) -> None:
@@ -91,15 +107,29 @@ def measure_agreement(
     """
     settings = SessionSettings(accuracy_level=1)
     encoder, decoder = open_session(folder / ENCODER, settings), open_session(folder / MERGED, settings)
-    with fake_activations(model, weights):
-        found = [_compare(model, encoder, decoder, sample) for sample in samples]
-    worst = np.max([[f.encoder, f.logits, f.cached] for f in found], axis=0)
-    tokens = float(np.mean([f.tokens for f in found]))
-    return Agreement(encoder=float(worst[0]), logits=float(worst[1]), tokens=tokens, cached=float(worst[2]))
+    found = [_compare(model, encoder, decoder, sample, weights) for sample in samples]
+    worst = np.max([[f.encoder, f.logits, f.cached, f.excess or 0.0] for f in found], axis=0).tolist()
+    rounds = any(weight.activation is not None for weight in weights)
+    return Agreement(
+        encoder=worst[0],
+        logits=worst[1],
+        tokens=float(np.mean([f.tokens for f in found])),
+        cached=worst[2],
+        layers=layer_distance(model, folder, samples[0], weights) if rounds else None,
+        excess=worst[3] if rounds else None,
+    )
 
 
 def check_agreement(agreement: Agreement) -> None:
     """UserError when the exported graphs compute something else than PyTorch."""
+    if agreement.layers is not None and agreement.excess is not None:
+        if not agreement.layers <= LAYER_TOLERANCE:
+            remedy = f"one differs from PyTorch by {agreement.layers:.2g} of its range, more than {LAYER_TOLERANCE:g}"
+            raise UserError("export", "int8 layers", f"{remedy}; report this")
+        if not agreement.excess <= EXCESS:
+            remedy = f"differ from float ones by {agreement.excess:.2f} times what PyTorch's do, more than {EXCESS:g}"
+            raise UserError("export", "int8 activations", f"{remedy}; report this")
+        return
     for name, value in (("encoder", agreement.encoder), ("logits", agreement.logits), ("cached", agreement.cached)):
         if not value <= TOLERANCE:
             remedy = f"differs from PyTorch by {value:.2g} of its range, more than {TOLERANCE:g}; report this"
@@ -109,16 +139,15 @@ def check_agreement(agreement: Agreement) -> None:
 
 
 def _compare(
-    model: Any, encoder: onnxruntime.InferenceSession, decoder: onnxruntime.InferenceSession, sample: Sample
+    model: Any,
+    encoder: onnxruntime.InferenceSession,
+    decoder: onnxruntime.InferenceSession,
+    sample: Sample,
+    weights: Sequence[QuantizedWeight],
 ) -> Agreement:
-    main = model.get_encoder().main_input_name
-    inputs = {main: sample.inputs}
-    names = {value.name for value in encoder.get_inputs()}
-    if "attention_mask" in names:
-        inputs["attention_mask"] = torch.ones(sample.inputs.shape, dtype=torch.int64)
-    with torch.no_grad():
-        expected = model.get_encoder()(**inputs).last_hidden_state
-        logits = model(**inputs, decoder_input_ids=sample.tokens).logits.numpy()
+    inputs = encoder_inputs(model, encoder, sample)
+    with fake_activations(model, weights):
+        expected, logits = _pytorch(model, inputs, sample)
     fed = {name: value.numpy() for name, value in inputs.items()}
     hidden = encoder.run(None, fed)[0]
     common = {"encoder_hidden_states": hidden, "encoder_attention_mask": fed.get("attention_mask")}
@@ -129,12 +158,29 @@ def _compare(
     for position in range(split, tokens.shape[1]):
         step, past = _decode(decoder, common, tokens[:, position : position + 1], past)
         stepped = np.concatenate([stepped, step], axis=1)
+    excess = None
+    if any(weight.activation is not None for weight in weights):
+        exact = _pytorch(model, inputs, sample)
+        triples = (hidden, expected, exact[0]), (whole, logits, exact[1]), (stepped, logits, exact[1])
+        excess = max(_excess(*triple) for triple in triples)
     return Agreement(
-        encoder=_distance(hidden, expected.numpy()),
+        encoder=_distance(hidden, expected),
         logits=_distance(whole, logits),
         tokens=float((whole.argmax(-1) == logits.argmax(-1)).mean()),
         cached=_distance(stepped, whole),
+        excess=excess,
     )
+
+
+def _pytorch(
+    model: Any, inputs: dict[str, torch.Tensor], sample: Sample
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The encoder's output and the logits."""
+    with torch.no_grad():
+        heard = model.get_encoder()(**inputs)
+        mask = {name: value for name, value in inputs.items() if name == "attention_mask"}
+        logits = model(encoder_outputs=heard, decoder_input_ids=sample.tokens, **mask).logits
+    return heard.last_hidden_state.numpy(), logits.numpy()
 
 
 def _decode(
@@ -144,18 +190,19 @@ def _decode(
     past: dict[str, NDArray[np.float32]] | None,
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
     """Logits for `tokens`, and the past for the next call (the cross-attention's part is the first call's)."""
-    feeds: dict[str, Any] = {"input_ids": tokens, "use_cache_branch": np.array([past is not None])}
-    for value in decoder.get_inputs():
-        if common.get(value.name) is not None:
-            feeds[value.name] = common[value.name]
-        elif value.name.startswith("past_key_values"):
-            _, heads, _, channels = value.shape
-            feeds[value.name] = past[value.name] if past else np.zeros((1, heads, 0, channels), np.float32)
+    feeds = decoder_feeds(decoder, common, tokens, past)
     outputs = dict(zip((value.name for value in decoder.get_outputs()), decoder.run(None, feeds), strict=True))
     present = {name.replace("present", "past_key_values"): v for name, v in outputs.items() if name != "logits"}
     if past:
         present = {name: past[name] if ".encoder." in name else value for name, value in present.items()}
     return outputs["logits"], present
+
+
+def _excess(graph: NDArray[np.float32], fake: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """|graph - exact| / |fake - exact|; where nothing is rounded before these, against what float sums may differ."""
+    scale = float(np.linalg.norm(exact))
+    noise = max(float(np.linalg.norm(fake - exact)), TOLERANCE * scale)
+    return float(np.linalg.norm(graph - exact)) / noise
 
 
 def _distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

@@ -61,7 +61,7 @@ def spread_groups(builder: Builder, values: ir.Value, weight: QuantizedWeight) -
     wide = builder.op("Reshape", wide, builder.integers(groups * weight.group, rows))
     if columns % weight.group:
         wide = builder.op("Slice", wide, *(builder.integers(bound) for bound in (0, columns, 0)))
-    return wide
+    return wide  # type: ignore[no-any-return]
 
 
 def _group_scales(builder: Builder, weight: QuantizedWeight) -> ir.Value:
@@ -80,10 +80,10 @@ def check(weight: QuantizedWeight) -> None:
         raise UserError(
             "weights", weight.name, "a scale is zero, negative, infinite or NaN; export again with more bits"
         )
-    if weight.multipliers is not None and not 1 <= weight.multipliers.min() <= weight.multipliers.max() <= 2 ** (
-        8 - weight.bits
-    ):
-        raise UserError("weights", weight.name, f"a multiplier does not fit {8 - weight.bits} bits")
+    if weight.multipliers is not None:
+        low, high = int(weight.multipliers.min()), int(weight.multipliers.max())
+        if low < 1 or high > 1 << (8 - weight.bits):
+            raise UserError("weights", weight.name, f"a multiplier does not fit {8 - weight.bits} bits")
     if int(weight.codes.max()) >> weight.bits:
         raise UserError("weights", weight.name, f"a code does not fit {weight.bits} bits")
 

@@ -89,8 +89,10 @@ def _tokens_per_second(speed: Speed) -> str:
 def inspection_tables(inspection: Inspection) -> list[Table]:
     """Layers, layers summed by component, and operators by file."""
     layers = Table(title=f"{inspection.name}: layers")
-    for heading in ("layer", "component", "bits", "group", "method", "shape", "kB", "relative error"):
-        layers.add_column(heading, justify="left" if heading in ("layer", "component", "method") else "right")
+    for heading in ("layer", "component", "bits", "group", "activations", "method", "shape", "kB", "relative error"):
+        layers.add_column(
+            heading, justify="left" if heading in ("layer", "component", "activations", "method") else "right"
+        )
     for layer in inspection.layers:
         error = "-" if layer.error is None else f"{layer.error:.4f}"
         shape = " x ".join(str(size) for size in layer.shape)
@@ -99,6 +101,7 @@ def inspection_tables(inspection: Inspection) -> list[Table]:
             layer.component,
             _bits(layer),
             _group(layer),
+            layer.activations,
             layer.method,
             shape,
             f"{layer.bytes / 1000:.1f}",
@@ -140,7 +143,9 @@ def _bits(layer: Layer) -> str:
 
 
 def _group(layer: Layer) -> str:
-    return "-" if layer.group is None else str(layer.group)
+    if layer.group is None:
+        return "-"
+    return f"{layer.group} two-level" if layer.storage == "two-level" else str(layer.group)
 
 
 def export_table(folder: Path, manifest: Manifest) -> Table:

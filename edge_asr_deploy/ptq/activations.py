@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def fake_activations(model: Any, weights: Sequence[QuantizedWeight]) -> Iterator
             if weight.activation is not None:
                 activation = weight.activation
                 stack.enter_context(
-                    _on_input(model.get_submodule(weight.name), lambda x, activation=activation: rounded(x, activation))
+                    _on_input(model.get_submodule(weight.name), partial(rounded, activation=activation))
                 )
         yield
 

@@ -13,7 +13,7 @@ from edge_asr_deploy.ptq.grid import Grid, fit
 from edge_asr_deploy.recipe import WeightSpec
 
 LOWEST, HIGHEST = -128, 127
-# Base scales tried, as factors of the smallest with which no group's multiplier leaves int8: smaller ones cut the widest
+# Base scales tried, as factors of the smallest with which no group's product leaves int8: smaller ones cut the widest
 # group's range, larger ones make the multipliers of all others coarser.
 FACTORS = (0.8, 0.9, 1.0, 1.06, 1.12, 1.2, 1.3, 1.4)
 SMALLEST_FLOAT16 = 2.0**-24
@@ -39,9 +39,9 @@ def constrain(grid: Grid, weight: Tensor, symmetric: bool, importance: Tensor | 
     for factor in FACTORS:
         tried = (tightest * factor).to(torch.float16).float().clamp(min=SMALLEST_FLOAT16)
         below, above = (_candidate(grid, tried, up, symmetric) for up in (False, True))
-        errors = [_errors(weight, candidate, importance) for candidate in (below, above)]
-        lower = errors[0] <= errors[1]
-        error = torch.where(lower, *errors).sum(1, keepdim=True)
+        error_below, error_above = (_errors(weight, candidate, importance) for candidate in (below, above))
+        lower = error_below <= error_above
+        error = torch.where(lower, error_below, error_above).sum(1, keepdim=True)
         better = error < best
         best, base = torch.where(better, error, best), torch.where(better, tried, base)
         scales = torch.where(better, torch.where(lower, below.scales, above.scales), scales)
