@@ -43,11 +43,7 @@ def scaled_loss(weight: Tensor, scales: Tensor, hessian: Tensor, spec: WeightSpe
     """tr(D H' D^T), D the rounding error of W * s and H' = H / (s s^T) the Hessian of the inputs x / s."""
     scaled, metric = weight.float() * scales, hessian / torch.outer(scales, scales)
     options = spec.quantizer
-    nearest = (
-        options
-        if isinstance(options, RtnOptions)
-        else RtnOptions(clip_steps=getattr(options, "clip_steps", 0), weighted=True)
-    )
+    nearest = options if isinstance(options, RtnOptions) else RtnOptions(clip_steps=getattr(options, "clip_steps", 0), weighted=True)
     grid, codes = rtn(scaled, spec, nearest, metric, name)
     difference = scaled - grid.decode(codes)
     return float(((difference @ metric.float()) * difference).sum(dtype=torch.float64))
