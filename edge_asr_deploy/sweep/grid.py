@@ -190,7 +190,9 @@ def _cell(sweep: Sweep, values: dict[str, str]) -> Cell:
 
 def _baseline(cell: Cell, evaluation: Evaluation) -> Cell:
     # Nothing runs in a low-bit operator, so that the accuracy level decides nothing: one baseline serves all settings.
-    wide = float_recipe(cell.recipe.family).model_copy(update={"model": cell.recipe.model})
+    # It is not calibrated, but its export is proved on the same clips.
+    changes = {"model": cell.recipe.model, "calibration": cell.recipe.calibration}
+    wide = float_recipe(cell.recipe.family).model_copy(update=changes)
     judged = evaluation.model_copy(update={"accuracy_level": None, "activation_bits": 32})
     return Cell({"model": cell.values["model"], "method": FLOAT}, wide, judged)
 
