@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Manifest, Model
 from edge_asr_deploy.card import model_card
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
-from edge_asr_deploy.checkpoints.cache import cache_root
 from edge_asr_deploy.checkpoints.resolution import DEFAULT_MODEL
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
+from edge_asr_deploy.progress import Ticker, progress_display
 from edge_asr_deploy.recipe import Recipe, for_bits, load_document, override, parse
+from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
+
+if TYPE_CHECKING:
+    # Both need torch, which is loaded only when there is something to compute.
+    from edge_asr_deploy.ptq.calibration import Sample
+    from edge_asr_deploy.ptq.weight import QuantizedWeight
 
 # Of these the tracer's graph, the rounding or the kernels depend on.
 PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime", "numpy", "tokenizers")
@@ -61,7 +66,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class _Speech:
+class Speech:
     """The calibration speech, and the sentence that says which it is."""
 
     utterances: list[Utterance]
@@ -78,16 +83,18 @@ def export(request: Request, console: Console) -> tuple[Path, Manifest]:
     console.print(f"Model: {checkpoint.name}, from {checkpoint.origin}.")
     if checkpoint.grid_note:
         console.print(f"Note: {checkpoint.grid_note}")
-    speech = _speech(recipe)
+    speech = calibration_speech(recipe)
     console.print(speech.description)
-    with writer, _progress(console) as progress:
-        manifest = writer.commit(_write(writer.folder, destination.name, checkpoint, recipe, speech, request, progress))
+    with writer, progress_display(console) as progress:
+        manifest = writer.commit(
+            _write(writer.folder, destination.name, checkpoint, recipe, speech, request.language, progress)
+        )
     return destination, manifest
 
 
 def chosen(request: Request) -> tuple[Checkpoint, Recipe]:
     """The checkpoint and the whole recipe that a request names; UserError for what does not exist or fit together."""
-    _check_versions()
+    check_versions()
     document = _document(request)
     checkpoint = resolve(request.model or document.get("model") or DEFAULT_MODEL)
     return checkpoint, _recipe(request, document, checkpoint)
@@ -98,54 +105,58 @@ def _write(
     name: str,
     checkpoint: Checkpoint,
     recipe: Recipe,
-    speech: _Speech,
-    request: Request,
+    speech: Speech,
+    language: str,
     progress: Progress,
 ) -> Manifest:
-    """Fill `folder` with everything but the manifest's hashes."""
-    from edge_asr_deploy.graph.build import build
-    from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement
-    from edge_asr_deploy.ptq.activations import check_skips, quantize_activations
-    from edge_asr_deploy.ptq.calibration import prepare
-    from edge_asr_deploy.ptq.quantize import needs_samples, quantize
-    from edge_asr_deploy.ptq.stem import narrow_in_place
-    from edge_asr_deploy.ptq.transcripts import TokenCache
+    """Fill `folder` with everything but the manifest's hashes: one stage after the other."""
+    from edge_asr_deploy.ptq.activations import check_skips
 
-    model = load_float(checkpoint)
-    kind = family(recipe.family)
-    structure = kind.structure(model.config)
+    model = load_model(checkpoint)
+    structure = family(recipe.family).structure(model.config)
     recipe.require_matches(structure.components())
     check_skips(recipe, structure)
-    samples = prepare(
-        model,
-        kind,
-        checkpoint.folder,
-        speech.utterances,
-        recipe.calibration.seconds,
-        request.language,
-        progress=_Ticker(progress, "transcribing calibration speech").advance,
-        known=TokenCache(cache_root(), checkpoint.sha256, request.language, metadata.version("transformers")),
-    )
-    narrow_in_place(model, structure.components(), recipe)
-    weights = quantize(model, kind, recipe, samples, _Ticker(progress, "quantizing").advance)
-    weights = quantize_activations(
-        model, structure, recipe, weights, samples, _Ticker(progress, "measuring activations").advance
-    )
-    steps = _Ticker(progress, "exporting")
-    layers = build(model, recipe, weights, folder, steps.say)
+    ticker = Ticker(progress, "transcribing calibration speech")
+    samples = hear(model, checkpoint, recipe, speech.utterances, language, ticker.advance)
+    weights = compute_weights(model, recipe, samples, Ticker(progress, "quantizing").advance)
+    weights = compute_activations(model, recipe, weights, samples, Ticker(progress, "measuring activations").advance)
+    say = Ticker(progress, "exporting").say
+    return write_files(folder, name, checkpoint, recipe, speech, model, weights, samples, say)
+
+
+def write_files(
+    folder: Path,
+    name: str,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    speech: Speech,
+    model: Any,
+    weights: Sequence[QuantizedWeight],
+    samples: Sequence[Sample],
+    say: Callable[[str], None],
+) -> Manifest:
+    """Export the quantized model into `folder` and prove it there; returns the manifest, still without hashes.
+
+    The proof needs only the first `PROOF_CLIPS` of `samples`; without any the export is not proved on speech.
+    """
+    from edge_asr_deploy.graph.build import build
+    from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement
+    from edge_asr_deploy.ptq.quantize import needs_samples
+
+    layers = build(model, recipe, weights, folder, say)
     for side in SIDE_FILES:
         if (checkpoint.folder / side).exists():
             shutil.copyfile(checkpoint.folder / side, folder / side)
-    steps.say("verifying: files and operators")
+    say("verifying: files and operators")
     check_files(folder)
     counts = check_operators(folder, layers)
     metrics: dict[str, Any] = {"operators": {file: dict(count) for file, count in counts.items()}}
     if samples:
-        steps.say("verifying: agreement with PyTorch")
+        say("verifying: agreement with PyTorch")
         agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS], weights, recipe.embedding.shortlist)
         check_agreement(agreement)
         metrics["agreement_with_pytorch"] = asdict(agreement)
-        steps.say("verifying: real speech")
+        say("verifying: real speech")
         metrics["spoken"] = _check_speech(folder, recipe.family, speech.utterances[:PROOF_CLIPS])
     manifest = Manifest(
         name=name,
@@ -154,7 +165,7 @@ def _write(
             name=checkpoint.name, origin=checkpoint.origin, sha256=checkpoint.sha256, grid_note=checkpoint.grid_note
         ),
         recipe=recipe.model_dump(mode="json"),
-        versions={package: metadata.version(package) for package in PACKAGES},
+        versions=package_versions(),
         calibration=_record(recipe, speech) if needs_samples(recipe) else None,
         layers=layers,
         metrics=metrics,
@@ -164,7 +175,12 @@ def _write(
     return manifest
 
 
-def _check_versions() -> None:
+def package_versions() -> dict[str, str]:
+    """The versions of what an export depends on."""
+    return {package: metadata.version(package) for package in PACKAGES}
+
+
+def check_versions() -> None:
     """The exporter runs on one tested set; say so at once where it is missing, instead of failing inside it."""
     remedy = 'install the tested set: pip install "edge-asr-deploy[export]"'
     for package in PACKAGES:
@@ -197,7 +213,7 @@ def _recipe(request: Request, document: dict[str, Any], checkpoint: Checkpoint) 
     return recipe
 
 
-def _speech(recipe: Recipe) -> _Speech:
+def calibration_speech(recipe: Recipe) -> Speech:
     """Calibration speech; where none is needed, the two clips that prove the export, if there are any."""
     from edge_asr_deploy.corpora.defaults import evaluation_corpus
     from edge_asr_deploy.corpora.overlap import refuse_overlap
@@ -212,15 +228,15 @@ def _speech(recipe: Recipe) -> _Speech:
             # Nothing to judge on here, so nothing to overlap with; `evaluate` asks again with what it is given.
             judged = []
         refuse_overlap(utterances, judged)
-        return _Speech(utterances, description)
+        return Speech(utterances, description)
     try:
         utterances, _ = calibration_corpus(wanted.corpus, PROOF_CLIPS, wanted.seed, wanted.seconds)
     except UserError:
-        return _Speech([], "No speech at hand: the export is not proved on real clips.")
-    return _Speech(utterances, "Nothing to calibrate.")
+        return Speech([], "No speech at hand: the export is not proved on real clips.")
+    return Speech(utterances, "Nothing to calibrate.")
 
 
-def _record(recipe: Recipe, speech: _Speech) -> CalibrationRecord:
+def _record(recipe: Recipe, speech: Speech) -> CalibrationRecord:
     prints = [utterance.fingerprint() for utterance in speech.utterances]
     return CalibrationRecord(
         description=speech.description,
@@ -229,20 +245,6 @@ def _record(recipe: Recipe, speech: _Speech) -> CalibrationRecord:
         fingerprint=hashlib.sha256("".join(sorted(prints)).encode()).hexdigest(),
         utterance_fingerprints=prints,
     )
-
-
-def load_float(checkpoint: Checkpoint) -> Any:
-    """The float model in float32, ready to be calibrated; its random parts, if any, fixed."""
-    import torch
-    from transformers import AutoModelForSpeechSeq2Seq
-
-    from edge_asr_deploy.graph.export import quiet
-
-    random.seed(0)
-    torch.manual_seed(0)
-    with quiet():
-        model = AutoModelForSpeechSeq2Seq.from_pretrained(checkpoint.folder, dtype=torch.float32)
-    return model.eval()
 
 
 def _check_speech(folder: Path, name: str, utterances: Sequence[Utterance]) -> dict[str, str]:
@@ -258,31 +260,3 @@ def _check_speech(folder: Path, name: str, utterances: Sequence[Utterance]) -> d
             raise UserError("export", utterance.id, f"became {text[:60]!r}: this recipe is too coarse; use more bits")
         heard[utterance.id] = text
     return heard
-
-
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, transient=True)
-
-
-class _Ticker:
-    """One line of the progress display."""
-
-    def __init__(self, progress: Progress, description: str) -> None:
-        self.progress, self.description = progress, description
-        self.task = progress.add_task(description, total=None, visible=False)
-
-    def advance(self, done: int, total: int, name: str) -> None:
-        """`done` of `total` are finished."""
-        self.progress.update(self.task, completed=done, total=total, visible=True)
-
-    def say(self, what: str) -> None:
-        """Show what is being done, where nothing can be counted."""
-        self.progress.update(self.task, description=what, visible=True)

@@ -17,11 +17,12 @@ from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.checkpoints.cache import cache_root
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.families import Family, Structure, family
-from edge_asr_deploy.pipeline import Request, chosen, load_float
+from edge_asr_deploy.pipeline import Request, chosen
 from edge_asr_deploy.ptq.calibration import Progress, Sample, prepare, silent
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.ptq.transcripts import TokenCache
 from edge_asr_deploy.recipe import Recipe, WeightSpec
+from edge_asr_deploy.stages import load_model
 
 Sensitivities = dict[str, dict[int, float]]
 
@@ -82,7 +83,7 @@ def load_subject(request: Request, clips: int, progress: display.Progress) -> Su
     checkpoint, recipe = chosen(request)
     wanted, kind = recipe.calibration, family(recipe.family)
     utterances, description = calibration_corpus(wanted.corpus, clips, wanted.seed, wanted.seconds)
-    model = load_float(checkpoint)
+    model = load_model(checkpoint)
     structure = kind.structure(model.config)
     recipe.require_matches(structure.components())
     known = TokenCache(cache_root(), checkpoint.sha256, request.language, metadata.version("transformers"))

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from edge_asr_deploy.cli import analyze, check, cost, evaluate, export, fit, inspect, report, summary, transcribe
+from edge_asr_deploy.cli import analyze, check, cost, evaluate, export, fit, inspect, report, summary, sweep, transcribe
 from edge_asr_deploy.errors import UserError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("cost")(cost.command)
 app.command("check")(check.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)
+app.command("sweep")(sweep.command)
 
 
 def main() -> None:

@@ -1,0 +1,83 @@
+"""The stages of an export that compute with the model in PyTorch: load, hear, quantize, measure activations."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from edge_asr_deploy.checkpoints import Checkpoint
+from edge_asr_deploy.checkpoints.cache import cache_root
+from edge_asr_deploy.corpora.utterance import Utterance
+from edge_asr_deploy.families import family
+from edge_asr_deploy.recipe import Recipe
+
+if TYPE_CHECKING:
+    # Both need torch, which is loaded only when there is something to compute.
+    from edge_asr_deploy.ptq.calibration import Sample
+    from edge_asr_deploy.ptq.weight import QuantizedWeight
+
+
+def load_model(checkpoint: Checkpoint) -> Any:
+    """The float model in float32, ready to be calibrated; its random parts, if any, fixed."""
+    import torch
+    from transformers import AutoModelForSpeechSeq2Seq
+
+    from edge_asr_deploy.graph.export import quiet
+
+    random.seed(0)
+    torch.manual_seed(0)
+    with quiet():
+        model = AutoModelForSpeechSeq2Seq.from_pretrained(checkpoint.folder, dtype=torch.float32)
+    return model.eval()
+
+
+def hear(
+    model: Any,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    utterances: Sequence[Utterance],
+    language: str,
+    advance: Callable[[int, int, str], None],
+) -> list[Sample]:
+    """Calibration samples of these utterances; `model` is still the float one. Its transcripts are kept on disk."""
+    from edge_asr_deploy.ptq.calibration import prepare
+    from edge_asr_deploy.ptq.transcripts import TokenCache
+
+    known = TokenCache(cache_root(), checkpoint.sha256, language, metadata.version("transformers"))
+    return prepare(
+        model,
+        family(recipe.family),
+        checkpoint.folder,
+        utterances,
+        recipe.calibration.seconds,
+        language,
+        progress=advance,
+        known=known,
+    )
+
+
+def compute_weights(
+    model: Any, recipe: Recipe, samples: Sequence[Sample], advance: Callable[[int, int, str], None]
+) -> list[QuantizedWeight]:
+    """Narrow and quantize `model` in place by the recipe; returns the integer codes."""
+    from edge_asr_deploy.ptq.quantize import quantize
+    from edge_asr_deploy.ptq.stem import narrow_in_place
+
+    kind = family(recipe.family)
+    narrow_in_place(model, kind.structure(model.config).components(), recipe)
+    return quantize(model, kind, recipe, samples, advance)
+
+
+def compute_activations(
+    model: Any,
+    recipe: Recipe,
+    weights: Sequence[QuantizedWeight],
+    samples: Sequence[Sample],
+    advance: Callable[[int, int, str], None],
+) -> list[QuantizedWeight]:
+    """The weights with what the recipe says of their layers' inputs; fixed ranges are measured on the samples."""
+    from edge_asr_deploy.ptq.activations import quantize_activations
+
+    return quantize_activations(model, family(recipe.family).structure(model.config), recipe, weights, samples, advance)

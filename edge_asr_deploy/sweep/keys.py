@@ -1,0 +1,156 @@
+"""What determines each stage of a cell, as hashes. Two cells with the same key share what the stage computed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata, resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import onnxruntime
+
+from edge_asr_deploy.checkpoints import Checkpoint
+from edge_asr_deploy.corpora.utterance import Utterance
+from edge_asr_deploy.harness.environment import cpu_name
+from edge_asr_deploy.pipeline import package_versions
+from edge_asr_deploy.ptq.methods import needs_statistics
+from edge_asr_deploy.recipe import COMPONENTS, Component, Recipe, Stem, WeightSpec
+from edge_asr_deploy.sweep.grid import Cell
+from edge_asr_deploy.sweep.store import key_of
+
+# What of a recipe the weights do not depend on: names, what is done at run time, and the corpus's name (its speech
+# itself is part of the key).
+UNREAD = ("name", "model", "target", "calibration")
+ACTIVATIONS, STATIC = "activations", "int8-static"
+PLAIN_KEYS = (*UNREAD, *COMPONENTS, "family", "stem")
+PTQ_SOURCE = ("ptq", "families", "stages.py", "options.py", "recipe.py")
+EXPORT_SOURCE = (*PTQ_SOURCE, "graph", "pipeline.py")
+JUDGE_SOURCE = ("runtime", "harness", "corpora")
+PTQ_PACKAGES = ("torch", "transformers", "numpy")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A cell's keys, stage by stage.
+
+    `table` is None where the tied table is quantized together with the blocks, `ranges` where nothing is measured on
+    calibration speech for the activations.
+    """
+
+    weights: str
+    table: str | None
+    ranges: str | None
+    bundle: str
+    result: str
+
+
+def keys_of(cell: Cell, checkpoint: Checkpoint, calibration: Sequence[str], evaluation: Sequence[str]) -> Keys:
+    """The keys of a cell. `calibration`, `evaluation`: the speech, as `audio_prints` and `speech_prints` give it."""
+    given = {
+        "weights": checkpoint.sha256,
+        "versions": {package: metadata.version(package) for package in PTQ_PACKAGES},
+        "source": source_hash(PTQ_SOURCE),
+    }
+    blocks, table = split_table(cell.recipe)
+    heard = [*calibration, cell.evaluation.language] if _reads_speech(blocks) else []
+    weights = key_of({**given, "calibration": heard, "recipe": _read_by_ptq(blocks)})
+    over = None if table is None else key_of({**given, "calibration": [], "recipe": _read_by_ptq(table)})
+    ranges = None
+    if any(cell.recipe.activations(name).kind == STATIC for name in COMPONENTS):
+        spoken = [*calibration, cell.evaluation.language]
+        components = {name: getattr(cell.recipe, name).model_dump(mode="json") for name in COMPONENTS}
+        ranges = key_of({"weights": weights, "recipe": components, "calibration": spoken})
+    bundle = key_of(
+        {
+            "weights": weights,
+            "table": over,
+            "ranges": ranges,
+            "recipe": cell.recipe.model_dump(mode="json"),
+            "proof": list(calibration),
+            "versions": package_versions(),
+            "source": source_hash(EXPORT_SOURCE),
+        }
+    )
+    judged = cell.evaluation.model_dump(mode="json", include={"language", "threads", "accuracy_level", "limit"})
+    result = key_of(
+        {
+            "bundle": bundle,
+            "settings": judged,
+            "speech": list(evaluation),
+            "onnxruntime": onnxruntime.__version__,
+            "cpu": cpu_name(),
+            "source": source_hash(JUDGE_SOURCE),
+        }
+    )
+    return Keys(weights, over, ranges, bundle, result)
+
+
+def split_table(recipe: Recipe) -> tuple[Recipe, Recipe | None]:
+    """The recipe for the blocks alone and the one for the tied table alone, where the two do not touch each other.
+
+    They do not where the table is rounded without looking at speech: it is the last matrix to be rounded, so that
+    nothing before it sees its codes. Elsewhere, and where keys beside the components' could concern both: (the recipe,
+    None).
+    """
+    table = recipe.embedding.weights
+    if not table.is_integer or needs_statistics(table) or _has_more(recipe):
+        return recipe, None
+    wide = Component(weights=WeightSpec(bits=32))
+    others = {name: wide for name in COMPONENTS if name != "embedding"}
+    # The stem was narrowed with the blocks; that need not give the same values when it is done twice.
+    alone = recipe.model_copy(update={**others, "stem": Stem(bits=32)})
+    return recipe.model_copy(update={"embedding": wide}), alone
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """A hash of the whole recipe as written, for the record."""
+    return key_of(recipe.model_dump(mode="json"))
+
+
+def audio_prints(utterances: Sequence[Utterance]) -> list[str]:
+    """A hash of each clip as it is heard, cut or whole, in their order."""
+    return [hashlib.sha256(utterance.samples().tobytes()).hexdigest() for utterance in utterances]
+
+
+def speech_prints(utterances: Sequence[Utterance]) -> list[str]:
+    """The same with what was said and which corpus it counts for."""
+    heard = zip(utterances, audio_prints(utterances), strict=True)
+    return [key_of({"audio": print_, "text": u.text, "source": u.source}) for u, print_ in heard]
+
+
+def source_hash(parts: Sequence[str]) -> str:
+    """A hash of the source of these modules and packages of edge_asr_deploy: another version computes anew."""
+    digest = hashlib.sha256()
+    root = resources.files("edge_asr_deploy")
+    for part in parts:
+        _feed(digest, root.joinpath(part))
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, entry: Traversable) -> None:
+    if entry.is_dir():
+        for child in sorted(entry.iterdir(), key=lambda child: child.name):
+            if child.is_dir() or child.name.endswith(".py"):
+                _feed(digest, child)
+    else:
+        digest.update(entry.name.encode() + b"\0" + entry.read_bytes())
+
+
+def _read_by_ptq(recipe: Recipe) -> dict[str, Any]:
+    document = {key: value for key, value in recipe.model_dump(mode="json").items() if key not in UNREAD}
+    return {key: _without_activations(value) for key, value in document.items() if key != ACTIVATIONS}
+
+
+def _without_activations(value: Any) -> Any:
+    return {k: v for k, v in value.items() if k != ACTIVATIONS} if isinstance(value, dict) else value
+
+
+def _reads_speech(recipe: Recipe) -> bool:
+    return _has_more(recipe) or any(needs_statistics(recipe.component(name)) for name in COMPONENTS)
+
+
+def _has_more(recipe: Recipe) -> bool:
+    """True when keys beside the components say something about the weights."""
+    return any(value for key, value in recipe.model_dump().items() if key not in PLAIN_KEYS)

@@ -1,0 +1,158 @@
+"""Differences, the verdict, and what the tables show; without any model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from edge_asr_deploy.bundle import Layer
+from edge_asr_deploy.harness.bootstrap import difference_interval
+from edge_asr_deploy.harness.cost import GraphCost, OperatorCost
+from edge_asr_deploy.harness.environment import environment
+from edge_asr_deploy.harness.judge import judge
+from edge_asr_deploy.harness.result import Measured, NormalizerName, Result, Settings, Size
+from edge_asr_deploy.harness.speech import Item
+from edge_asr_deploy.harness.transcripts import Text
+from edge_asr_deploy.recipe import parse
+from edge_asr_deploy.sweep import plots, tables
+from edge_asr_deploy.sweep.cells import Finding
+from edge_asr_deploy.sweep.grid import Cell, Evaluation
+from edge_asr_deploy.sweep.record import Known, SweepResult, records
+from tests.harness.fakes import speech
+
+WORDS = 4
+REFERENCE = " ".join(["right"] * WORDS)
+
+
+def finding(wrong: list[int], bits: int = 4) -> Finding:
+    """A bundle that got so many words of each utterance wrong; 100 weights, 1000 MACs a graph."""
+    items = [Item(u, REFERENCE, u.id, 1.0) for u in speech({str(i): REFERENCE for i in range(len(wrong))})]
+    texts = [Text(" ".join(["wrong"] * n + ["right"] * (WORDS - n)), 1, 1, False) for n in wrong]
+    operator = OperatorCost("MatMul", 1, 1000, 4000)
+    layer = Layer(name="fc1", component="encoder", method="rtn", bits=bits, shape=[10, 10], bytes=100 * bits // 8 + 10)
+    measured = Measured(
+        name="b",
+        hash="h",
+        recipe="r",
+        model="m",
+        model_sha256="s",
+        size=Size(encoder=1, decoder=2, onnx=3_000_000, other=4),
+        accuracy=judge(items, texts, str.lower, 0),  # type: ignore[arg-type]
+        speed=None,
+    )
+    result = Result(
+        created="now",
+        speech="speech",
+        corpora={},
+        dropped=0,
+        normalizer=NormalizerName(name="n", version="1"),
+        settings=Settings(threads=1, accuracy_level=1, accuracy_level_note="as asked", language="en", seed=0),
+        environment=environment(),
+        bundle=measured,
+        baseline=None,
+        comparison=None,
+        notes=[],
+    )
+    costs = [GraphCost(what, 100, (operator,)) for what in ("encoder", "first call", "step")]
+    return Finding(result=result, costs=costs, layers=[layer], versions={}, quantize_seconds=1.0)
+
+
+def known(method: str, wrong: list[int] | None, setting: str = "w4", error: str | None = None) -> Known:
+    values = {"model": "tiny", "method": method} | ({} if method == "float" else {"setting": setting})
+    cell = Cell(values, parse({"name": "t", "family": "whisper"}, "test"), Evaluation(activation_bits=16))
+    return Known(cell, None, None if wrong is None else finding(wrong, 32 if method == "float" else 4), error)
+
+
+FEW, MANY = [0, 1] * 20, [2, 3] * 20
+
+
+def result(*all_known: Known) -> SweepResult:
+    return SweepResult(
+        name="s",
+        command="edge-deploy sweep",
+        created="now",
+        speech="speech",
+        normalizer=None,
+        reference="rtn",
+        axes=["model", "method", "setting"],
+        cells=records(all_known, "rtn"),
+    )
+
+
+def test_differences_are_paired_with_the_baseline_and_with_the_reference_of_the_same_setting() -> None:
+    found = result(known("float", FEW), known("rtn", MANY), known("awq", FEW), known("awq", FEW, "w3"))
+    by_name = {record.name: record.measured for record in found.cells}
+    awq = by_name["tiny/awq/w4"]
+    assert awq is not None and awq.rise is not None and awq.against_reference is not None
+    assert awq.rise.value == 0 and awq.rise.interval == (0, 0)
+    assert awq.against_reference.value == pytest.approx(-0.5)
+    expected = difference_interval(FEW, MANY, [WORDS] * len(FEW))
+    assert awq.against_reference.interval == pytest.approx(expected)
+    assert by_name["tiny/awq/w3"].against_reference is None  # type: ignore[union-attr]
+
+
+def test_the_verdict_names_who_is_worse_by_more_than_noise() -> None:
+    noisy = [*MANY[1:], MANY[0] + 1]
+    assert "No cell of 1 is worse" in tables.verdict(result(known("rtn", MANY), known("awq", noisy)))
+    said = tables.verdict(result(known("rtn", FEW), known("awq", MANY), known("gptq", FEW)))
+    assert said == "Worse by more than noise (95 % paired bootstrap), 1 of 2: tiny/awq/w4."
+    assert "Nothing to compare" in tables.verdict(result(known("rtn", FEW)))
+
+
+def test_a_table_shows_values_intervals_and_what_is_missing() -> None:
+    found = result(
+        known("float", FEW),
+        known("rtn", MANY),
+        known("rtn", None, "w3", error="ValueError: x"),
+        known("awq", None),
+    )
+    by_name = tables.files(found)
+    assert "| tiny | rtn | 12.50 | 62.50 | failed |" in by_name["wer.md"]
+    assert "| tiny | awq | 12.50 | pending |  |" in by_name["wer.md"]
+    assert "+50.00 (+50.00 to +50.00)" in by_name["rise.md"]
+    assert "w4: accuracy level 1, as asked" in by_name["wer.md"]
+    assert by_name["rise.csv"].splitlines()[0] == "model,method,setting,rise,low,high"
+    row = json.loads(by_name["rise.json"])["rows"][0]
+    assert (row["method"], row["value"], row["interval"]) == ("rtn", pytest.approx(50), pytest.approx([50, 50]))
+    # Nothing is compared with rtn yet, so there is no such table.
+    assert "against-rtn.md" not in by_name
+    assert "`tiny/rtn/w3`: ValueError: x" in tables.summary(found)
+
+
+def test_the_papers_figures_follow_its_formulas() -> None:
+    found = result(known("float", FEW), known("rtn", MANY)).cells[1].measured
+    assert found is not None
+    # 100 weights of 4 bits; two graphs of 1000 elements and 1000 MACs each.
+    assert found.paper.size == 50
+    assert found.paper.memory_io == 50 + 2000 * 16 / 8
+    assert found.paper.bops == 2000 * 4 * 16
+    assert found.paper.relative_bops == 4 * 16 / 1024
+    assert found.effective_bits == found.effective_bits_blocks == pytest.approx(8 * 60 / 100)
+
+
+def test_the_best_of_each_setting_is_named() -> None:
+    found = result(known("float", FEW), known("rtn", MANY), known("awq", FEW), known("rtn", FEW, "w3"))
+    assert [record.name for record in tables.best(found)] == ["tiny/awq/w4", "tiny/rtn/w3"]
+
+
+def test_plots_are_pictures_and_need_a_cell(tmp_path: Path) -> None:
+    assert plots.draw(result(known("float", FEW))) == {}
+    drawn = plots.draw(result(known("float", FEW), known("rtn", MANY)))
+    assert len(drawn) == 4
+    assert all(picture.startswith(b"\x89PNG") for picture in drawn.values())
+
+
+def test_intervals_of_many_pairs_are_those_of_each() -> None:
+    from edge_asr_deploy.harness.bootstrap import difference_intervals
+
+    generator = np.random.default_rng(1)
+    words = generator.integers(1, 20, 30).tolist()
+    extra = generator.integers(-3, 4, (3, 30))
+    together = difference_intervals(extra, words, resamples=200)
+    alone = [difference_interval(row.tolist(), np.zeros(30, np.int64), words, resamples=200) for row in extra]
+    np.testing.assert_allclose(together, alone)
