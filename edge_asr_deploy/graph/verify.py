@@ -111,11 +111,11 @@ def measure_agreement(
     """Compare both graphs with `model`, which holds the same (fake-quantized) weights, on some prepared clips.
 
     Activations are rounded in PyTorch, too, where `weights` say so. Where the head looks again at a `shortlist` only,
-    logits are compared for the half of it that PyTorch likes best: the rest is meant to be rough.
+    the logits of the tokens that both find best are compared: the rest is meant to be rough.
     """
     settings = SessionSettings(accuracy_level=1)
     encoder, decoder = open_session(folder / ENCODER, settings), open_session(folder / MERGED, settings)
-    found = [_compare(model, encoder, decoder, sample, weights, shortlist // 2) for sample in samples]
+    found = [_compare(model, encoder, decoder, sample, weights, shortlist > 0) for sample in samples]
     worst = np.max([[f.encoder, f.logits, f.cached, f.excess or 0.0] for f in found], axis=0).tolist()
     rounds = any(weight.activation is not None for weight in weights)
     return Agreement(
@@ -152,7 +152,7 @@ def _compare(
     decoder: onnxruntime.InferenceSession,
     sample: Sample,
     weights: Sequence[QuantizedWeight],
-    best: int,
+    is_rough: bool,
 ) -> Agreement:
     inputs = encoder_inputs(model, encoder, sample)
     with fake_activations(model, weights):
@@ -167,20 +167,22 @@ def _compare(
     for position in range(split, tokens.shape[1]):
         step, past = _decode(decoder, common, tokens[:, position : position + 1], past)
         stepped = np.concatenate([stepped, step], axis=1)
-    agree = float((whole.argmax(-1) == logits.argmax(-1)).mean())
-    if best:
-        chosen = np.argpartition(logits, -best, axis=-1)[..., -best:]
-        whole, stepped, logits = (np.take_along_axis(scores, chosen, axis=-1) for scores in (whole, stepped, logits))
+    same = whole.argmax(-1) == logits.argmax(-1)
+    chosen = logits.argmax(-1)[..., None]
+
+    def compared(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.take_along_axis(scores, chosen, -1)[same] if is_rough else scores
+
     excess = None
     if any(weight.activation is not None for weight in weights):
         exact = _pytorch(model, inputs, sample)
-        triples = (hidden, expected, exact[0]), (whole, logits, exact[1]), (stepped, logits, exact[1])
-        excess = max(_excess(*triple) for triple in triples)
+        said = [tuple(map(compared, triple)) for triple in ((whole, logits, exact[1]), (stepped, logits, exact[1]))]
+        excess = max(_excess(*triple) for triple in ((hidden, expected, exact[0]), *said))
     return Agreement(
         encoder=_distance(hidden, expected),
-        logits=_distance(whole, logits),
-        tokens=agree,
-        cached=_distance(stepped, whole),
+        logits=_distance(compared(whole), compared(logits)),
+        tokens=float(same.mean()),
+        cached=_distance(compared(stepped), compared(whole)),
         excess=excess,
     )
 
