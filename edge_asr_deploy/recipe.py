@@ -296,6 +296,16 @@ class Recipe(_Model):
                 remedy = f"matches no matrix of this model; they are called like {known[0]} or {known[-1]}"
                 raise UserError(f"recipe {self.name}", f"layers.{pattern}", remedy)
 
+    def with_weights(self, specs: Mapping[str, WeightSpec]) -> Recipe:
+        """The same recipe with other weight specs for some components, by name."""
+        changes = {}
+        for name, spec in specs.items():
+            part: Component = getattr(self, name).model_copy(update={"weights": spec})
+            # A shortlist is read from codes.
+            needless = isinstance(part, Embedding) and not spec.is_integer
+            changes[name] = part.model_copy(update={"shortlist": 0}) if needless else part
+        return self.model_copy(update=changes)
+
     def activations(self, name: str) -> ActivationSpec:
         """What the Linear layers of `encoder`, `cross_attention`, `decoder` or `embedding` multiply."""
         spec: ActivationSpec = getattr(self, name).activations

@@ -109,9 +109,12 @@ def _place_linears(
             if weight.activation is not None:
                 read = node.inputs[0]
                 assert read is not None
-                kept = None if weight.columns is None else weight.columns.index
-                key = (node.graph, read, weight.activation, None if kept is None else kept.tobytes())
-                inputs[key] = inputs.get(key) or round_input(builder, read, weight.activation, kept, weight.shape[1])
+                others = None
+                if weight.columns is not None:
+                    others = np.ones(weight.shape[1], np.float32)
+                    others[weight.columns.index] = 0
+                key = (node.graph, read, weight.activation, None if others is None else others.tobytes())
+                inputs[key] = inputs.get(key) or round_input(builder, read, weight.activation, others)
                 if weight.columns is not None:
                     _add_float_columns(builder, node, weight.columns, gathered)
                 _replace(builder, node, integer_matmul(builder, inputs[key], weight))

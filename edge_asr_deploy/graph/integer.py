@@ -34,15 +34,14 @@ class Rounded:
 
 
 def round_input(
-    builder: Builder, inputs: ir.Value, activation: Activation, kept: NDArray[np.int64] | None, channels: int
+    builder: Builder, inputs: ir.Value, activation: Activation, others: NDArray[np.float32] | None = None
 ) -> Rounded:
     """Round what some layers read, (batch, steps, channels); all layers that read it may share the result.
 
-    The `kept` channels are computed apart, in float: here they count as zero, which each of the grids holds.
+    Channels that are computed apart, in float, are 0 in `others` (channels,), the rest 1: here they count as zero,
+    which every grid holds.
     """
-    if kept is not None:
-        others = np.ones(channels, np.float32)
-        others[kept] = 0
+    if others is not None:
         inputs = builder.op("Mul", inputs, builder.constant(others, "others"))
     if activation.scale is None or activation.zero_point is None:
         return Rounded(builder.op("DynamicQuantizeLinear", inputs, outputs=3))

@@ -17,7 +17,7 @@ from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.mixed.knapsack import Table, tabulate
 from edge_asr_deploy.options import RtnOptions
 from edge_asr_deploy.ptq.quantize import quantize
-from edge_asr_deploy.recipe import COMPONENTS, Component, LayerSpec, Recipe, WeightSpec
+from edge_asr_deploy.recipe import COMPONENTS, LayerSpec, Recipe, WeightSpec
 
 Bits = dict[str, int]
 
@@ -101,24 +101,23 @@ def measure_rest(model: Any, family: Family, recipe: Recipe, said: Callable[[str
 
 def with_bits(recipe: Recipe, components: Mapping[str, str], bits: Mapping[str, int], name: str) -> Recipe:
     """The recipe with these widths: the commonest of a component as its own, the others as `layers`."""
-    changes: dict[str, Any] = {"name": name}
+    specs: dict[str, WeightSpec] = {}
     for component in COMPONENTS:
         widths = [width for path, width in bits.items() if components[path] == component]
         if widths:
             common = max(sorted(set(widths)), key=widths.count)
-            spec = recipe.component(component).model_copy(update={"bits": common})
-            changes[component] = Component(weights=spec)
-    result = recipe.model_copy(update=changes)
+            specs[component] = recipe.component(component).model_copy(update={"bits": common})
+    result = recipe.with_weights(specs)
     single = {
         path: LayerSpec(bits=width)
         for path, width in bits.items()
         if result.weights(path, components[path]).bits != width
     }
-    return result.model_copy(update={"layers": {**recipe.layers, **single}})
+    return result.model_copy(update={"name": name, "layers": {**recipe.layers, **single}})
 
 
 def _rounded_to_nearest(recipe: Recipe) -> Recipe:
     plain = {"quantizer": RtnOptions(), "steps": ()}
-    changes: dict[str, Any] = {c: Component(weights=recipe.component(c).model_copy(update=plain)) for c in COMPONENTS}
+    specs = {c: recipe.component(c).model_copy(update=plain) for c in COMPONENTS}
     layers = {pattern: layer.model_copy(update={"quantizer": None}) for pattern, layer in recipe.layers.items()}
-    return recipe.model_copy(update={**changes, "layers": layers})
+    return recipe.with_weights(specs).model_copy(update={"layers": layers})

@@ -22,7 +22,7 @@ from edge_asr_deploy.analysis.subject import Subject
 from edge_asr_deploy.mixed.problem import Bits, Problem, with_bits
 from edge_asr_deploy.options import AwqOptions, GptqOptions, QepOptions
 from edge_asr_deploy.ptq.quantize import quantize
-from edge_asr_deploy.recipe import COMPONENTS, Component, Recipe
+from edge_asr_deploy.recipe import COMPONENTS, Recipe, WeightSpec
 
 STEPS: dict[str, tuple[Any, ...]] = {
     "none": (),
@@ -103,7 +103,7 @@ def _proposal(
     bits = Problem(weighed, problem.sizes).solve(budget)
     if trial.suggest_categorical("options", ["as given", "gptq"]) == "as given":
         return base, bits
-    changes: dict[str, Component] = {}
+    changes: dict[str, WeightSpec] = {}
     steps = STEPS[trial.suggest_categorical("steps", list(STEPS))]
     clip = trial.suggest_categorical("clip_steps", [0, 10, 20])
     for component in COMPONENTS:
@@ -113,8 +113,8 @@ def _proposal(
             damping = trial.suggest_float(f"damping {side}", 1e-3, 2.0, log=True)
             quantizer = GptqOptions(damping=damping, clip_steps=clip)
             update = {"quantizer": quantizer, "steps": () if component == "embedding" else steps}
-            changes[component] = Component(weights=spec.model_copy(update=update))
-    return base.model_copy(update=changes), bits
+            changes[component] = spec.model_copy(update=update)
+    return base.with_weights(changes), bits
 
 
 def _count(study: optuna.Study) -> int:

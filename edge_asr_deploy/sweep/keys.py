@@ -16,7 +16,7 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.harness.environment import cpu_name
 from edge_asr_deploy.pipeline import package_versions
 from edge_asr_deploy.ptq.methods import needs_statistics
-from edge_asr_deploy.recipe import COMPONENTS, Component, Recipe, Stem, WeightSpec
+from edge_asr_deploy.recipe import COMPONENTS, Recipe, Stem, WeightSpec
 from edge_asr_deploy.sweep.grid import Cell
 from edge_asr_deploy.sweep.store import key_of
 
@@ -97,11 +97,11 @@ def split_table(recipe: Recipe) -> tuple[Recipe, Recipe | None]:
     table = recipe.embedding.weights
     if not table.is_integer or needs_statistics(table) or _has_more(recipe):
         return recipe, None
-    wide = Component(weights=WeightSpec(bits=32))
+    wide = WeightSpec(bits=32)
     others = {name: wide for name in COMPONENTS if name != "embedding"}
     # The stem was narrowed with the blocks; that need not give the same values when it is done twice.
-    alone = recipe.model_copy(update={**others, "stem": Stem(bits=32)})
-    return recipe.model_copy(update={"embedding": wide}), alone
+    alone = recipe.with_weights(others).model_copy(update={"stem": Stem(bits=32)})
+    return recipe.with_weights({"embedding": wide}), alone
 
 
 def recipe_hash(recipe: Recipe) -> str:
