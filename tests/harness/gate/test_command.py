@@ -167,7 +167,7 @@ def test_a_record_that_is_no_json_is_one_clear_line(gated: Gated, tmp_path: Path
         (["--junit", "absent/check.xml"], "its folder does not exist"),
         (["--data", "absent.jsonl"], "absent.jsonl"),
         (["--float", "absent"], "absent"),
-        (["absent-bundle"], "for several give the folder"),
+        (["absent-bundle"], "absent-bundle"),
     ],
 )
 def test_bad_input_is_one_clear_line(gated: Gated, more: list[str], named: str) -> None:
