@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/edge-deploy evaluate exported/whisper-tiny.en-w$(BITS)
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The whole acceptance table: four real checkpoints, all speech of EDGE_ASR_DATA. Takes hours on two cores.
 test-real: $(VENV)/.models
