@@ -33,12 +33,12 @@ def _lengths(benchmark: Benchmark, run: Run) -> Table:
         caption=f"{environment.cpu}, onnxruntime {environment.onnxruntime}, {benchmark.options.rounds} rounds; p90 and "
         "p99 are in the JSON",
     )
-    for heading in ("audio", "features", "encoder", "first token", "per token", "end to end", "p99", "RTF"):
+    for heading in ("audio", "encoder", "first", "per token", "in all", "p99", "RTF"):
         table.add_column(heading, justify="left" if heading == "audio" else "right")
     if run.baseline:
-        table.add_column("/ baseline", justify="right")
+        table.add_column("ratio", justify="right")
     for row in run.bundle.by_length:
-        cells = [row.features_ms.p50, row.encoder_ms.p50, row.first_token_ms.p50]
+        cells = [row.encoder_ms.p50, row.first_token_ms.p50]
         step = f"{row.per_token_ms.p50:.2f}" if row.per_token_ms else "-"
         ratio = [f"{run.comparison.total[row.name].value:.2f}" if run.comparison else "-"] if run.baseline else []
         ends = (f"{row.total_ms.p50:.1f}", f"{row.total_ms.p99:.1f}", f"{row.rtf:.4f}")
@@ -88,7 +88,7 @@ def _percentiles(some: Percentiles, digits: int) -> str:
 
 def _threads(benchmark: Benchmark) -> Table:
     table = Table(title="threads")
-    for heading in ("threads", "RTF", "encoder, ms", "first token, ms", "tokens/s", "peak MB", "disturbed"):
+    for heading in ("threads", "RTF", "encoder ms", "first ms", "tokens/s", "peak MB", "disturbed"):
         table.add_column(heading, justify="right")
     for run in benchmark.runs:
         speed = run.bundle.all_lengths

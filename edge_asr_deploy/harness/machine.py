@@ -64,6 +64,9 @@ def _memory(root: Path) -> tuple[int | None, int | None]:
         # "max" where there is no limit, and no file outside control groups.
         limit = int(read_text(root / "sys/fs/cgroup/memory.max") or "")
         used = int(read_text(root / "sys/fs/cgroup/memory.current") or "0")
+        # Cached files count as used, but are given up when memory is needed.
+        cached = re.search(r"^inactive_file (\d+)$", read_text(root / "sys/fs/cgroup/memory.stat") or "", re.MULTILINE)
+        used -= int(cached[1]) if cached else 0
         total = min(limit, total or limit)
         available = min(max(0, limit - used), available or limit)
     return total, available

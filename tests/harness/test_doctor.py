@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,11 @@ def test_too_little_memory_must_be_mended(tmp_path: Path) -> None:
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:
-    limits = {"sys/fs/cgroup/memory.max": 500_000_000, "sys/fs/cgroup/memory.current": 200_000_000}
+    limits = {
+        "sys/fs/cgroup/memory.max": 500_000_000,
+        "sys/fs/cgroup/memory.current": 250_000_000,
+        "sys/fs/cgroup/memory.stat": "anon 7\ninactive_file 50000000\nactive_file 9",
+    }
     machine = read_machine(lay_out(pi(tmp_path), limits))
     assert (machine.memory, machine.available) == (500_000_000, 300_000_000)
     unlimited = read_machine(lay_out(tmp_path, {"sys/fs/cgroup/memory.max": "max"}))
@@ -162,6 +168,13 @@ def test_an_illegal_instruction_in_onnxruntime_is_a_finding(tmp_path: Path, monk
     [*_, last] = probe_findings(*run_probe())
     assert (last.check, last.status) == ("import onnxruntime", "problem")
     assert "illegal instruction" in last.found
+
+
+def test_the_doctor_itself_needs_nothing_that_may_be_broken() -> None:
+    modules = ", ".join(f"edge_asr_deploy.{name}" for name in ("cli", "harness.doctor_report", "harness.fit_check"))
+    blocked = "sys.modules.update(dict.fromkeys(('onnxruntime', 'numpy', 'onnx', 'tokenizers', 'soundfile', 'soxr')))"
+    ran = subprocess.run([sys.executable, "-c", f"import sys; {blocked}; import {modules}"], capture_output=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_damaged_bundle_is_a_finding_and_no_bundle_is_bad_input(tmp_path: Path) -> None:
