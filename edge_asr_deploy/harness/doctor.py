@@ -97,7 +97,7 @@ def system_findings(machine: Machine) -> Iterator[Finding]:
     yield _finding(
         "Python", "ok" if version >= OLDEST_PYTHON else "problem", machine.python, f"install Python {wanted} or newer"
     )
-    yield Finding(check="cores", status="ok", found=f"{machine.cores}; use --threads {min(machine.cores, 4)}")
+    yield _finding("cores", "ok", f"{machine.cores}; use --threads {min(machine.cores, 4)}")
     if machine.memory is None or machine.available is None:
         yield _finding("memory", "warning", "not shown by this system", "look yourself: 400 MB should be free")
     else:
@@ -111,28 +111,23 @@ def system_findings(machine: Machine) -> Iterator[Finding]:
 def cpu_findings(machine: Machine) -> Iterator[Finding]:
     """Whether the processor has what the fast kernels need, and which target is made for it."""
     flags, target = machine.cpu.flags, machine.cpu.target
-    found, status, remedy = f"{machine.cpu.architecture}, no kernel is made for it", "warning", ""
     if target == "pi5":
-        found, status = f"aarch64 with dot products{' and i8mm' if 'i8mm' in flags else ''}", "ok"
+        yield _finding("processor", "ok", f"aarch64 with dot products{' and i8mm' if 'i8mm' in flags else ''}")
     elif target == "pi4":
-        found, status = (
-            "aarch64 without dot products: int8 layers are fast, 8- and 2-bit weight-only layers are not",
-            "ok",
-        )
-    elif target == "x86" and "avx2" not in flags:
-        found, remedy = (
-            "x86_64 without AVX2",
-            "bundles run, several times slower; on a virtual machine pass the host's CPU",
-        )
-    elif target == "x86" and not flags & {"avx512_vnni", "avx_vnni"}:
-        found = "x86_64 without VNNI: sums of int8 products may saturate"
-        remedy = "measure int8-activation bundles here with `edge-deploy evaluate`"
+        found = "aarch64 without dot products: int8 layers are fast, 8- and 2-bit weight-only layers are not"
+        yield _finding("processor", "ok", found)
     elif target == "x86":
-        found, status = "x86_64 with VNNI", "ok"
-    else:
+        yield _finding("processor", "ok", "x86_64 with VNNI")
+    elif machine.cpu.architecture != "x86_64":
         remedy = "onnxruntime has wheels for x86_64 and aarch64 only: build it, or use such a machine"
-    yield _finding("processor", status, found, remedy)
-    yield Finding(check="target", status="ok", found=target)
+        yield _finding("processor", "warning", f"{machine.cpu.architecture}, for which no kernels are made", remedy)
+    elif "avx2" in flags:
+        remedy = "measure bundles with int8 activations here with `edge-deploy evaluate`"
+        yield _finding("processor", "warning", "x86_64 without VNNI: sums of int8 products may saturate", remedy)
+    else:
+        remedy = "bundles run, but several times slower; let a virtual machine have the host's CPU"
+        yield _finding("processor", "warning", "x86_64 without AVX2", remedy)
+    yield _finding("target", "ok", target)
 
 
 def cooling_findings(state: BoardState) -> Iterator[Finding]:
@@ -209,8 +204,6 @@ def _level(value: int, least: int, little: int) -> Status:
     return "problem" if value < least else "warning" if value < little else "ok"
 
 
-def _finding(check: str, status: Status | str, found: str, remedy: str) -> Finding:
+def _finding(check: str, status: Status, found: str, remedy: str = "") -> Finding:
     """The remedy is kept where it is needed only."""
-    return Finding.model_validate(
-        {"check": check, "status": status, "found": found, "remedy": "" if status == "ok" else remedy}
-    )
+    return Finding(check=check, status=status, found=found, remedy="" if status == "ok" else remedy)
