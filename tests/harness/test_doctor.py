@@ -201,15 +201,20 @@ def test_a_bundle_is_not_tried_on_a_machine_that_cannot_run_any(tmp_path: Path) 
     assert "bundle run" not in by_check(found.findings)
 
 
-def test_a_bundle_larger_than_memory_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = write_bundle(tmp_path / "w4")
-    monkeypatch.setattr(fit_check, "BASE", 0)
-    size = sum(entry.size for name, entry in manifest.files.items() if ".onnx" in name)
-    needed = fit_check.needed_memory(manifest)
-    assert needed >= size
-    tight = Machine(**{**GOOD, "available": needed - 1})
-    findings = by_check(fit_check.bundle_findings(tmp_path / "w4", tight, True))
-    assert findings["bundle memory"].status == "problem" and "bundle run" not in findings
+@pytest.mark.parametrize(("share", "status"), [(1.01, "ok"), (0.9, "warning"), (0.7, "problem")])
+def test_a_bundle_larger_than_memory_does_not_fit(tmp_path: Path, share: float, status: str) -> None:
+    needed = fit_check.needed_memory(write_bundle(tmp_path / "w4"))
+    machine = Machine(**{**GOOD, "available": round(share * needed)})
+    findings = by_check(fit_check.bundle_findings(tmp_path / "w4", machine, True))
+    assert findings["bundle memory"].status == status
+    assert ("bundle run" in findings) == (status != "problem"), "what cannot fit is not tried"
+
+
+def test_memory_grows_with_codes_and_files_and_odd_widths_cost_more(tmp_path: Path) -> None:
+    four, three, five = (write_bundle(tmp_path / str(bits), bits=bits) for bits in (4, 3, 5))
+    base = fit_check.BASE["whisper"]
+    assert fit_check.needed_memory(four) == base + 1.5 * (300 * 4 + 10) + 2.5 * 384 * 1536
+    assert fit_check.needed_memory(four) < fit_check.needed_memory(three) < fit_check.needed_memory(five)
 
 
 def test_weight_only_layers_are_slow_without_dot_products(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_asr_deploy.harness import soak as module
@@ -16,6 +16,7 @@ from edge_asr_deploy.runtime.session import SessionSettings
 from tests.harness.fakes import FakeWorker, Workers, speech
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(-10_000, 10_000), st.lists(st.integers(0, 10**8), min_size=1, max_size=4), st.integers(2, 20))
 def test_the_slope_of_a_line_is_its_slope_whatever_the_clips_weigh(slope: int, sizes: list[int], passes: int) -> None:
     points = [
@@ -64,8 +65,8 @@ def run(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[module.Soak, l
     told: list[float] = []
     clips = speech({"one": None, "two": None})
     looks = iter([BoardState(throttle_events=0)] + [BoardState(throttle_events=1)] * 99)
-    settings = SessionSettings(threads=1)
-    return soak(Subject(Path("a"), {}), clips, settings, seconds, lambda: next(looks), told.append), told
+    one = SessionSettings(threads=1)
+    return soak(Subject(Path("a"), {}), clips, one, seconds, lambda: next(looks), told.append), told
 
 
 def test_a_leak_is_measured_after_the_first_pass(monkeypatch: pytest.MonkeyPatch) -> None:
