@@ -7,7 +7,21 @@ import sys
 import typer
 from rich.console import Console
 
-from edge_asr_deploy.cli import analyze, check, cost, evaluate, export, fit, inspect, report, summary, sweep, transcribe
+from edge_asr_deploy.cli import (
+    analyze,
+    bench,
+    check,
+    cost,
+    doctor,
+    evaluate,
+    export,
+    fit,
+    inspect,
+    report,
+    summary,
+    sweep,
+    transcribe,
+)
 from edge_asr_deploy.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +37,8 @@ app.command("transcribe")(transcribe.command)
 app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("cost")(cost.command)
+app.command("bench")(bench.command)
+app.command("doctor")(doctor.command)
 app.command("check")(check.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)

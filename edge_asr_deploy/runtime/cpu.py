@@ -1,0 +1,52 @@
+"""What the processor can do: its architecture and the instruction sets the kernel lists."""
+
+from __future__ import annotations
+
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+# Other systems' names for what Linux calls x86_64 and aarch64.
+_ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+# Without these x86 adds pairs of int8 products in 16 bits, which overflow (VPMADDUBSW).
+_EXACT_ON_X86 = frozenset({"avx512_vnni", "avx_vnni"})
+
+
+@dataclass(frozen=True)
+class CpuFeatures:
+    """`architecture` as Linux names it (`x86_64`, `aarch64`, `armv7l`); `flags` in the kernel's spelling.
+
+    x86: `avx2`, `avx512_vnni`; ARM: `asimddp` (dot products), `i8mm` (int8 matrix products).
+    """
+
+    architecture: str
+    flags: frozenset[str]
+
+    @property
+    def target(self) -> str:
+        """The deployment target made for it: `x86`, `pi5` (64-bit ARM with dot products), `pi4` (without), `generic`.
+
+        The Raspberry Pi 4's Cortex-A72 has no `asimddp`, the Pi 5's Cortex-A76 has. `x86` multiplies int8, so an x86-64
+        that does not sum its products exactly is `generic`.
+        """
+        if self.architecture == "x86_64":
+            return "x86" if self.flags & _EXACT_ON_X86 else "generic"
+        if self.architecture == "aarch64":
+            return "pi5" if "asimddp" in self.flags else "pi4"
+        return "generic"
+
+
+def cpu_features(cpuinfo: str | None = None, machine: str | None = None) -> CpuFeatures:
+    """Features of this machine, or of the one whose /proc/cpuinfo text and `uname -m` are given.
+
+    Where cores differ (big.LITTLE) a flag counts when every core has it: a thread may run on any of them. Without
+    /proc/cpuinfo (not Linux) no flags are known.
+    """
+    if cpuinfo is None:
+        cpuinfo = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.is_file() else ""
+    name = (machine or platform.machine()).lower()
+    # x86 says "flags", ARM "Features"; x86 has "vmx flags" too, which are of no interest.
+    cores = [set(line.split()) for line in re.findall(r"^(?:flags|Features)[ \t]*:(.*)$", cpuinfo, re.MULTILINE)]
+    return CpuFeatures(_ALIASES.get(name, name), frozenset(set.intersection(*cores) if cores else ()))
