@@ -103,7 +103,7 @@ def hidden_states(width: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.floa
     return np.random.default_rng(seed).normal(size=(1, POSITIONS, width)).astype(np.float32)
 
 
-def prepared(bundle: Path, seconds: float, folder: Path, tokens: int = 0) -> Task:
+def prepared(bundle: Path, seconds: float, folder: Path) -> Task:
     """Count a Whisper bundle: the encoder on a window of `seconds`, decoder steps that attend to a whole one."""
     folder.mkdir(parents=True, exist_ok=True)
     width = json.loads((bundle / "config.json").read_text())["d_model"]
@@ -115,5 +115,4 @@ def prepared(bundle: Path, seconds: float, folder: Path, tokens: int = 0) -> Tas
         encoder=str(folder / "encoder.onnx"),
         features=str(folder / "features.npy"),
         hidden=str(folder / "hidden.npy"),
-        tokens=tokens,
     )

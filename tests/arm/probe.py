@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnxruntime import OrtValue
 
 from edge_asr_deploy.runtime.decoder import Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
@@ -34,7 +35,8 @@ class Task:
     """A bundle and its inputs, `.npy` files.
 
     `samples`: to transcribe, or None. `features`: of the encoder graph `encoder`, or None. `hidden`: what the decoder
-    attends to, or None for the encoder's own output. `tokens`: at most so many, after the prompt.
+    attends to, or None for the encoder's own output. `tokens`: at most so many, after the prompt. `arrays`: whether
+    the encoder's output and the logits after the prompt are part of the result.
     """
 
     bundle: str
@@ -43,11 +45,12 @@ class Task:
     features: str | None = None
     hidden: str | None = None
     tokens: int = 0
+    arrays: bool = False
     accuracy_level: int | None = None
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Tokens and text of the whole bundle; encoder output, logits after the prompt, and tokens of its parts."""
+    """`transcript` (tokens) and `text` of the whole bundle; `hidden`, `logits` and `tokens` of its parts."""
     bundle, settings = Path(task.bundle), SessionSettings(threads=1, accuracy_level=task.accuracy_level)
     result: dict[str, Any] = {}
     if task.samples:
@@ -60,16 +63,18 @@ def run(task: Task) -> dict[str, Any]:
         _mark("other")
         [hidden] = session.run_with_ort_values(["last_hidden_state"], feeds)
         _mark("encoder")
-        result["hidden"] = hidden.numpy().tolist()
+        if task.arrays:
+            result["hidden"] = hidden.numpy().tolist()
     if task.hidden:
         hidden = from_numpy(np.load(task.hidden))
     if hidden is not None:
         decoder = Decoder(open_session(bundle / "decoder_model_merged.onnx", settings))
-        result |= _decode(decoder, bundle, hidden, task.tokens)
+        result |= _decode(decoder, task, hidden)
     return result
 
 
-def _decode(decoder: Decoder, bundle: Path, hidden: Any, limit: int) -> dict[str, Any]:
+def _decode(decoder: Decoder, task: Task, hidden: OrtValue) -> dict[str, Any]:
+    bundle = Path(task.bundle)
     family = FAMILIES[json.loads((bundle / "config.json").read_text())["model_type"]](bundle)
     # A language is of no interest here: whatever comes in its place is counted and compared alike.
     prompt = [token or 0 for token in family.prompt(None, None)]
@@ -78,15 +83,15 @@ def _decode(decoder: Decoder, bundle: Path, hidden: Any, limit: int) -> dict[str
     cache = decoder.start(context)
     logits = cache.step(prompt)
     _mark("prompt")
-    result: dict[str, Any] = {"logits": logits.tolist()}
+    result: dict[str, Any] = {"logits": logits.tolist()} if task.arrays else {}
     for _ in range(FIRST_STEP):
         cache.step(prompt[-1:])
     _mark("other")
     for _ in range(STEPS):
         cache.step(prompt[-1:])
     _mark("step")
-    if limit:
-        result["tokens"] = [*greedy(decoder.start(context), prompt, family.rules, limit).tokens]
+    if task.tokens:
+        result["tokens"] = [*greedy(decoder.start(context), prompt, family.rules, task.tokens).tokens]
     return result
 
 

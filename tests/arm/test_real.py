@@ -61,13 +61,13 @@ def case(exported: Exporter, data: Path, tmp_path_factory: pytest.TempPathFactor
     features = LogMel(80, 30)(clip)
     tasks, texts = {}, {}
     for form, bundle in bundles.items():
-        task = prepared(bundle, SECONDS, folder / form, tokens=40)
+        task = prepared(bundle, SECONDS, folder / form)
         # The whole window is encoded here: it would take minutes there, and what is compared is the decoder.
         encoder = open_session(bundle / "encoder_model.onnx", SessionSettings())
         [hidden] = encoder.run(["last_hidden_state"], {"input_features": features})
         np.save(folder / form / "hidden.npy", hidden)
         np.save(folder / form / "features.npy", features[:, :, : round(SECONDS * 100)])
-        tasks[form] = replace(task, hidden=str(folder / form / "hidden.npy"))
+        tasks[form] = replace(task, tokens=40)
     made = Case(tasks, texts)
     texts |= {form: made.text(form, run(task)["tokens"]) for form, task in tasks.items()}
     return made

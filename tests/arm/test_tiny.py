@@ -4,7 +4,7 @@ each, and no more instructions than recorded."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         bundle = tiny_bundle(recipe, folder / form)
         # Accuracy level 1: the 4-bit kernel of level 4 rounds activations, differently on every processor.
         whole[form] = Task(str(bundle), samples=str(folder / "samples.npy"), accuracy_level=1)
-        parts[form] = prepared(bundle, SECONDS, folder / form / "short", tokens=16)
+        parts[form] = replace(prepared(bundle, SECONDS, folder / form / "short"), tokens=16, arrays=True)
     return Case(whole, parts)
 
 
@@ -70,19 +70,16 @@ def test_the_runtime_says_what_it_says_on_x86(form: str, said: dict[str, Measure
     assert len(set(here["transcript"])) > 3
 
 
-@pytest.mark.parametrize("form", ["float", "w8a8"])
-def test_float_and_int8_parts_compute_the_same(form: str, counted: dict[str, Measured], case: Case) -> None:
+@pytest.mark.parametrize(("form", "most"), [("float", 1e-4), ("w8a8", 0.02), ("w4", 0.05)])
+def test_the_parts_compute_the_same_up_to_rounding(
+    form: str, most: float, counted: dict[str, Measured], case: Case
+) -> None:
     here, there = run(case.parts[form]), counted[form].result
-    assert there["tokens"] == here["tokens"]
-    for part in ("hidden", "logits"):
-        np.testing.assert_allclose(there[part], here[part], rtol=1e-3, atol=1e-3)
-
-
-def test_four_bits_at_the_default_level_differ_by_rounding_only(counted: dict[str, Measured], case: Case) -> None:
-    here, there = run(case.parts["w4"]), counted["w4"].result
     for part in ("hidden", "logits"):
         ours, theirs = np.array(here[part]), np.array(there[part])
-        assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(ours), part
+        assert np.linalg.norm(ours - theirs) < most * np.linalg.norm(ours), part
+    # At its default level the 4-bit kernel rounds activations, which may turn a close decision.
+    assert form == "w4" or there["tokens"] == here["tokens"]
 
 
 def test_the_kernels_are_those_of_the_processor(cpu: str, counted: dict[str, Measured]) -> None:
@@ -107,5 +104,4 @@ def test_it_takes_the_instructions_that_are_recorded(
 def test_counts_repeat(counting: Emulator, case: Case, counted: dict[str, Measured], cpu: str, tmp_path: Path) -> None:
     [again] = emulated(counting, cpu, [case.parts["float"]], tmp_path)
     for part in ("encoder", "step"):
-        assert again.counts[part].total == pytest.approx(counted["float"].counts[part].total, rel=1e-3)
-        assert again.counts[part].fmla == counted["float"].counts[part].fmla
+        assert again.counts[part].total == pytest.approx(counted["float"].counts[part].total, rel=1e-4)
