@@ -83,8 +83,9 @@ def shorten(encoder: Path, seconds: float, target: Path) -> None:
     graph.input[0].type.tensor_type.shape.dim[2].dim_value = positions * STRIDE
     # Shapes of the whole window; onnxruntime finds the others by itself.
     del graph.value_info[:]
-    for value in graph.output:
-        value.type.tensor_type.ClearField("shape")
+    for dimension in (d for value in graph.output for d in value.type.tensor_type.shape.dim):
+        if dimension.dim_value == POSITIONS:
+            dimension.dim_value = positions
     for tensor in graph.initializer:
         if POSITIONS in tensor.dims:
             rows = numpy_helper.to_array(tensor).take(range(positions), axis=[*tensor.dims].index(POSITIONS))
