@@ -7,7 +7,21 @@ import sys
 import typer
 from rich.console import Console
 
-from edge_asr_deploy.cli import analyze, check, cost, evaluate, export, fit, inspect, report, summary, sweep, transcribe
+from edge_asr_deploy.cli import (
+    analyze,
+    check,
+    cost,
+    evaluate,
+    export,
+    fit,
+    inspect,
+    pack,
+    report,
+    summary,
+    sweep,
+    transcribe,
+    verify,
+)
 from edge_asr_deploy.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +38,8 @@ app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("cost")(cost.command)
 app.command("check")(check.command)
+app.command("pack")(pack.command)
+app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)
 app.command("sweep")(sweep.command)
