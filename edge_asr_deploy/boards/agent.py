@@ -1,12 +1,10 @@
 """What runs on the board. `ssh.Connection` sends this file's source along as the command: nothing is installed for it.
 
-Standard library only, and no syntax newer than Python 3.7, so that a board whose Python is too old can still say so.
-Everything lies below one folder, `edge-deploy` in the user's cache: `files` (by sha256), `packages` (this package, by
-the sha256 of its wheel), `environments` (by the hash of their requirements) and `jobs` (one run's folder of links).
-
-Protocol, on standard input and output: the agent says READY; then every request is one JSON line (`put` is followed by
-the file's bytes), and every answer one JSON line. Empty lines are signs of life: without one for SILENCE seconds, and
-when the input ends, the connection counts as cut; what runs is ended and its folder removed.
+Standard library only, and no syntax newer than Python 3.7: a board whose Python is too old can still say so. Below one
+folder in the user's cache lie `files` (by sha256), `packages` (this package, by its wheel's sha256), `environments` (by
+the hash of their requirements) and `jobs` (one run's links). On standard input comes one JSON line per request (`put`:
+and the file's bytes), one JSON line answers it. Empty lines are signs of life: after SILENCE seconds without one,
+and when the input ends, the connection counts as cut; what runs is ended and its folder removed.
 """
 
 from __future__ import annotations
@@ -32,7 +30,6 @@ from typing import Any
 
 READY = "edge-deploy agent"
 SILENCE = 60.0
-LOCK_PATIENCE = 5.0
 
 
 class Cut(Exception):
@@ -51,20 +48,18 @@ class Channel:
 
     def request(self) -> dict[str, Any]:
         """The next request. Cut when none can come any more."""
-        while True:
-            line, found, rest = self._buffer.partition(b"\n")
-            if not found:
+        line = b""
+        while not line.strip():
+            while b"\n" not in self._buffer:
                 self._buffer += self._more()
-                continue
-            self._buffer = rest
-            if line.strip():
-                return dict(json.loads(line.decode()))
+            line, _, self._buffer = self._buffer.partition(b"\n")
+        return dict(json.loads(line.decode()))
 
     def payload(self, size: int) -> Iterator[bytes]:
         """The `size` bytes after a request, piece by piece."""
         while size:
-            piece = self._buffer[:size] if self._buffer else self._more()
-            piece, self._buffer = (piece, self._buffer[size:]) if self._buffer else (piece[:size], piece[size:])
+            self._buffer = self._buffer or self._more()
+            piece, self._buffer = self._buffer[:size], self._buffer[size:]
             size -= len(piece)
             yield piece
 
@@ -79,11 +74,9 @@ class Channel:
         heard = time.monotonic()
         try:
             while process.poll() is None:
-                if select.select([self._source], [], [], 0.1)[0]:
-                    if not os.read(self._source, 1 << 16):
-                        raise Cut
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > SILENCE:
+                ready = select.select([self._source], [], [], 0.1)[0]
+                heard = time.monotonic() if ready else heard
+                if (ready and not os.read(self._source, 1 << 16)) or time.monotonic() - heard > SILENCE:
                     raise Cut
         finally:
             if process.poll() is None:
@@ -105,39 +98,41 @@ class Agent:
     def __init__(self, root: str, channel: Channel) -> None:
         self.root, self.channel = root, channel
         self._wanted: set[str] = set()
-        for name in ("files", "packages", "environments"):
-            os.makedirs(os.path.join(root, name), exist_ok=True)
-        self._lock = open(os.path.join(root, "lock"), "w")  # noqa: SIM115
+        for name in ("files", "packages", "environments", "jobs"):
+            os.makedirs(self._path(name), exist_ok=True)
+        self._lock = open(self._path("lock"), "w")  # noqa: SIM115
         # A run whose connection was just cut needs a moment to end.
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while True:
+        for _ in range(25):
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Refused("another run is busy there; wait until it has ended") from None
                 time.sleep(0.2)
-        self._clear_stale()
+        else:
+            raise Refused("another run is busy there; wait until it has ended")
+        # With the lock in hand, what killed runs left is nobody's.
+        for name in os.listdir(self._path("jobs")):
+            shutil.rmtree(self._path("jobs", name), ignore_errors=True)
+        for name in os.listdir(self._path("environments")):
+            if not os.path.isfile(self._path("environments", name, "ready")):
+                shutil.rmtree(self._path("environments", name), ignore_errors=True)
 
     def have(self, files: dict[str, int]) -> dict[str, Any]:
         """Of these files (sha256 and size) those that are missing, each with the bytes that are there already."""
         self._wanted |= set(files)
         missing = {}
         for sha256, size in files.items():
-            path = self._file(sha256)
+            path = self._path("files", sha256)
             if os.path.isfile(path) and (os.path.getsize(path) != size or _hash(path) != sha256):
                 os.remove(path)
             if not os.path.isfile(path):
-                partial = path + ".partial"
-                missing[sha256] = os.path.getsize(partial) if os.path.isfile(partial) else 0
+                missing[sha256] = os.path.getsize(path + ".partial") if os.path.isfile(path + ".partial") else 0
         self._make_room(sum(files[sha256] - there for sha256, there in missing.items()))
         return {"missing": missing}
 
     def put(self, sha256: str, size: int, offset: int) -> dict[str, Any]:
         """Receive bytes `offset` to `size` of a file; it gets its name when its hash is right."""
-        path = self._file(sha256)
-        partial = path + ".partial"
+        partial = self._path("files", sha256 + ".partial")
         try:
             with open(partial, "r+b" if offset else "wb") as file:
                 file.seek(offset)
@@ -147,22 +142,22 @@ class Agent:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
-            os.remove(partial)
+            if os.path.isfile(partial):
+                os.remove(partial)
             raise
-        good = _hash(partial) == sha256
-        if good:
-            os.replace(partial, path)
-        else:
+        if _hash(partial) != sha256:
             os.remove(partial)
-        return {"good": good}
+            return {"good": False}
+        os.replace(partial, self._path("files", sha256))
+        return {"good": True}
 
     def package(self, sha256: str) -> dict[str, Any]:
         """Unpack this package's wheel, which is pure Python."""
-        folder = os.path.join(self.root, "packages", sha256)
+        folder = self._path("packages", sha256)
         if not os.path.isdir(folder):
             partial = folder + ".partial"
             try:
-                with zipfile.ZipFile(self._file(sha256)) as wheel:
+                with zipfile.ZipFile(self._path("files", sha256)) as wheel:
                     wheel.extractall(partial)
                 os.rename(partial, folder)
             finally:
@@ -171,30 +166,31 @@ class Agent:
 
     def environment(self, key: str, requirements: str, wheels: dict[str, str], space: int) -> dict[str, Any]:
         """Make the virtual environment `key` unless it is there, from `wheels` (name and sha256) or else by index."""
-        folder = os.path.join(self.root, "environments", key)
-        if os.path.isfile(os.path.join(folder, "ready")):
+        folder, ready = self._path("environments", key), self._path("environments", key, "ready")
+        if os.path.isfile(ready):
             return {"made": True, "log": ""}
         self._make_room(space, key)
         try:
-            with tempfile.TemporaryDirectory(dir=self.root) as inputs:
+            with tempfile.TemporaryDirectory(dir=self._path("jobs")) as inputs:
                 with open(os.path.join(inputs, "requirements.txt"), "w") as file:
                     file.write(requirements)
                 for name, sha256 in wheels.items():
-                    os.link(self._file(sha256), os.path.join(inputs, name))
+                    _link(self._path("files", sha256), os.path.join(inputs, name))
                 python = os.path.join(folder, "bin", "python")
                 pip = [python, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
                 pip += ["--no-deps", "--only-binary=:all:", "--requirement", file.name]
                 pip += ["--no-index", "--find-links", inputs] if wheels else ["--timeout", "15", "--retries", "1"]
                 for command in ([sys.executable, "-m", "venv", folder], pip):
-                    code, log = self._call(command)
+                    with tempfile.TemporaryFile() as said:
+                        code, log = self.channel.wait(_start(command, said, said)), _read(said)
                     if code:
                         if os.strerror(errno.ENOSPC) in log:
                             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
                         return {"made": False, "log": log[-4000:]}
-                open(os.path.join(folder, "ready"), "w").close()
+                open(ready, "w").close()
                 return {"made": True, "log": ""}
         finally:
-            if not os.path.isfile(os.path.join(folder, "ready")):
+            if not os.path.isfile(ready):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, files: dict[str, str], arguments: list[Any], package: str, environment: str) -> dict[str, Any]:
@@ -202,70 +198,42 @@ class Agent:
 
         Of the arguments, `{"path": ...}` is one of these paths or a folder of them; the answer's `job` is that folder.
         """
-        os.makedirs(os.path.join(self.root, "jobs"), exist_ok=True)
-        job = tempfile.mkdtemp(dir=os.path.join(self.root, "jobs"))
+        job = tempfile.mkdtemp(dir=self._path("jobs"))
         try:
             for name, sha256 in files.items():
                 path = os.path.join(job, name)
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                try:
-                    os.link(self._file(sha256), path)
-                except OSError:
-                    # A file system without hard links.
-                    shutil.copyfile(self._file(sha256), path)
-            python = os.path.join(self.root, "environments", environment, "bin", "python")
-            variables = {
-                **os.environ,
-                "PYTHONPATH": os.path.join(self.root, "packages", package),
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "PYTHONUTF8": "1",
-                "EDGE_ASR_CACHE": os.path.join(self.root, "cache"),
-            }
+                _link(self._path("files", sha256), path)
+            python = self._path("environments", environment, "bin", "python")
+            variables = dict(os.environ, PYTHONPATH=self._path("packages", package), EDGE_ASR_CACHE=self._path("cache"))
+            # Lines for people are not to be broken here.
+            variables.update(PYTHONDONTWRITEBYTECODE="1", PYTHONUTF8="1", COLUMNS="1000")
             words = [word if isinstance(word, str) else os.path.join(job, word["path"]) for word in arguments]
             with open(os.path.join(job, "output"), "w+b") as output, open(os.path.join(job, "messages"), "w+b") as said:
-                streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": said}
-                command = [python, "-m", "edge_asr_deploy", *words]
-                process = subprocess.Popen(command, cwd=job, env=variables, start_new_session=True, **streams)
+                process = _start([python, "-m", "edge_asr_deploy", *words], output, said, cwd=job, env=variables)
                 code = self.channel.wait(process)
                 return {"code": code, "output": _read(output), "messages": _read(said), "job": job}
         finally:
             shutil.rmtree(job, ignore_errors=True)
 
-    def _call(self, command: list[str]) -> tuple[int, str]:
-        """Exit code of a command and what it said."""
-        with tempfile.TemporaryFile() as log:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            process = subprocess.Popen(command, start_new_session=True, **streams)
-            return self.channel.wait(process), _read(log)
-
-    def _clear_stale(self) -> None:
-        """Remove what runs left that were killed: with the lock in hand, no job is anybody's."""
-        shutil.rmtree(os.path.join(self.root, "jobs"), ignore_errors=True)
-        environments = os.path.join(self.root, "environments")
-        for name in os.listdir(environments):
-            if not os.path.isfile(os.path.join(environments, name, "ready")):
-                shutil.rmtree(os.path.join(environments, name), ignore_errors=True)
-
     def _make_room(self, space: int, environment: str = "") -> None:
         """Refused when `space` bytes cannot be had, not even without the files and environments of other runs."""
         if shutil.disk_usage(self.root).free < space:
-            files = os.path.join(self.root, "files")
-            for name in os.listdir(files):
+            for name in os.listdir(self._path("files")):
                 if name.split(".")[0] not in self._wanted:
-                    os.remove(os.path.join(files, name))
-            environments = os.path.join(self.root, "environments")
-            for name in os.listdir(environments) if environment else []:
+                    os.remove(self._path("files", name))
+            for name in os.listdir(self._path("environments")) if environment else []:
                 if name != environment:
-                    shutil.rmtree(os.path.join(environments, name), ignore_errors=True)
+                    shutil.rmtree(self._path("environments", name), ignore_errors=True)
         free = shutil.disk_usage(self.root).free
         if free < space:
             raise Refused(_full(self.root, f"{free // 10**6} MB free, {-(-space // 10**6)} MB needed"))
 
-    def _file(self, sha256: str) -> str:
-        return os.path.join(self.root, "files", sha256)
+    def _path(self, *names: str) -> str:
+        return os.path.join(self.root, *names)
 
 
-def describe(root: str) -> dict[str, Any]:
+def describe() -> dict[str, Any]:
     """What the other end must know before it begins."""
     return {
         "python": list(sys.version_info[:2]),
@@ -273,7 +241,6 @@ def describe(root: str) -> dict[str, Any]:
         "bits": 8 * struct.calcsize("P"),
         "system": platform.system(),
         "venv": all(importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip")),
-        "root": root,
     }
 
 
@@ -289,6 +256,19 @@ def _hash(path: str) -> str:
     return digest.hexdigest()
 
 
+def _link(path: str, place: str) -> None:
+    try:
+        os.link(path, place)
+    except OSError:
+        # A file system without hard links.
+        shutil.copyfile(path, place)
+
+
+def _start(command: list[str], output: Any, messages: Any, **more: Any) -> subprocess.Popen[bytes]:
+    streams: Any = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": messages}
+    return subprocess.Popen(command, start_new_session=True, **streams, **more)
+
+
 def _read(file: Any) -> str:
     file.seek(0)
     return str(file.read().decode("utf-8", "replace"))
@@ -299,7 +279,7 @@ def serve(root: str, source: int, sink: int) -> None:
     channel = Channel(source, sink)
     os.write(sink, READY.encode() + b"\n")
     try:
-        channel.answer(describe(root))
+        channel.answer(describe())
         # Whoever does not like what it hears goes away; nothing was made until here.
         request = channel.request()
         try:
@@ -311,10 +291,9 @@ def serve(root: str, source: int, sink: int) -> None:
         except Refused as refusal:
             channel.answer({"refused": str(refusal)})
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                channel.answer({"refused": _full(root, "nothing half-written was left")})
-            else:
-                channel.answer({"refused": f"{error.filename or root}: {error.strerror or error}"})
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = f"{error.filename or root}: {error.strerror or error}"
+            channel.answer({"refused": _full(root, "nothing half-written was left") if full else reason})
     except (Cut, BrokenPipeError):
         return
 

@@ -99,6 +99,8 @@ def _run(
     lines = [line.removeprefix("edge-deploy: ") for line in ran["messages"].splitlines() if line.strip()]
     if any(line.startswith("Traceback") for line in lines):
         lines = lines[-1:]
+    if ran["code"] and not lines:
+        lines = [f"the command ended there with code {ran['code']}; if that is -9, there was too little memory"]
     try:
         output = json.loads(ran["output"])
     except json.JSONDecodeError:
