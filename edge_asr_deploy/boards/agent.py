@@ -206,7 +206,6 @@ class Agent:
                 _link(self._path("files", sha256), path)
             python = self._path("environments", environment, "bin", "python")
             variables = dict(os.environ, PYTHONPATH=self._path("packages", package), EDGE_ASR_CACHE=self._path("cache"))
-            # Lines for people are not to be broken here.
             variables.update(PYTHONDONTWRITEBYTECODE="1", PYTHONUTF8="1", COLUMNS="1000")
             words = [word if isinstance(word, str) else os.path.join(job, word["path"]) for word in arguments]
             with open(os.path.join(job, "output"), "w+b") as output, open(os.path.join(job, "messages"), "w+b") as said:
@@ -259,14 +258,13 @@ def _hash(path: str) -> str:
 def _link(path: str, place: str) -> None:
     try:
         os.link(path, place)
-    except OSError:
-        # A file system without hard links.
+    except OSError:  # A file system without hard links.
         shutil.copyfile(path, place)
 
 
 def _start(command: list[str], output: Any, messages: Any, **more: Any) -> subprocess.Popen[bytes]:
-    streams: Any = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": messages}
-    return subprocess.Popen(command, start_new_session=True, **streams, **more)
+    more.update(stdin=subprocess.DEVNULL, stdout=output, stderr=messages)
+    return subprocess.Popen(command, start_new_session=True, **more)
 
 
 def _read(file: Any) -> str:
@@ -280,7 +278,6 @@ def serve(root: str, source: int, sink: int) -> None:
     os.write(sink, READY.encode() + b"\n")
     try:
         channel.answer(describe())
-        # Whoever does not like what it hears goes away; nothing was made until here.
         request = channel.request()
         try:
             agent = Agent(root, channel)
