@@ -206,7 +206,7 @@ class Agent:
                 _link(self._path("files", sha256), path)
             python = self._path("environments", environment, "bin", "python")
             variables = dict(os.environ, PYTHONPATH=self._path("packages", package), EDGE_ASR_CACHE=self._path("cache"))
-            variables.update(PYTHONDONTWRITEBYTECODE="1", PYTHONUTF8="1", COLUMNS="1000")
+            variables.update(PYTHONUTF8="1", COLUMNS="1000")
             words = [word if isinstance(word, str) else os.path.join(job, word["path"]) for word in arguments]
             with open(os.path.join(job, "output"), "w+b") as output, open(os.path.join(job, "messages"), "w+b") as said:
                 process = _start([python, "-m", "edge_asr_deploy", *words], output, said, cwd=job, env=variables)

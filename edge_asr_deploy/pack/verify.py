@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import tarfile
@@ -56,7 +57,8 @@ def _members(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
     hashes: dict[str, str] = {}
     texts: dict[str, bytes] = {}
     top = None
-    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|gz") as archive:
+    # gzip checks its sum and its end, which tarfile's own reader does not.
+    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             name = PurePosixPath(member.name)
             if name.is_absolute() or ".." in name.parts or str(name) != member.name or "\\" in member.name:
@@ -76,8 +78,7 @@ def _members(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
                 hashes[inner] = hashlib.sha256(texts[inner]).hexdigest()
             else:
                 hashes[inner] = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
-        # The stream's own checksum stands behind the last member.
-        while file.read(1 << 20):
+        while stream.read(1 << 20):
             continue
     return hashes, texts
 
