@@ -98,8 +98,8 @@ def _on_boards(
     read_manifest(bundle)
     options = {"--language": language, "--task": task, "--threads": threads, "--accuracy-level": accuracy_level}
     given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-    arguments = ["transcribe", bundle, *files, "--json", *given]
-    answers = run_on(boards, arguments, Console(stderr=True, highlight=False))
+    messages = Console(stderr=True, highlight=False)
+    answers = run_on(boards, ["transcribe", bundle, *files, "--json", *given], messages)
     if for_machines:
         outputs = {answer.board: answer.output for answer in answers}
         typer.echo(json.dumps(outputs if len(boards) > 1 else answers[0].output, indent=1, ensure_ascii=False))
