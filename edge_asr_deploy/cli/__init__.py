@@ -17,10 +17,12 @@ from edge_asr_deploy.cli import (
     export,
     fit,
     inspect,
+    pack,
     report,
     summary,
     sweep,
     transcribe,
+    verify,
 )
 from edge_asr_deploy.errors import UserError
 
@@ -40,6 +42,8 @@ app.command("cost")(cost.command)
 app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
 app.command("check")(check.command)
+app.command("pack")(pack.command)
+app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)
 app.command("sweep")(sweep.command)

@@ -45,7 +45,8 @@ def soak(
     """
     samples = {clip.id: clip.samples() for clip in clips}
     audio_seconds = sum(map(len, samples.values())) / SAMPLE_RATE
-    board, passes, points, peak = [look()], [], [], 0
+    board, points, peak = [look()], [], 0
+    passes: list[float] = []
     with Worker(subject.bundle, settings) as worker:
         started = monotonic()
         while not passes or monotonic() - started < seconds:
