@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,16 @@ def test_a_cut_connection_resumes(board: Loopback, there: Path, payload: Path, m
     known = hashes([payload])
     with pytest.raises(UserError, match=r"cut.*run it again"), Connection(Board.parse(board.address)) as connection:
         connection.ask("have", files={known[payload]: SIZE})
-        sent = 0
+        partial, sent = there / "files" / f"{known[payload]}.partial", 0
 
         def cut(size: int) -> None:
             nonlocal sent
             sent += size
             if sent > 2_000_000:
+                # What was sent may still be on its way.
+                until = time.monotonic() + 20
+                while not (partial.exists() and partial.stat().st_size) and time.monotonic() < until:
+                    time.sleep(0.05)
                 connection._process.kill()
 
         connection.put(payload, known[payload], 0, cut)
