@@ -167,8 +167,12 @@ class Connection:
         self.fail(f"ssh ended with code {code} ({last[0].strip()})")
 
     def _heard(self) -> str:
-        self._said.seek(0)
-        return self._said.read().decode(errors="replace")
+        try:
+            self._said.seek(0)
+            return self._said.read().decode(errors="replace")
+        except ValueError:
+            # Closed by another thread.
+            return ""
 
     def _send(self, data: bytes) -> None:
         with self._lock:
@@ -191,7 +195,7 @@ class Connection:
             # Closed by another thread.
             line = b""
         if not line.endswith(b"\n"):
-            last = [line for line in self._heard().splitlines() if line.strip()][-1:] if not self._said.closed else []
+            last = [line for line in self._heard().splitlines() if line.strip()][-1:]
             detail = f" ({last[0].strip()})" if last else ""
             self.fail(f"the connection was cut{detail}; run it again, what was copied is kept")
         answer: dict[str, Any] = json.loads(line)
