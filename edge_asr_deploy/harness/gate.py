@@ -15,6 +15,7 @@ from rich.progress import Progress
 from edge_asr_deploy.bundle import MANIFEST, Manifest, bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_output
 from edge_asr_deploy.harness import checks
 from edge_asr_deploy.harness.baseline import (
     Baseline,
@@ -86,10 +87,7 @@ def check(
             reports.append(BundleReport(bundle=str(bundle), baseline=str(path), checks=found))
     report = Report(allowed=allowed, bundles=reports)
     if junit is not None:
-        try:
-            junit.write_text(junit_xml(report), encoding="utf-8")
-        except OSError as error:
-            raise UserError("--junit", junit, f"cannot be written ({error.strerror})") from None
+        write_output("--junit", junit, junit_xml(report))
     return report
 
 
