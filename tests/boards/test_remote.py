@@ -17,6 +17,7 @@ from edge_asr_deploy.boards.remote import run_on
 from edge_asr_deploy.boards.ssh import Board, Connection
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.harness.bench_result import Benchmark
 from edge_asr_deploy.harness.result import Result
 from tests.boards.conftest import Loopback, files_there
 
@@ -146,5 +147,9 @@ def test_from_nothing(board: Loopback, there: Path, bundle: Path, clips: list[Pa
     assert Result.model_validate_json(second.stdout).bundle.accuracy.pooled.wer == 0
     [environment] = there.glob("environments/*")
     assert not list(environment.glob("lib/*/site-packages/torch"))
+    lengths = ["--lengths", "0.5", "--rounds", "1", "--profile", "--json"]
+    timed = CliRunner().invoke(app, ["bench", str(bundle), *data[:2], *lengths, "--on", board.address])
+    assert timed.exit_code == 0, timed.output
+    assert Benchmark.model_validate_json(timed.stdout).profile
     third = CliRunner().invoke(app, [*command, "--on", board.address])
     assert f"{board.address}: 0.0 MB copied" in third.stderr
