@@ -10,6 +10,7 @@ from rich.console import Console
 from edge_asr_deploy.cli import (
     analyze,
     bench,
+    card,
     check,
     cost,
     doctor,
@@ -49,6 +50,7 @@ app.command("pack")(pack.command)
 app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)
+app.command("card")(card.command)
 app.command("sweep")(sweep.command)
 
 
