@@ -33,7 +33,7 @@ from edge_asr_deploy.harness.checks import BundleReport, Check, Report, not_meas
 from edge_asr_deploy.harness.environment import environment
 from edge_asr_deploy.harness.evaluate import find_baseline
 from edge_asr_deploy.harness.facts import facts_of, layer_forms, side_files
-from edge_asr_deploy.harness.golden import choose, find, hear, text_of
+from edge_asr_deploy.harness.golden import choose, find, hear, known_speech, text_of
 from edge_asr_deploy.harness.judge import judge
 from edge_asr_deploy.harness.junit import junit_xml
 from edge_asr_deploy.harness.relative_speed import PARTS, relative_speed
@@ -200,7 +200,7 @@ def _speech_checks(
 ) -> list[Check]:
     normalizer = normalizer_for(record.listening.language)
     try:
-        utterances, _ = load_speech(options.data)
+        utterances = known_speech(options.data)
     except UserError as error:
         if options.data:
             raise
