@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Manifest, Model
+from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Graphs, Manifest, Model
 from edge_asr_deploy.card import model_card
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
 from edge_asr_deploy.checkpoints.resolution import DEFAULT_MODEL
@@ -139,25 +139,33 @@ def write_files(
 
     The proof needs only the first `PROOF_CLIPS` of `samples`; without any the export is not proved on speech.
     """
-    from edge_asr_deploy.graph.build import build
+    from edge_asr_deploy.graph.deployment import deploy
     from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement
     from edge_asr_deploy.ptq.quantize import needs_samples
 
-    layers = build(model, recipe, weights, folder, say)
+    deployments = deploy(model, recipe, weights, folder, say)
     for side in SIDE_FILES:
         if (checkpoint.folder / side).exists():
             shutil.copyfile(checkpoint.folder / side, folder / side)
-    say("verifying: files and operators")
-    check_files(folder)
-    counts = check_operators(folder, layers)
-    metrics: dict[str, Any] = {"operators": {file: dict(count) for file, count in counts.items()}}
-    if samples:
-        say("verifying: agreement with PyTorch")
-        agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS], weights, recipe.embedding.shortlist)
-        check_agreement(agreement)
-        metrics["agreement_with_pytorch"] = asdict(agreement)
-        say("verifying: real speech")
-        metrics["spoken"] = _check_speech(folder, recipe.family, speech.utterances[:PROOF_CLIPS])
+    metrics: dict[str, Any] = {"operators": {}}
+    for number, made in enumerate(deployments):
+        where = "" if len(deployments) == 1 else f" for {', '.join(made.targets)}"
+        say(f"verifying{where}: files and operators")
+        check_files(folder, made.graphs)
+        counts = check_operators(folder, made.layers, made.graphs)
+        metrics["operators"] |= {file: dict(count) for file, count in counts.items()}
+        if samples:
+            say(f"verifying{where}: agreement with PyTorch")
+            proof = samples[:PROOF_CLIPS]
+            agreement = measure_agreement(model, folder, proof, made.weights, recipe.embedding.shortlist, made.graphs)
+            check_agreement(agreement)
+            say(f"verifying{where}: real speech")
+            spoken = _check_speech(folder, recipe.family, speech.utterances[:PROOF_CLIPS], made.graphs)
+            proved = {"agreement_with_pytorch": asdict(agreement), "spoken": spoken}
+            if number == 0:
+                metrics |= proved
+            else:
+                metrics.setdefault("targets", {}).update(dict.fromkeys(made.targets, proved))
     manifest = Manifest(
         name=name,
         family=recipe.family,
@@ -167,7 +175,8 @@ def write_files(
         recipe=recipe.model_dump(mode="json"),
         versions=package_versions(),
         calibration=_record(recipe, speech) if needs_samples(recipe) else None,
-        layers=layers,
+        layers=list(deployments[0].layers),
+        targets={name: made.graphs for name in recipe.target for made in deployments if name in made.targets},
         metrics=metrics,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -247,12 +256,12 @@ def _record(recipe: Recipe, speech: Speech) -> CalibrationRecord:
     )
 
 
-def _check_speech(folder: Path, name: str, utterances: Sequence[Utterance]) -> dict[str, str]:
+def _check_speech(folder: Path, name: str, utterances: Sequence[Utterance], graphs: Graphs) -> dict[str, str]:
     """Real clips must give text that is neither empty nor stuck in a loop."""
     from edge_asr_deploy.runtime.loops import is_runaway
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
-    transcriber = Transcriber.open(folder, verify=False, family=name)
+    transcriber = Transcriber.open(folder, verify=False, family=name, graphs=graphs)
     heard = {}
     for utterance in utterances:
         text = transcriber.transcribe(utterance.samples()).text

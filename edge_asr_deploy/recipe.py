@@ -18,6 +18,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
@@ -38,6 +39,7 @@ from edge_asr_deploy.options import (
     RtnOptions,
     Scaling,
 )
+from edge_asr_deploy.runtime.targets import TARGETS
 
 GROUP_SIZES = (16, 32, 64, 128)
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
@@ -67,7 +69,14 @@ def _known_granularity(value: str) -> str:
     return value
 
 
+def _known_target(value: str) -> str:
+    if value not in TARGETS:
+        raise ValueError(f"no such target; choose {', '.join(TARGETS)}")
+    return value
+
+
 Bits = Annotated[int, AfterValidator(_known_bits)]
+TargetName = Annotated[str, AfterValidator(_known_target)]
 Granularity = Annotated[str, AfterValidator(_known_granularity)]
 
 
@@ -175,6 +184,18 @@ class WeightSpec(_Model):
         """True when the weights become integer codes (2 to 8 bits)."""
         return self.bits <= 8
 
+    @property
+    def int8_obstacle(self) -> str | None:
+        """Why an integer kernel cannot take these codes, and what to do; None where it can."""
+        if self.group_size is not None and self.storage == "plain":
+            return (
+                f"integer kernels take one scale per output channel, not {self.granularity}; choose "
+                "weights.granularity: channel, or below 8 bits weights.storage: two-level"
+            )
+        if self.bits == 8 and not self.symmetric:
+            return "8-bit codes fit int8 only around zero; set weights.symmetric: true"
+        return None
+
 
 class LayerSpec(_Model):
     """What single layers have otherwise than their component; what is left out stays as the component has it."""
@@ -208,13 +229,8 @@ class Component(_Model):
             return value
         if not weights.is_integer:
             raise ValueError(f"weights of {weights.bits} bits have no integer kernel; choose bits: 2 to 8, or float")
-        if weights.group_size is not None and weights.storage == "plain":
-            raise ValueError(
-                f"integer kernels take one scale per output channel, not {weights.granularity}; choose "
-                "weights.granularity: channel, or below 8 bits weights.storage: two-level"
-            )
-        if weights.bits == 8 and not weights.symmetric:
-            raise ValueError("8-bit codes fit int8 only around zero; set weights.symmetric: true")
+        if obstacle := weights.int8_obstacle:
+            raise ValueError(obstacle)
         return value
 
 
@@ -262,7 +278,23 @@ class Recipe(_Model):
         default_factory=dict, description="shell patterns on module paths; of several that match, the later one wins"
     )
     calibration: Calibration = Calibration()
-    target: Literal["generic"] = "generic"
+    target: tuple[TargetName, ...] = Field(
+        ("generic",), min_length=1, description="a name, or several, whose graphs then share the stored weights"
+    )
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _as_names(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("target")
+    @classmethod
+    def _once_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value))
+
+    @field_serializer("target")
+    def _short_target(self, value: tuple[str, ...]) -> str | list[str]:
+        return value[0] if len(value) == 1 else list(value)
 
     @property
     def is_float(self) -> bool:
@@ -362,17 +394,23 @@ def parse(document: object, origin: str) -> Recipe:
             "cross_attention.weights.steps",
             "reads the encoder's output: give encoder and cross_attention the same rotation, or neither",
         )
-    for key, value, plain in (
-        ("activations", recipe.embedding.activations.kind, "float"),
-        ("weights.storage", recipe.embedding.weights.storage, "plain"),
-    ):
-        if value != plain:
-            raise UserError(
-                f"recipe {origin}",
-                f"embedding.{key} {value!r}",
-                f"the tied table is looked up by row; leave it {plain}",
-            )
+    if (kind := recipe.embedding.activations.kind) != "float":
+        raise UserError(
+            f"recipe {origin}",
+            f"embedding.activations {kind!r}",
+            "leave it float: the target decides how the vocabulary head multiplies",
+        )
+    _check_targets(recipe, origin)
     return recipe
+
+
+def _check_targets(recipe: Recipe, origin: str) -> None:
+    """UserError for components whose codes the kernels of a target do not take."""
+    for name in recipe.target:
+        for component, form in TARGETS[name].forms.items():
+            spec = recipe.component(component)
+            if form == "int8" and spec.is_integer and (obstacle := spec.int8_obstacle):
+                raise UserError(f"recipe {origin}", f"{component}, int8 on {name}", obstacle)
 
 
 def _is_tag(location: tuple[Any, ...], index: int) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.graph.weights import TiedTable, matmul_weight
+from edge_asr_deploy.graph.table import TiedTable
+from edge_asr_deploy.graph.weights import matmul_weight
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.recipe import WeightSpec
 

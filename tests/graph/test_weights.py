@@ -14,7 +14,8 @@ import pytest
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.graph.weights import TiedTable, float_matrix, matmul_weight, narrow_tensor
+from edge_asr_deploy.graph.table import TiedTable
+from edge_asr_deploy.graph.weights import float_matrix, matmul_weight, narrow_tensor
 from edge_asr_deploy.harness.inspect import large_dequantize, operators
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 
