@@ -23,7 +23,8 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.progress import Ticker, progress_display
-from edge_asr_deploy.recipe import Recipe, for_bits, load_document, override, parse
+from edge_asr_deploy.recipe import Recipe, for_bits, load_document, override, parse, stored_for
+from edge_asr_deploy.runtime.targets import named
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
 if TYPE_CHECKING:
@@ -51,12 +52,16 @@ PROOF_CLIPS = 2
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. `bits` picks a shipped recipe, `recipe` is a file; `settings` are `key.path=value`."""
+    """What the user asked for. `bits` picks a shipped recipe, `recipe` is a file; `settings` are `key.path=value`.
+
+    `target` names devices, separated by commas; a shipped recipe is then stored so that their kernels take it.
+    """
 
     model: str | None = None
     bits: int | None = None
     recipe: Path | None = None
     settings: Sequence[str] = ()
+    target: str | None = None
     output: Path | None = None
     overwrite: bool = False
     calibration: str | None = None
@@ -211,6 +216,10 @@ def _document(request: Request) -> dict[str, Any]:
 def _recipe(request: Request, document: dict[str, Any], checkpoint: Checkpoint) -> Recipe:
     if request.recipe is None:
         document = for_bits(checkpoint.family, 4 if request.bits is None else request.bits)
+        if request.target is not None:
+            document = stored_for(document, [named(name.strip()) for name in request.target.split(",")])
+    elif request.target is not None:
+        document = {**document, "target": request.target}
     changes = {"corpus": request.calibration, "number": request.number, "seed": request.seed}
     given = [f"calibration.{key}={value}" for key, value in changes.items() if value is not None]
     origin = request.recipe.name if request.recipe else f"--bits {request.bits or 4}"

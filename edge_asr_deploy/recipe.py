@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -39,7 +39,7 @@ from edge_asr_deploy.options import (
     RtnOptions,
     Scaling,
 )
-from edge_asr_deploy.runtime.targets import TARGETS
+from edge_asr_deploy.runtime.targets import TARGETS, Target
 
 GROUP_SIZES = (16, 32, 64, 128)
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
@@ -469,6 +469,22 @@ def for_bits(family: str, bits: int) -> dict[str, Any]:
     for component in ("encoder", "cross_attention", "decoder"):
         document[component]["weights"]["bits"] = bits
     return document
+
+
+def stored_for(document: dict[str, Any], targets: Sequence[Target]) -> dict[str, Any]:
+    """A recipe document for these targets, its codes stored so that all their kernels take them.
+
+    Where one of them multiplies int8, groups get two-level scales, and 8-bit codes one symmetric scale per channel.
+    """
+    result = {**document, "target": [target.name for target in targets]}
+    for component in COMPONENTS:
+        spec: dict[str, Any] = document[component]["weights"]
+        if not any(target.forms[component] == "int8" for target in targets) or spec["bits"] > 8:
+            continue
+        wide = {"granularity": "channel", "symmetric": True}
+        change = wide if spec["bits"] == 8 else {"storage": "two-level"} if spec["granularity"] != "channel" else {}
+        result[component] = {**document[component], "weights": {**spec, **change}}
+    return result
 
 
 def override(document: dict[str, Any], settings: list[str]) -> dict[str, Any]:

@@ -25,7 +25,12 @@ def command(
     task: Annotated[
         str | None, typer.Option(help="`transcribe` or, for multilingual models, `translate` (to English).")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads within an operator.")] = 2,
+    target: Annotated[
+        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads within an operator. Default: the target's.")
+    ] = None,
     accuracy_level: Annotated[
         int | None,
         typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
@@ -42,10 +47,10 @@ def command(
 
     from edge_asr_deploy.errors import UserError
     from edge_asr_deploy.runtime.audio import read_audio
-    from edge_asr_deploy.runtime.session import SessionSettings
+    from edge_asr_deploy.runtime.targets import Wish
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
-    transcriber = Transcriber.open(bundle, SessionSettings(threads, accuracy_level))
+    transcriber = Transcriber.open(bundle, Wish(threads, accuracy_level), target=target)
     rows = []
     failed = False
     for file in files:
@@ -57,7 +62,7 @@ def command(
             continue
         transcript = transcriber.transcribe(samples, language, task)
         if as_json or output is Format.JSON:
-            rows.append({"file": str(file), **dataclasses.asdict(transcript)})
+            rows.append({"file": str(file), "target": transcriber.target, **dataclasses.asdict(transcript)})
         else:
             typer.echo(f"{file}: {transcript.text}" if len(files) > 1 else transcript.text)
     if as_json or output is Format.JSON:

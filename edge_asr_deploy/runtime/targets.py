@@ -16,9 +16,18 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.cpu import CpuFeatures
 from edge_asr_deploy.runtime.session import SessionSettings
 
+
 Form = Literal["low-bit", "int8"]
 # Integer products of bytes are exact only with these: without them x86 adds two of them in 16 bits, which overflows.
 EXACT_ON_X86 = frozenset({"avx512_vnni", "avx_vnni"})
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks of sessions; None leaves it to the target."""
+
+    threads: int | None = None
+    accuracy_level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,14 +58,11 @@ class Target:
             "embedding": self.embedding,
         }
 
-    def settings(
-        self, threads: int | None = None, accuracy_level: int | None = None, cores: int | None = None
-    ) -> SessionSettings:
-        """How sessions are run here; what is given comes before the target's own. `cores`: of this machine."""
-        limit = cores or os.cpu_count() or 1
+    def settings(self, wish: Wish = Wish()) -> SessionSettings:
+        """How sessions are run here; what is wished comes before the target's own."""
         return SessionSettings(
-            threads=threads or min(self.threads, limit),
-            accuracy_level=self.accuracy_level if accuracy_level is None else accuracy_level,
+            threads=wish.threads or min(self.threads, os.cpu_count() or 1),
+            accuracy_level=self.accuracy_level if wish.accuracy_level is None else wish.accuracy_level,
             spinning=self.spinning,
         )
 

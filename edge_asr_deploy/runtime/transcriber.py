@@ -20,7 +20,7 @@ from edge_asr_deploy.runtime.decoder import Decoded, Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.family import Family
 from edge_asr_deploy.runtime.moonshine import Moonshine
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
-from edge_asr_deploy.runtime.targets import GENERIC, choose
+from edge_asr_deploy.runtime.targets import GENERIC, Wish, choose
 from edge_asr_deploy.runtime.text import TextDecoder
 from edge_asr_deploy.runtime.whisper import Whisper
 from edge_asr_deploy.runtime.windows import cut, is_silent
@@ -91,7 +91,7 @@ class Transcriber:
     def open(
         cls,
         bundle: Path,
-        settings: SessionSettings | None = None,
+        settings: SessionSettings | Wish = Wish(),  # noqa: B008
         verify: bool = True,
         family: str | None = None,
         target: str | None = None,
@@ -99,8 +99,8 @@ class Transcriber:
     ) -> Self:
         """Load a bundle; `verify` checks every byte against the manifest first. UserError when it is damaged.
 
-        `target` names one of those that the bundle is for; without it the CPU decides. Without `settings` the target's
-        own apply. `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then
+        `target` names one of those that the bundle is for; without it the CPU decides. What a `Wish` leaves out is the
+        target's own. `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then
         none is read.
         """
         chosen = GENERIC
@@ -109,7 +109,8 @@ class Transcriber:
             family = manifest.family
             chosen = choose(manifest.targets, target, cpu_features())
             target, graphs = chosen.name, manifest.targets[chosen.name]
-        graphs, settings = graphs or Graphs(), settings or chosen.settings()
+        graphs = graphs or Graphs()
+        settings = chosen.settings(settings) if isinstance(settings, Wish) else settings
         try:
             rules = FAMILIES[family](bundle)
         except KeyError as error:
