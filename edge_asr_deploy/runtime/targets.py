@@ -16,7 +16,6 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.cpu import CpuFeatures
 from edge_asr_deploy.runtime.session import SessionSettings
 
-
 Form = Literal["low-bit", "int8"]
 # Integer products of bytes are exact only with these: without them x86 adds two of them in 16 bits, which overflows.
 EXACT_ON_X86 = frozenset({"avx512_vnni", "avx_vnni"})
