@@ -120,6 +120,7 @@ def _write(
     model = load_model(checkpoint)
     structure = family(recipe.family).structure(model.config)
     recipe.require_matches(structure.components())
+    recipe.require_kernels(structure.components())
     check_skips(recipe, structure)
     ticker = Ticker(progress, "transcribing calibration speech")
     samples = hear(model, checkpoint, recipe, speech.utterances, language, ticker.advance)

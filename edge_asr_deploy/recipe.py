@@ -192,6 +192,8 @@ class WeightSpec(_Model):
                 f"integer kernels take one scale per output channel, not {self.granularity}; choose "
                 "weights.granularity: channel, or below 8 bits weights.storage: two-level"
             )
+        if self.bits == 8 and self.storage == "two-level":
+            return "8 bits leave int8 no room for multipliers; choose up to 7 bits"
         if self.bits == 8 and not self.symmetric:
             return "8-bit codes fit int8 only around zero; set weights.symmetric: true"
         return None
@@ -327,6 +329,21 @@ class Recipe(_Model):
             if not any(fnmatchcase(path, pattern) for path in known):
                 remedy = f"matches no matrix of this model; they are called like {known[0]} or {known[-1]}"
                 raise UserError(f"recipe {self.name}", f"layers.{pattern}", remedy)
+
+    def require_kernels(self, components: Mapping[str, str]) -> None:
+        """UserError for a matrix in `components` (module path -> component) that a target's int8 kernel cannot take.
+
+        `parse` has looked at the components' own specs; those of single layers are known with the model.
+        """
+        for name in self.target:
+            for path, component in components.items():
+                activations = self.activations(component)
+                skipped = activations.kind != "float" and not activations.covers(path)
+                if TARGETS[name].forms[component] != "int8" or skipped:
+                    continue
+                spec = self.weights(path, component)
+                if spec.is_integer and (obstacle := spec.int8_obstacle):
+                    raise UserError(f"recipe {self.name}", f"layers: {path}, int8 on {name}", obstacle)
 
     def with_weights(self, specs: Mapping[str, WeightSpec]) -> Recipe:
         """The same recipe with other weight specs for some components, by name."""

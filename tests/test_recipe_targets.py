@@ -58,3 +58,14 @@ def test_what_the_user_sets_besides_is_judged_too() -> None:
     document = stored_for(for_bits("whisper", 4), [TARGETS["pi4"]])
     with pytest.raises(UserError, match="decoder, int8 on pi4"):
         parse(override(document, ["decoder.weights.storage=plain"]), "test")
+
+
+def test_single_layers_are_judged_with_the_model() -> None:
+    document = stored_for(for_bits("whisper", 4), [TARGETS["x86"]])
+    components = {"model.encoder.layers.0.fc1": "encoder", "model.decoder.layers.0.fc1": "decoder"}
+    parse({**document, "layers": {"*.fc1": {"bits": 6}}}, "test").require_kernels(components)
+    recipe = parse({**document, "layers": {"*.fc1": {"bits": 8}}}, "test")
+    with pytest.raises(UserError, match=r"model\.encoder\.layers\.0\.fc1, int8 on x86.*up to 7 bits"):
+        recipe.require_kernels(components)
+    skipping = override(document, ["encoder.activations={kind: int8-dynamic, skip: ['*.fc1']}"])
+    parse({**skipping, "layers": {"*.fc1": {"bits": 8}}}, "test").require_kernels(components)
