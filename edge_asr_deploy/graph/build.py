@@ -19,7 +19,14 @@ from edge_asr_deploy.graph.decoder import merge
 from edge_asr_deploy.graph.editing import Finder, constant_of, load, rename_output
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
 from edge_asr_deploy.graph.files import save
-from edge_asr_deploy.graph.integer import Rounded, integer_matmul, product_name, round_input, scaled_product
+from edge_asr_deploy.graph.integer import (
+    Rounded,
+    integer_matmul,
+    product_name,
+    require_int8,
+    round_input,
+    scaled_product,
+)
 from edge_asr_deploy.graph.outliers import float_columns, gather
 from edge_asr_deploy.graph.records import float_layer, quantized_layer
 from edge_asr_deploy.graph.table import TiedTable
@@ -220,6 +227,7 @@ def _place_head(graph: ir.Graph, builder: Builder, head: ir.Node, table: TiedTab
     weight, hidden, logits = table.weight, head.inputs[0], head.outputs[0]
     assert hidden is not None
     if weight.activation is not None:
+        require_int8(weight)
         product = scaled_product(builder, round_input(builder, hidden, weight.activation), *table.int8_head(builder))
         rename_output(graph, logits, product)
         graph.remove(head, safe=True)

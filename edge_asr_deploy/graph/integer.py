@@ -20,7 +20,7 @@ from edge_asr_deploy.graph.outliers import kernel_inputs
 from edge_asr_deploy.graph.weights import (
     check,
     int8_products,
-    middle_points,
+    middle,
     stored_codes,
     stored_multipliers,
     wide_scales,
@@ -86,11 +86,7 @@ def int8_matrix(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir
     UserError where the products need more than 8 bits.
     """
     check(weight)
-    if weight.scales.shape[1] != 1:
-        raise UserError("weights", weight.name, "integer kernels take one scale per output channel")
-    products = _products(weight)
-    if products.min() < -128 or products.max() > 127:
-        raise UserError("weights", weight.name, "its codes do not fit int8; use a symmetric grid or fewer bits")
+    require_int8(weight)
     first = builder.integers(0)
     if weight.scale_codes is not None:
         merged, points, wide, _ = kernel_inputs(builder, weight)
@@ -100,10 +96,18 @@ def int8_matrix(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir
     codes, zeros = stored_codes(builder, weight)
     if weight.symmetric and weight.bits == 8:
         return codes, scales
-    if weight.symmetric and weight.bits != 4:
-        zeros = middle_points(builder, weight)
+    start = 0 if weight.bits == 4 else middle(weight)
     multipliers = None if weight.multipliers is None else stored_multipliers(builder, weight)
-    return int8_products(builder, codes, zeros, multipliers, weight), scales
+    return int8_products(builder, codes, start if zeros is None else zeros, multipliers, weight), scales
+
+
+def require_int8(weight: QuantizedWeight) -> None:
+    """UserError for codes whose products with their multipliers need more than 8 bits."""
+    if weight.scales.shape[1] != 1:
+        raise UserError("weights", weight.name, "integer kernels take one scale per output channel")
+    products = _products(weight)
+    if products.min() < -128 or products.max() > 127:
+        raise UserError("weights", weight.name, "its codes do not fit int8; use a symmetric grid or fewer bits")
 
 
 def _products(weight: QuantizedWeight) -> np.ndarray[Any, np.dtype[np.int32]]:

@@ -63,9 +63,9 @@ class TiedTable:
     def int8_head(self, builder: Builder) -> tuple[ir.Value, ir.Value]:
         """The whole table as an int8 matrix [channels, vocabulary], and its rows' float32 scales (vocabulary,)."""
         codes, zeros, multipliers = self._whole(builder)
-        if zeros is None:
-            zeros = middle_points(builder, self.weight)
-        matrix = int8_products(builder, codes, zeros, multipliers, self.weight)
+        matrix = int8_products(
+            builder, codes, middle(self.weight) if zeros is None else zeros, multipliers, self.weight
+        )
         return matrix, builder.op("Squeeze", self._channel_scales(builder), builder.integers(0))
 
     def _whole(self, builder: Builder) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:

@@ -54,20 +54,31 @@ def stored_codes(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, i
 
 
 def int8_products(
-    builder: Builder, codes: ir.Value, zeros: ir.Value | None, multipliers: ir.Value | None, weight: QuantizedWeight
+    builder: Builder, codes: ir.Value, zeros: ir.Value | int, multipliers: ir.Value | None, weight: QuantizedWeight
 ) -> ir.Value:
-    """(codes - zeros) * multipliers as int8 [in, out]; codes are [in, out], the others [groups, out].
+    """(codes - zeros) * multipliers as int8 [in, out]; codes are [in, out], the others [groups, out] or one number.
 
     Multipliers are given less one, as they are stored.
     """
-    values = builder.op("Cast", codes, to=INT32)
-    if zeros is not None:
-        values = builder.op("Sub", values, spread_groups(builder, builder.op("Cast", zeros, to=INT32), weight))
+    rows, columns = weight.shape
+    # Whole groups are broadcast: a table as int32 is large enough once.
+    blocks = None if weight.group is None or columns % weight.group else (columns // weight.group, weight.group, rows)
+
+    def by_group(value: ir.Value) -> ir.Value:
+        return builder.op("Unsqueeze", value, builder.integers(1)) if blocks else spread_groups(builder, value, weight)  # type: ignore[no-any-return]
+
+    values = builder.op("Reshape", codes, builder.integers(*blocks)) if blocks else codes
+    values = builder.op("Cast", values, to=INT32)
+    if not isinstance(zeros, int):
+        values = builder.op("Sub", values, by_group(builder.op("Cast", zeros, to=INT32)))
+    elif zeros:
+        values = builder.op("Sub", values, builder.constant(np.array(zeros, np.int32)))
     if multipliers is not None:
         factors = builder.op("Cast", multipliers, to=INT32)
         factors = builder.op("Add", factors, builder.constant(np.array(1, np.int32)))
-        values = builder.op("Mul", values, spread_groups(builder, factors, weight))
-    return builder.op("Cast", values, to=INT8)  # type: ignore[no-any-return]
+        values = builder.op("Mul", values, by_group(factors))
+    values = builder.op("Cast", values, to=INT8)
+    return builder.op("Reshape", values, builder.integers(columns, rows)) if blocks else values  # type: ignore[no-any-return]
 
 
 def stored_multipliers(builder: Builder, weight: QuantizedWeight) -> ir.Value:
