@@ -67,8 +67,8 @@ def int8_products(
     def by_group(value: ir.Value) -> ir.Value:
         return builder.op("Unsqueeze", value, builder.integers(1)) if blocks else spread_groups(builder, value, weight)  # type: ignore[no-any-return]
 
-    values = builder.op("Reshape", codes, builder.integers(*blocks)) if blocks else codes
-    values = builder.op("Cast", values, to=INT32)
+    values = builder.op("Cast", codes, to=INT32)
+    values = builder.op("Reshape", values, builder.integers(*blocks)) if blocks else values
     if not isinstance(zeros, int):
         values = builder.op("Sub", values, by_group(builder.op("Cast", zeros, to=INT32)))
     elif zeros:
