@@ -69,14 +69,7 @@ def _known_granularity(value: str) -> str:
     return value
 
 
-def _known_target(value: str) -> str:
-    if value not in TARGETS:
-        raise ValueError(f"no such target; choose {', '.join(TARGETS)}")
-    return value
-
-
 Bits = Annotated[int, AfterValidator(_known_bits)]
-TargetName = Annotated[str, AfterValidator(_known_target)]
 Granularity = Annotated[str, AfterValidator(_known_granularity)]
 
 
@@ -280,19 +273,21 @@ class Recipe(_Model):
         default_factory=dict, description="shell patterns on module paths; of several that match, the later one wins"
     )
     calibration: Calibration = Calibration()
-    target: tuple[TargetName, ...] = Field(
-        ("generic",), min_length=1, description="a name, or several, whose graphs then share the stored weights"
+    target: tuple[str, ...] = Field(
+        ("generic",), description="a name, or several, whose graphs then share the stored weights"
     )
 
     @field_validator("target", mode="before")
     @classmethod
-    def _as_names(cls, value: object) -> object:
-        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
-
-    @field_validator("target")
-    @classmethod
-    def _once_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(value))
+    def _known_targets(cls, value: object) -> object:
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not names:
+            raise ValueError("write a name, or a list of names")
+        for name in names:
+            if name not in TARGETS:
+                which = "" if len(names) == 1 else f"{name}: "
+                raise ValueError(f"{which}no such target; choose {', '.join(TARGETS)}")
+        return tuple(dict.fromkeys(names))
 
     @field_serializer("target")
     def _short_target(self, value: tuple[str, ...]) -> str | list[str]:
