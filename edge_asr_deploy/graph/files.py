@@ -46,7 +46,7 @@ class SharedData:
                         self._places[key],
                         len(raw),
                         tensor.dtype,
-                        shape=tensor.shape,
+                        shape=ir.Shape(tensor.shape.numpy()),
                         name=str(value.name),
                         base_dir=self.path.parent,
                     )
