@@ -1,13 +1,21 @@
-# Two stages: `runtime` is what a board runs (linux/arm64 and amd64, no torch); `export` makes bundles.
+# Two images: `runtime` is what a board runs (linux/arm64 and amd64, no torch); `export` makes bundles.
 #   docker build --target runtime -t edge-deploy .
 #   docker run --rm -v "$PWD:/data" edge-deploy transcribe /data/bundle /data/audio.wav
-FROM python:3.11-slim AS runtime
+FROM python:3.11.13-slim-bookworm AS build
+WORKDIR /app
+RUN pip install --no-cache-dir setuptools==80.9.0 wheel==0.45.1
+COPY pyproject.toml README.md LICENSE ./
+COPY recipes recipes
+COPY edge_asr_deploy edge_asr_deploy
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels .
+
+FROM python:3.11.13-slim-bookworm AS runtime
 RUN useradd --create-home edge
 WORKDIR /app
-COPY pyproject.toml README.md LICENSE ./
-COPY edge_asr_deploy edge_asr_deploy
-COPY recipes recipes
-RUN pip install --no-cache-dir .
+COPY edge_asr_deploy/pack/requirements.txt ./
+COPY --from=build /app/wheels wheels
+RUN pip install --no-cache-dir --no-compile --no-deps --only-binary=:all: --requirement requirements.txt \
+    && pip install --no-cache-dir --no-compile --no-deps --no-index wheels/*.whl
 USER edge
 WORKDIR /data
 ENTRYPOINT ["edge-deploy"]
@@ -17,5 +25,5 @@ FROM runtime AS export
 ARG TORCH_INDEX=""
 USER root
 RUN pip install --no-cache-dir torch==2.13.0 ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
-    && pip install --no-cache-dir "/app[export,demo]"
+    && pip install --no-cache-dir "$(echo /app/wheels/*.whl)[export,demo]"
 USER edge

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-real lint clean
+.PHONY: demo test test-arm test-real lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -12,11 +12,16 @@ demo: $(VENV)/.demo
 	$(BIN)/edge-deploy evaluate exported/whisper-tiny.en-w$(BITS)
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# The runtime on emulated Cortex-A72 and A76, see docs/arm.md; ARM_TESTS="arm and not real" leaves real checkpoints out.
+ARM_TESTS ?= arm
+test-arm: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/arm -m "$(ARM_TESTS)" -rs
 
 # The whole acceptance table: four real checkpoints, all speech of EDGE_ASR_DATA. Takes hours on two cores.
 test-real: $(VENV)/.models
-	$(BIN)/python -m pytest -m "real or real_full" --timeout 7200
+	$(BIN)/python -m pytest -m "(real or real_full) and not arm" --timeout 7200
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -34,11 +39,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,demo,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,demo,dev,report,fit,cluster]"
 	touch $@
 
 $(VENV)/.models: $(VENV)/.dev
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,models,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,models,dev,report,fit,cluster]"
 	touch $@
 
 clean:

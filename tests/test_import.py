@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+import edge_asr_deploy.boards
 import edge_asr_deploy.harness
+import edge_asr_deploy.pack
 import edge_asr_deploy.runtime
 
 BLOCKED = ("torch", "transformers", "optimum", "datasets")
@@ -20,7 +22,7 @@ MODULES = [
     *(f"edge_asr_deploy.corpora.{name}" for name in ("open_asr", "common_voice", "streamed")),
     *(
         f"{package.__name__}.{module.name}"
-        for package in (edge_asr_deploy.runtime, edge_asr_deploy.harness)
+        for package in (edge_asr_deploy.runtime, edge_asr_deploy.harness, edge_asr_deploy.boards, edge_asr_deploy.pack)
         for module in pkgutil.iter_modules(package.__path__)
     ),
 ]

@@ -7,7 +7,23 @@ import sys
 import typer
 from rich.console import Console
 
-from edge_asr_deploy.cli import analyze, check, cost, evaluate, export, fit, inspect, report, summary, sweep, transcribe
+from edge_asr_deploy.cli import (
+    analyze,
+    bench,
+    check,
+    cost,
+    doctor,
+    evaluate,
+    export,
+    fit,
+    inspect,
+    pack,
+    report,
+    summary,
+    sweep,
+    transcribe,
+    verify,
+)
 from edge_asr_deploy.errors import UserError
 
 app = typer.Typer(
@@ -23,7 +39,11 @@ app.command("transcribe")(transcribe.command)
 app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("cost")(cost.command)
+app.command("bench")(bench.command)
+app.command("doctor")(doctor.command)
 app.command("check")(check.command)
+app.command("pack")(pack.command)
+app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)
 app.command("sweep")(sweep.command)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.on import On, finish
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to measure.")],
@@ -45,6 +47,7 @@ def command(
     output: Annotated[
         Path | None, typer.Option(help="Write the result, with a row per utterance, to this file.")
     ] = None,
+    on: On = None,
 ) -> None:
     """Measure word error rate, size, speed and memory of a bundle, next to its float baseline.
 
@@ -53,7 +56,11 @@ def command(
         edge-deploy evaluate exported/whisper-tiny.en-w4 --limit 20 --output result.json
 
         edge-deploy evaluate exported/whisper-tiny.en-w4 --data open-asr:all --limit 200
+
+        edge-deploy evaluate exported/whisper-tiny.en-w4 --on pi@raspberrypi --on pi@10.0.0.5:2222 --output result.json
     """
+    import json
+
     from rich.console import Console
 
     from edge_asr_deploy.harness.evaluate import EvaluationSettings, run
@@ -70,6 +77,19 @@ def command(
     )
     speech = [*(data or []), *(more or [])]
     command = shlex.join(["edge-deploy", *sys.argv[1:]])
+    if on:
+        from edge_asr_deploy.boards.evaluation import evaluate_on
+
+        measured = evaluate_on(on, bundle, baseline, speech, limit, settings, cache, output, messages, command)
+        for one in measured:
+            if one.result is not None and not as_json:
+                typer.echo(one.answer.board)
+                Console().print(evaluation_table(one.result))
+        if as_json:
+            outputs = {one.answer.board: one.result and one.result.model_dump(mode="json") for one in measured}
+            print(json.dumps(outputs if len(on) > 1 else next(iter(outputs.values())), indent=1))
+        finish(one.answer for one in measured)
+        return
     result = run(bundle, baseline, speech, limit, settings, cache, output, messages, command)
     if as_json:
         print(result.model_dump_json(indent=1))

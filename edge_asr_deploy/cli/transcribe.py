@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.on import On, finish
+
 
 class Format(StrEnum):
     """How transcripts are printed."""
@@ -37,10 +39,15 @@ def command(
     ] = None,
     output: Annotated[Format, typer.Option("--format", help="One line per file, or a JSON list.")] = Format.TXT,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    on: On = None,
 ) -> None:
     """Transcribe audio files. A file that cannot be read gets one line on stderr, and exit code 2 at the end.
 
-    Example: `edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac memo.wav --json`
+    Examples:
+
+        edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac memo.wav --json
+
+        edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac --on pi@raspberrypi
     """
     import dataclasses
     import json
@@ -50,6 +57,10 @@ def command(
     from edge_asr_deploy.runtime.targets import Wish
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
+    for_machines = as_json or output is Format.JSON
+    if on:
+        _on_boards(on, bundle, files, language, task, threads, accuracy_level, target, for_machines)
+        return
     transcriber = Transcriber.open(bundle, Wish(threads, accuracy_level), target=target)
     rows = []
     failed = False
@@ -61,11 +72,52 @@ def command(
             failed = True
             continue
         transcript = transcriber.transcribe(samples, language, task)
-        if as_json or output is Format.JSON:
+        if for_machines:
             rows.append({"file": str(file), "target": transcriber.target, **dataclasses.asdict(transcript)})
         else:
             typer.echo(f"{file}: {transcript.text}" if len(files) > 1 else transcript.text)
-    if as_json or output is Format.JSON:
+    if for_machines:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     if failed:
         raise typer.Exit(2)
+
+
+def _on_boards(
+    boards: list[str],
+    bundle: Path,
+    files: list[Path],
+    language: str | None,
+    task: str | None,
+    threads: int | None,
+    accuracy_level: int | None,
+    target: str | None,
+    for_machines: bool,
+) -> None:
+    """The same on boards: one prints as here; of several, every line and every list is led by its board."""
+    import json
+
+    from rich.console import Console
+
+    from edge_asr_deploy.boards.remote import run_on
+    from edge_asr_deploy.bundle import read_manifest
+
+    read_manifest(bundle)
+    options = {
+        "--language": language,
+        "--task": task,
+        "--target": target,
+        "--threads": threads,
+        "--accuracy-level": accuracy_level,
+    }
+    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    messages = Console(stderr=True, highlight=False)
+    answers = run_on(boards, ["transcribe", bundle, *files, "--json", *given], messages)
+    if for_machines:
+        outputs = {answer.board: answer.output for answer in answers}
+        typer.echo(json.dumps(outputs if len(boards) > 1 else answers[0].output, indent=1, ensure_ascii=False))
+    else:
+        for answer in answers:
+            for row in answer.output or []:
+                led = f"{answer.board}: " * (len(boards) > 1) + f"{row['file']}: " * (len(files) > 1)
+                typer.echo(led + row["text"])
+    finish(answers)

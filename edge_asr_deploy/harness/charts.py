@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# What is drawn has units that people measure in: less is nothing.
+SMALLEST = 1e-9
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -58,7 +61,7 @@ def chart(groups: Sequence[tuple[str, Sequence[Mark]]], unit: str = "", most: fl
 
 def _step(top: float) -> float:
     """A round step (1, 2 or 5 times a power of ten) that makes at most six ticks."""
-    if top <= 0:
+    if top < SMALLEST:
         return 1.0
     rough = top / 5
     power = 10.0 ** math.floor(math.log10(rough))

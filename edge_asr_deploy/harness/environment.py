@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import re
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import psutil
 
 import edge_asr_deploy
+from edge_asr_deploy.harness.board_state import ROOT, machine_name, read_text
 from edge_asr_deploy.harness.result import Environment
 
 
@@ -26,24 +24,14 @@ def environment() -> Environment:
         python=platform.python_version(),
         onnxruntime=onnxruntime.__version__,
         edge_asr_deploy=edge_asr_deploy.__version__,
-        governor=_first_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        governor=read_text(ROOT / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         temperature=_temperature(),
     )
 
 
 def cpu_name() -> str:
     """The board's name where there is one (`Raspberry Pi 5 Model B`), else the processor's."""
-    board = _first_text("/proc/device-tree/model")
-    info = _first_text("/proc/cpuinfo") or ""
-    model = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
-    return board or (model[1].strip() if model else "") or platform.processor() or platform.machine()
-
-
-def _first_text(path: str) -> str | None:
-    with suppress(OSError):
-        # Device-tree strings end in a zero byte.
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    return None
+    return machine_name() or platform.processor() or platform.machine()
 
 
 def _temperature() -> float | None:

@@ -78,7 +78,8 @@ def run(
         utterances, speech = load_speech(data, lambda: progress.update(task, advance=1, visible=True))
     messages.print(speech)
     root = default_root(os.environ) if cache else None
-    with Progress(console=messages, transient=True) as progress:
+    # Seldom refreshed: each time takes one of the processors from what is being timed.
+    with Progress(console=messages, transient=True, refresh_per_second=1) as progress:
         result = evaluate(bundle, folder, select(utterances, limit, settings.seed), speech, settings, root, progress)
     result = result.model_copy(update={"command": command})
     for note in result.notes:

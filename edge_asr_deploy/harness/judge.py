@@ -45,11 +45,12 @@ def compare(bundle: Measured, baseline: Measured, seed: int) -> Comparison:
         no_worse_share=sum(mine.errors <= other.errors for mine, other in pairs) / len(pairs),
         same_text_share=sum(mine.hypothesis == other.hypothesis for mine, other in pairs) / len(pairs),
         size_ratio=bundle.size.onnx / baseline.size.onnx,
-        speed=_speed_ratios(bundle.speed, baseline.speed) if bundle.speed and baseline.speed else None,
+        speed=speed_ratios(bundle.speed, baseline.speed) if bundle.speed and baseline.speed else None,
     )
 
 
-def _speed_ratios(ours: Speed, theirs: Speed) -> SpeedRatios:
+def speed_ratios(ours: Speed, theirs: Speed) -> SpeedRatios:
+    """Speed and memory of one bundle over those of another from the same run."""
     decoded, reference = ours.tokens_per_second, theirs.tokens_per_second
     return SpeedRatios(
         load=ours.load_seconds / theirs.load_seconds,

@@ -13,6 +13,7 @@ from statistics import median
 
 import numpy as np
 
+from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.harness.process import Heard, Worker
 from edge_asr_deploy.harness.result import Clip, Percentiles, Speed
 from edge_asr_deploy.harness.speech import Item
@@ -81,6 +82,14 @@ def speed_clips(items: Sequence[Item], number: int) -> list[Item]:
     return [by_length[int((index + 0.5) * len(by_length) / number)] for index in range(number)]
 
 
+@dataclass(frozen=True)
+class Timed:
+    """What several rounds gave for one bundle: seconds to load, and every timed transcription in order."""
+
+    loads: list[float]
+    heard: list[tuple[Clip, Heard]]
+
+
 def measure_speed(
     subjects: Sequence[Subject],
     clips: Sequence[Item],
@@ -88,14 +97,27 @@ def measure_speed(
     rounds: int,
     advance: Callable[[], None],
 ) -> list[Speed]:
-    """Time several bundles side by side; `advance` is called once per round, bundle and clip.
+    """Time several bundles side by side, as `time_in_turn` does, with the first clip for warming up."""
+    utterances = [clip.utterance for clip in clips]
+    return [speed_of(timed) for timed in time_in_turn(subjects, utterances, settings, rounds, 1, advance)]
 
-    Each round opens every bundle in a fresh process, one after the other, lets each transcribe the first clip untimed,
-    then takes the clips in turn: A B A B. Odd rounds go B A B A, so that neither always runs on the warmer machine.
+
+def time_in_turn(
+    subjects: Sequence[Subject],
+    clips: Sequence[Utterance],
+    settings: SessionSettings,
+    rounds: int,
+    warm_up: int,
+    advance: Callable[[], None],
+) -> list[Timed]:
+    """Let several bundles transcribe the same clips; `advance` is called once per round, bundle and clip.
+
+    Each round opens every bundle in a fresh process, one after the other, lets each transcribe the first `warm_up`
+    clips untimed, then takes the clips in turn: A B A B. Odd rounds go B A B A, so that neither always runs on the
+    warmer machine.
     """
-    samples = [clip.utterance.samples() for clip in clips]
-    loads: list[list[float]] = [[] for _ in subjects]
-    heard: list[list[tuple[Clip, Heard]]] = [[] for _ in subjects]
+    samples = [clip.samples() for clip in clips]
+    timed = [Timed([], []) for _ in subjects]
     for number in range(rounds):
         order = list(range(len(subjects)))[:: -1 if number % 2 else 1]
         with ExitStack() as stack:
@@ -105,40 +127,43 @@ def measure_speed(
                 for which, subject in opened.items()
             }
             for which in order:
-                loads[which].append(workers[which].load_seconds)
-                workers[which].transcribe(samples[0], subjects[which].options)
-            for item, audio in zip(clips, samples, strict=True):
+                timed[which].loads.append(workers[which].load_seconds)
+                for audio in samples[:warm_up]:
+                    workers[which].transcribe(audio, subjects[which].options)
+            for utterance, audio in zip(clips, samples, strict=True):
                 for which in order:
                     answer = workers[which].transcribe(audio, subjects[which].options)
                     clip = Clip(
-                        id=item.utterance.id,
+                        id=utterance.id,
                         round=number,
-                        seconds=item.seconds,
+                        seconds=len(audio) / SAMPLE_RATE,
                         total=answer.transcript.timings.total,
                         tokens=len(answer.transcript.tokens),
                     )
-                    heard[which].append((clip, answer))
+                    timed[which].heard.append((clip, answer))
                     advance()
-    return [_speed(median(load), rounds, pairs) for load, pairs in zip(loads, heard, strict=True)]
+    return timed
 
 
-def _speed(load_seconds: float, rounds: int, heard: Sequence[tuple[Clip, Heard]]) -> Speed:
-    timings = [answer.transcript.timings for _, answer in heard]
+def speed_of(timed: Timed) -> Speed:
+    """Figures over all clips and rounds."""
+    timings = [answer.transcript.timings for _, answer in timed.heard]
     steps = [step for timing in timings for step in timing.per_token]
     return Speed(
-        load_seconds=load_seconds,
-        rtf=sum(clip.total for clip, _ in heard) / sum(clip.seconds for clip, _ in heard),
+        load_seconds=median(timed.loads),
+        rtf=sum(clip.total for clip, _ in timed.heard) / sum(clip.seconds for clip, _ in timed.heard),
         tokens_per_second=len(steps) / sum(steps) if steps else None,
-        first_token_ms=_milliseconds([timing.first_token for timing in timings]),
-        per_token_ms=_milliseconds(steps) if steps else None,
-        encoder_ms=_milliseconds([timing.encoder for timing in timings]),
-        features_ms=_milliseconds([timing.features for timing in timings]),
-        peak_rss=max(answer.peak_rss for _, answer in heard),
-        rounds=rounds,
-        clips=[clip for clip, _ in heard],
+        first_token_ms=milliseconds([timing.first_token for timing in timings]),
+        per_token_ms=milliseconds(steps) if steps else None,
+        encoder_ms=milliseconds([timing.encoder for timing in timings]),
+        features_ms=milliseconds([timing.features for timing in timings]),
+        peak_rss=max(answer.peak_rss for _, answer in timed.heard),
+        rounds=len(timed.loads),
+        clips=[clip for clip, _ in timed.heard],
     )
 
 
-def _milliseconds(seconds: Sequence[float]) -> Percentiles:
+def milliseconds(seconds: Sequence[float]) -> Percentiles:
+    """Median and tail of some times."""
     p50, p90, p99 = (float(value) * 1000 for value in np.percentile(seconds, [50, 90, 99]))
     return Percentiles(p50=p50, p90=p90, p99=p99)

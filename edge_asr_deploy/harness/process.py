@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -65,6 +66,10 @@ class Worker:
         reply = self._ask(request + np.ascontiguousarray(samples, dtype=np.float32).tobytes())
         transcript: Transcript = TypeAdapter(Transcript).validate_python(reply["transcript"])
         return Heard(transcript, int(reply["peak_rss"]))
+
+    def rss(self) -> int:
+        """Resident memory of the process now, bytes."""
+        return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def close(self) -> None:
         """End the process at once."""

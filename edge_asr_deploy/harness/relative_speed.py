@@ -13,11 +13,14 @@ from pathlib import Path
 from time import thread_time
 
 import numpy as np
+from onnxruntime import InferenceSession
 
 from edge_asr_deploy.bundle import read_manifest
 from edge_asr_deploy.runtime.audio import SAMPLE_RATE
+from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoder import Decoder, from_numpy
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.targets import choose
 from edge_asr_deploy.runtime.transcriber import FAMILIES
 
 PARTS = ("encoder", "prompt", "step")
@@ -48,8 +51,18 @@ def relative_speed(
     A part with a limit is measured again, with all rounds kept, while its interval includes the limit.
     """
     settings = SessionSettings(threads=1, accuracy_level=accuracy_level)
-    ours, theirs = _calls(bundle, settings), _calls(float_bundle, settings)
+    ours, theirs = (
+        part_calls(folder, *(open_session(path, settings) for path in graph_files(folder)))
+        for folder in (bundle, float_bundle)
+    )
     return {part: measure_ratio(ours[part], theirs[part], limits.get(part)) for part in PARTS}
+
+
+def graph_files(bundle: Path, target: str | None = None) -> tuple[Path, Path]:
+    """Encoder and decoder of a bundle that run here: those of `target`, else those for this CPU."""
+    targets = read_manifest(bundle).targets
+    graphs = targets[choose(targets, target, cpu_features()).name]
+    return bundle / graphs.encoder, bundle / graphs.decoder
 
 
 def measure_ratio(ours: Callable[[], object], theirs: Callable[[], object], limit: float | None) -> Ratio:
@@ -83,17 +96,18 @@ def _seconds(call: Callable[[], object], number: int) -> float:
     return thread_time() - started
 
 
-def _calls(bundle: Path, settings: SessionSettings) -> dict[str, Callable[[], object]]:
-    """One call of each part, warmed up; every bundle of a model gets the same samples and tokens."""
+def part_calls(
+    bundle: Path, encoder: InferenceSession, decoder_session: InferenceSession
+) -> dict[str, Callable[[], object]]:
+    """One call of each part of `PARTS`, warmed up; every bundle of a model gets the same samples and tokens."""
     samples = (0.1 * np.random.default_rng(0).normal(size=SECONDS * SAMPLE_RATE)).astype(np.float32)
     inputs = FAMILIES[read_manifest(bundle).family](bundle).inputs(samples)
     values = {name: from_numpy(value) for name, value in inputs.items()}
-    encoder = open_session(bundle / "encoder_model.onnx", settings)
     accepted = {value.name for value in encoder.get_inputs()}
     feeds = {name: value for name, value in values.items() if name in accepted}
     [hidden] = encoder.run_with_ort_values(["last_hidden_state"], feeds)
 
-    decoder = Decoder(open_session(bundle / "decoder_model_merged.onnx", settings))
+    decoder = Decoder(decoder_session)
     prompt = from_numpy(np.ones((1, PROMPT), np.int64))
     context = {**values, "encoder_hidden_states": hidden, "use_cache_branch": decoder.no, "input_ids": prompt}
     first = {name: value for name, value in {**context, **decoder.empty}.items() if name in decoder.accepts}

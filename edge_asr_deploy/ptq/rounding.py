@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_asr_deploy.options import QuikOptions, SpqrOptions
@@ -59,19 +61,8 @@ def round_matrix(weight: Tensor, spec: WeightSpec, found: Statistics | None, nam
         raise ValueError(f"{name}: {options.method} needs statistics of its inputs")
     if isinstance(options, SpqrOptions) and found is not None:
         rounded = spqr(weight, spec, options, found.hessian, name)
-        return QuantizedWeight(
-            name=name,
-            component="",
-            method=spec.method,
-            bits=spec.bits,
-            group=spec.group_size,
-            symmetric=spec.symmetric,
-            codes=rounded.codes.numpy(),
-            scales=rounded.scale_codes.scales(),
-            zero_points=rounded.zero_points.numpy(),
-            wide=rounded.wide,
-            scale_codes=rounded.scale_codes,
-        )
+        plain = _weight(name, spec, rounded.codes, rounded.scale_codes.scales(), rounded.zero_points)
+        return replace(plain, wide=rounded.wide, scale_codes=rounded.scale_codes)
     if isinstance(options, QuikOptions) and found is not None:
         grid, codes, kept, values = quik(weight, spec, options, found, name)
         columns = FloatColumns(kept.numpy(), values.numpy())
@@ -81,6 +72,14 @@ def round_matrix(weight: Tensor, spec: WeightSpec, found: Statistics | None, nam
 
 
 def _on_grid(grid: Grid, codes: Tensor, spec: WeightSpec, name: str) -> QuantizedWeight:
+    scales = (grid.scales if grid.base is None else grid.base).to(torch.float16).numpy()
+    plain = _weight(name, spec, codes, scales, grid.zero_points)
+    return plain if grid.base is None else replace(plain, multipliers=multipliers(grid).numpy())
+
+
+def _weight(
+    name: str, spec: WeightSpec, codes: Tensor, scales: NDArray[np.float16] | NDArray[np.float32], zero_points: Tensor
+) -> QuantizedWeight:
     return QuantizedWeight(
         name=name,
         component="",
@@ -89,7 +88,6 @@ def _on_grid(grid: Grid, codes: Tensor, spec: WeightSpec, name: str) -> Quantize
         group=spec.group_size,
         symmetric=spec.symmetric,
         codes=codes.numpy(),
-        scales=(grid.scales if grid.base is None else grid.base).to(torch.float16).numpy(),
-        zero_points=grid.zero_points.to(torch.uint8).numpy(),
-        multipliers=None if grid.base is None else multipliers(grid).numpy(),
+        scales=scales,
+        zero_points=zero_points.to(torch.uint8).numpy(),
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 CPUINFO = Path("/proc/cpuinfo")
 # Other systems' names for what Linux calls x86_64 and aarch64.
 _ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+# Without these x86 adds pairs of int8 products in 16 bits, which overflow (VPMADDUBSW).
+_EXACT_ON_X86 = frozenset({"avx512_vnni", "avx_vnni"})
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ class CpuFeatures:
     def target(self) -> str:
         """The deployment target made for it: `x86`, `pi5` (64-bit ARM with dot products), `pi4` (without), `generic`.
 
-        The Raspberry Pi 4's Cortex-A72 has no `asimddp`, the Pi 5's Cortex-A76 has.
+        The Raspberry Pi 4's Cortex-A72 has no `asimddp`, the Pi 5's Cortex-A76 has. `x86` multiplies int8, so an x86-64
+        that does not sum its products exactly is `generic`.
         """
         if self.architecture == "x86_64":
-            return "x86"
+            return "x86" if self.flags & _EXACT_ON_X86 else "generic"
         if self.architecture == "aarch64":
             return "pi5" if "asimddp" in self.flags else "pi4"
         return "generic"

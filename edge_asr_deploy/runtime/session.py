@@ -23,8 +23,13 @@ class SessionSettings:
     spinning: bool = True
 
 
-def open_session(path: Path, settings: SessionSettings) -> onnxruntime.InferenceSession:
-    """Load a model file on the CPU. UserError, one line, when onnxruntime cannot."""
+def open_session(
+    path: Path, settings: SessionSettings, profile_prefix: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Load a model file on the CPU. UserError, one line, when onnxruntime cannot.
+
+    With `profile_prefix` onnxruntime notes the time of every operator; `end_profiling()` names the file it wrote.
+    """
     options = onnxruntime.SessionOptions()
     # Always explicit: onnxruntime's own choice pins threads to cores, which fails in containers with fewer of them.
     options.intra_op_num_threads = settings.threads
@@ -34,6 +39,9 @@ def open_session(path: Path, settings: SessionSettings) -> onnxruntime.Inference
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
     if settings.accuracy_level is not None:
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", str(settings.accuracy_level))
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_prefix)
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no public base class

@@ -17,8 +17,6 @@ from edge_asr_deploy.runtime.cpu import CpuFeatures
 from edge_asr_deploy.runtime.session import SessionSettings
 
 Form = Literal["low-bit", "int8"]
-# Integer products of bytes are exact only with these: without them x86 adds two of them in 16 bits, which overflows.
-EXACT_ON_X86 = frozenset({"avx512_vnni", "avx_vnni"})
 
 
 @dataclass(frozen=True)
@@ -111,14 +109,6 @@ def named(name: str, thing: str = "--target") -> Target:
     return TARGETS[name]
 
 
-def detect(features: CpuFeatures) -> Target:
-    """The target made for a CPU. An x86 without exact integer products is `generic`: int8 would be wrong there."""
-    found = TARGETS[features.target]
-    if found.name == "x86" and not features.flags & EXACT_ON_X86:
-        return GENERIC
-    return found
-
-
 def choose(available: Iterable[str], wanted: str | None, features: CpuFeatures) -> Target:
     """Of the targets in a bundle the `wanted` one, else the one for this CPU, else the one nearest to that in form.
 
@@ -131,7 +121,7 @@ def choose(available: Iterable[str], wanted: str | None, features: CpuFeatures) 
             remedy = f"this bundle is for {', '.join(names)}; choose one of these, or export with --target {wanted}"
             raise UserError("--target", wanted, remedy)
         return target
-    ideal = detect(features)
+    ideal = TARGETS[features.target]
     known = [TARGETS[name] for name in names if name in TARGETS]
     if not known:
         raise UserError(

@@ -19,6 +19,7 @@ EPYC = "processor\t: 0\nflags\t\t: fpu sse4_2 avx2 avx512_vnni\nvmx flags\t: ept
         (A76, "arm64", "pi5"),
         (EPYC, "x86_64", "x86"),
         (EPYC, "AMD64", "x86"),
+        (EPYC.replace("avx512_vnni", ""), "x86_64", "generic"),
         (A72, "armv7l", "generic"),
         ("isa\t: rv64imafdc\n", "riscv64", "generic"),
     ],

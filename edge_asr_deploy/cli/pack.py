@@ -1,0 +1,40 @@
+"""`edge-deploy pack`: one archive for boards without internet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    output: Annotated[Path, typer.Option(help="The archive, NAME.tar.gz.")],
+    platform: Annotated[
+        str, typer.Option(help="Of the board: linux_aarch64 (Raspberry Pi) or linux_x86_64.")
+    ] = "linux_aarch64",
+    wheels: Annotated[
+        bool, typer.Option(help="Download all wheels into the archive: for boards without internet.")
+    ] = False,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X.Y", help="Python of the board, for the wheels; may be given several times. [3.11]"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an archive that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Pack a bundle, this package and a `run` script into one archive. On the board: unpack, then `./run audio.wav`.
+
+    Example: `edge-deploy pack exported/whisper-tiny.en-w4 --output pi.tar.gz --wheels --python 3.11 --python 3.13`
+    """
+    import dataclasses
+    import json
+
+    from edge_asr_deploy.pack.archive import pack
+
+    packed = pack(bundle, output, platform, python or ["3.11"], wheels, overwrite)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(packed), indent=1))
+    else:
+        typer.echo(f"{packed.archive}: {packed.bytes / 1e6:.1f} MB, sha256 {packed.sha256}")

@@ -1,0 +1,28 @@
+"""`edge-deploy verify`: an archive or a bundle against its hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    path: Annotated[Path, typer.Argument(metavar="ARCHIVE|BUNDLE", help="Archive of `edge-deploy pack`, or a bundle.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Check every byte of an archive or a bundle, without unpacking it. Exit code 2 and one line at the first fault.
+
+    Example: `edge-deploy verify pi.tar.gz`
+    """
+    import dataclasses
+    import json
+
+    from edge_asr_deploy.pack.verify import verify
+
+    found = verify(path)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found), indent=1))
+    else:
+        typer.echo(f"{found.name}: {found.files} files are good, sha256 {found.sha256}")

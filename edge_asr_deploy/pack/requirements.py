@@ -1,0 +1,51 @@
+"""What the runtime needs besides itself: one pinned list (requirements.txt), and its wheels for other machines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import resources, util
+from pathlib import Path
+
+from edge_asr_deploy.errors import UserError
+
+# The machines that onnxruntime has wheels for, as pip's platform tags name them.
+MACHINES = {"linux_aarch64": "aarch64", "linux_x86_64": "x86_64"}
+# Debian 12, the oldest system with Python 3.11, has glibc 2.36; manylinux2014 stands for all that is older than 2.18.
+_NEWEST_GLIBC = 36
+
+
+def requirements() -> str:
+    """The pinned list: everything that the base install needs, `name==version` a line."""
+    return resources.files("edge_asr_deploy.pack").joinpath("requirements.txt").read_text(encoding="utf-8")
+
+
+def download_wheels(platform: str, pythons: Sequence[str], folder: Path) -> list[Path]:
+    """Fetch the wheels of the pinned list for `platform` (a key of MACHINES) and these Pythons (`3.11`) into `folder`.
+
+    By this machine's own pip, index and cache. UserError when pip is missing, or finds no wheel.
+    """
+    if util.find_spec("pip") is None:
+        raise UserError("pip", sys.executable, "has no pip to download wheels with; `python -m ensurepip` brings it")
+    machine = MACHINES[platform]
+    tags = ["manylinux2014", *(f"manylinux_2_{minor}" for minor in range(18, _NEWEST_GLIBC + 1))]
+    with tempfile.TemporaryDirectory() as inputs:
+        listed = Path(inputs) / "requirements.txt"
+        listed.write_text(requirements(), encoding="utf-8")
+        for python in pythons:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+            command += ["--no-deps", "--only-binary=:all:", "--python-version", python, "--dest", str(folder)]
+            command += [word for tag in tags for word in ("--platform", f"{tag}_{machine}")]
+            ran = subprocess.run([*command, "--requirement", str(listed)], capture_output=True, text=True)
+            if ran.returncode:
+                raise UserError("wheels", f"{platform}, Python {python}", pip_fault(ran.stderr))
+    return sorted(folder.glob("*.whl"))
+
+
+def pip_fault(log: str) -> str:
+    """The line of pip's messages that says what was wrong."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    faults = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (faults or lines or ["pip gave no reason"])[-1]

@@ -1,0 +1,119 @@
+"""`edge-deploy verify`: is an archive or a bundle what it was when it was made? Nothing is unpacked."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from edge_asr_deploy import bundle
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.pack.archive import BUNDLE, RUN, SUMS
+
+_REMEDY = "pack it again, or copy it again from where it came"
+# Hash list and manifest are read as a whole.
+_LARGEST_TEXT = 64_000_000
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found good. `sha256`: of the archive, or `bundle_hash`; compare it with the maker's."""
+
+    name: str
+    sha256: str
+    files: int
+
+
+def verify(path: Path) -> Verified:
+    """Check every byte of an archive against its hash list and its bundle's manifest, or a bundle against its manifest.
+
+    The hash list finds damage; who changes the list as well is found by the sha256 only, which the maker knows.
+    UserError names the first fault: cut short, no such archive, a member outside its folder, a link, a device, a name
+    twice, or a missing, extra or changed file.
+    """
+    if path.is_dir():
+        manifest = bundle.verify(path)
+        return Verified(str(path), bundle.bundle_hash(manifest), len(manifest.files) + 1)
+    if not path.is_file():
+        raise UserError("archive", path, "no such file or folder; make one with `edge-deploy pack`")
+    try:
+        hashes, texts = _members(path)
+    except (EOFError, zlib.error, tarfile.TarError, OSError) as error:
+        raise UserError("archive", path, f"is cut short, damaged or no .tar.gz ({error}); {_REMEDY}") from None
+    _compare(path, hashes, texts)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Verified(str(path), sha256, len(hashes))
+
+
+def _members(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+    """sha256 of every member, by its path below the archive's one folder; and the contents of the two lists."""
+    hashes: dict[str, str] = {}
+    texts: dict[str, bytes] = {}
+    top = None
+    # gzip checks its sum and its end, which tarfile's own reader does not.
+    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            name = PurePosixPath(member.name)
+            if name.is_absolute() or ".." in name.parts or str(name) != member.name or "\\" in member.name:
+                raise _fault(path, member.name, "would be unpacked outside its folder; do not unpack this archive")
+            if not member.isreg():
+                raise _fault(path, member.name, "is a link or no plain file; do not unpack this archive")
+            top = top or name.parts[0]
+            inner = "/".join(name.parts[1:])
+            if name.parts[0] != top or not inner:
+                raise _fault(path, member.name, f"lies outside the folder `{top}`; do not unpack this archive")
+            if inner in hashes:
+                raise _fault(path, member.name, f"is in the archive twice; {_REMEDY}")
+            content = archive.extractfile(member)
+            assert content is not None
+            if inner in (SUMS, f"{BUNDLE}/{bundle.MANIFEST}"):
+                texts[inner] = content.read(_LARGEST_TEXT)
+                hashes[inner] = hashlib.sha256(texts[inner]).hexdigest()
+            else:
+                hashes[inner] = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+        while stream.read(1 << 20):
+            continue
+    return hashes, texts
+
+
+def _compare(path: Path, hashes: dict[str, str], texts: dict[str, bytes]) -> None:
+    if SUMS not in texts:
+        raise UserError("archive", path, f"has no {SUMS}, so it is no pack; make one with `edge-deploy pack`")
+    listed: dict[str, str] = {}
+    for line in texts[SUMS].decode(errors="replace").splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
+        if match is None:
+            raise _fault(path, SUMS, f"has a line that is no hash; {_REMEDY}")
+        listed[match[2]] = match[1]
+    for name in sorted(listed.keys() - hashes.keys()):
+        raise _fault(path, name, f"is missing; {_REMEDY}")
+    for name in sorted(hashes.keys() - listed.keys() - {SUMS}):
+        raise _fault(path, name, f"is not in {SUMS}; {_REMEDY}")
+    for name, sha256 in listed.items():
+        if hashes[name] != sha256:
+            raise _fault(path, name, f"was changed since it was packed; {_REMEDY}")
+    manifest = f"{BUNDLE}/{bundle.MANIFEST}"
+    if manifest not in texts or RUN not in hashes:
+        raise _fault(path, manifest if manifest not in texts else RUN, f"is missing; {_REMEDY}")
+    try:
+        files = bundle.Manifest.model_validate_json(texts[manifest]).files
+    except ValidationError as error:
+        raise _fault(path, manifest, f"is broken ({error.errors()[0]['msg']}); {_REMEDY}") from None
+    packed = {
+        name.removeprefix(f"{BUNDLE}/"): sha256 for name, sha256 in hashes.items() if name.startswith(f"{BUNDLE}/")
+    }
+    wanted = {name: entry.sha256 for name, entry in files.items()}
+    for name in sorted((packed.keys() | wanted.keys()) - {bundle.MANIFEST}):
+        if packed.get(name) != wanted.get(name):
+            raise _fault(path, f"{BUNDLE}/{name}", f"is not what the bundle's manifest says; {_REMEDY}")
+
+
+def _fault(path: Path, member: str, reason: str) -> UserError:
+    return UserError("archive", f"{path}: {member}", reason)

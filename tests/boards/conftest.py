@@ -1,0 +1,135 @@
+"""A board on loopback: an sshd of the test's own, with throw-away keys and a throw-away user configuration."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edge_asr_deploy.pack.requirements import requirements
+
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+# Python programs that run before any other, to make the board's python3 look like another one.
+SITE = "sitecustomize.py"
+
+
+@dataclass(frozen=True)
+class Loopback:
+    """Where the sshd listens, the folder with its files, and the `ssh` that stands for the user's own."""
+
+    port: int
+    folder: Path
+    ssh: Path
+
+    @property
+    def address(self) -> str:
+        return f"{getpass.getuser()}@127.0.0.1:{self.port}"
+
+    def configure(self, *lines: str) -> None:
+        """The user's SSH configuration, and no other."""
+        (self.folder / "config").write_text("".join(f"{line}\n" for line in lines))
+
+    def environment(self, **variables: str) -> None:
+        """Variables of everything that runs on the board from now on."""
+        text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        (self.folder / "environment").write_text(text)
+
+    def python(self, code: str) -> str:
+        """Let the board's python3 run `code` at its start; the value for its PYTHONPATH."""
+        folder = self.folder / "site"
+        folder.mkdir(exist_ok=True)
+        (folder / SITE).write_text(code)
+        return str(folder)
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
+    if SSHD is None or shutil.which("ssh") is None:
+        pytest.skip("no sshd here (Debian: apt install openssh-server openssh-client)")
+    folder = tmp_path_factory.mktemp("sshd")
+    for name in ("host", "key", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    shutil.copy(folder / "key.pub", folder / "authorized")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    force = folder / "force"
+    force.write_text(f'#!/bin/sh\n. {folder}/environment\nexec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    force.chmod(0o755)
+    ssh = folder / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/config "$@"\n')
+    ssh.chmod(0o755)
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+        f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nForceCommand {force}\n"
+    )
+    if os.geteuid() == 0:
+        # Debian's sshd wants this folder when root starts it; its service would make it.
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=subprocess.PIPE)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            if server.poll() is not None:
+                assert server.stderr is not None
+                pytest.skip(f"sshd does not start here: {server.stderr.read().decode().strip()}")
+            time.sleep(0.05)
+        yield Loopback(port, folder, ssh)
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def board(sshd: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loopback:
+    """A board with nothing on it; the user's key and the board's host key are those that are right."""
+    key = (sshd.folder / "host.pub").read_text()
+    (sshd.folder / "known").write_text(f"[127.0.0.1]:{sshd.port} {key}")
+    sshd.configure(
+        f"IdentityFile {sshd.folder}/key",
+        "IdentitiesOnly yes",
+        f"UserKnownHostsFile {sshd.folder}/known",
+        "GlobalKnownHostsFile /dev/null",
+    )
+    sshd.environment(XDG_CACHE_HOME=str(tmp_path / "board"))
+    monkeypatch.setenv("PATH", f"{sshd.ssh.parent}{os.pathsep}{os.environ['PATH']}")
+    return sshd
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """The folder that the board keeps its things in."""
+    return tmp_path / "board" / "edge-deploy"
+
+
+@pytest.fixture
+def prepared(board: Loopback, there: Path) -> Loopback:
+    """A board whose environment is made already: it is the one that the tests run in."""
+    found = subprocess.run(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True)
+    python = found.stdout.decode().strip()
+    key = hashlib.sha256(f"{python}\n{requirements()}".encode()).hexdigest()[:16]
+    binary = there / "environments" / key / "bin" / "python"
+    binary.parent.mkdir(parents=True)
+    binary.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    binary.chmod(0o755)
+    (binary.parent.parent / "ready").touch()
+    return board
+
+
+def files_there(there: Path) -> set[str]:
+    """Everything on the board but the lock, as paths."""
+    return {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file() and path.name != "lock"}

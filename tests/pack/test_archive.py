@@ -1,0 +1,259 @@
+"""One archive with all that runs a bundle; what happens to it on the way is noticed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from edge_asr_deploy import bundle as bundles
+from edge_asr_deploy.cli import app
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.pack import archive
+from edge_asr_deploy.pack.archive import Packed, pack, run_script
+from edge_asr_deploy.pack.verify import verify
+from tests.harness.fakes import write_bundle
+
+Members = dict[str, tuple[tarfile.TarInfo, bytes]]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    write_bundle(tmp_path / "w4")
+    return tmp_path / "w4"
+
+
+def make(bundle: Path, output: Path, overwrite: bool = False) -> Packed:
+    return pack(bundle, output, "linux_aarch64", ["3.11"], False, overwrite)
+
+
+@pytest.fixture
+def packed(bundle: Path, tmp_path: Path) -> Path:
+    make(bundle, tmp_path / "pi.tar.gz")
+    return tmp_path / "pi.tar.gz"
+
+
+def test_it_holds_what_runs_the_bundle(packed: Path, bundle: Path) -> None:
+    with tarfile.open(packed) as opened:
+        names = opened.getnames()
+        run = opened.getmember("pi/run")
+    inside = {name.removeprefix("pi/") for name in names}
+    assert {f"bundle/{path.name}" for path in bundle.iterdir()} < inside
+    assert {"run", "requirements.txt", "SHA256SUMS"} < inside
+    assert [name for name in inside if name.startswith("wheels/edge_asr_deploy-")]
+    assert run.mode == 0o755
+
+
+def test_equal_bundles_give_equal_archives(packed: Path, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    for path in bundle.iterdir():
+        os.utime(path, (0, 0))
+    again = make(bundle, tmp_path / "again" / "pi.tar.gz")
+    assert (tmp_path / "again" / "pi.tar.gz").read_bytes() == packed.read_bytes()
+    assert again.sha256 == hashlib.sha256(packed.read_bytes()).hexdigest()
+
+
+def test_a_good_archive_and_a_good_bundle(packed: Path, bundle: Path) -> None:
+    found = verify(packed)
+    assert found.sha256 == hashlib.sha256(packed.read_bytes()).hexdigest()
+    with tarfile.open(packed) as opened:
+        assert found.files == len(opened.getnames())
+    assert verify(bundle).sha256 == bundles.bundle_hash(bundles.read_manifest(bundle))
+    ran = CliRunner().invoke(app, ["verify", str(packed)])
+    assert ran.exit_code == 0 and found.sha256 in ran.stdout
+
+
+def alter(path: Path, change: Callable[[Members], None]) -> None:
+    with tarfile.open(path) as opened:
+        members = {}
+        for member in opened:
+            file = opened.extractfile(member)
+            members[member.name] = (member, b"" if file is None else file.read())
+    change(members)
+    with gzip.GzipFile(path, "wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as written:
+        for member, content in members.values():
+            member.size = len(content) if member.isreg() else 0
+            written.addfile(member, io.BytesIO(content))
+
+
+def added(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Callable[[Members], None]:
+    def change(members: Members) -> None:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, link
+        members["added"] = (member, b"")
+
+    return change
+
+
+def changed(name: str) -> Callable[[Members], None]:
+    def change(members: Members) -> None:
+        member, content = members[name]
+        members[name] = (member, content[:-1] + bytes([content[-1] ^ 1]))
+
+    return change
+
+
+def consistent(members: Members) -> None:
+    """A changed graph whose hash is put into the list: the bundle's own manifest tells."""
+    name = "pi/bundle/encoder_model.onnx"
+    before = hashlib.sha256(members[name][1]).hexdigest().encode()
+    changed(name)(members)
+    after = hashlib.sha256(members[name][1]).hexdigest().encode()
+    member, sums = members["pi/SHA256SUMS"]
+    members["pi/SHA256SUMS"] = (member, sums.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (changed("pi/bundle/encoder_model.onnx"), "encoder_model.onnx: was changed"),
+        (changed("pi/run"), "pi.tar.gz: run: was changed"),
+        (consistent, "encoder_model.onnx: is not what the bundle's manifest says"),
+        (lambda members: members.pop("pi/requirements.txt"), "requirements.txt: is missing"),
+        (lambda members: members.pop("pi/SHA256SUMS"), "has no SHA256SUMS"),
+        (added("pi/more.txt"), "more.txt: is not in SHA256SUMS"),
+        (added("pi/run"), "pi/run: is in the archive twice"),
+        (added("pi/../../evil"), "would be unpacked outside"),
+        (added("/etc/evil"), "would be unpacked outside"),
+        (added("other/evil"), "lies outside the folder `pi`"),
+        (added("pi/link", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
+        (added("pi/link", tarfile.LNKTYPE, "pi/run"), "is a link"),
+        (added("pi/device", tarfile.CHRTYPE), "no plain file"),
+    ],
+)
+def test_what_is_wrong_with_an_archive_is_one_line(packed: Path, change: Callable[[Members], None], said: str) -> None:
+    alter(packed, lambda members: None)
+    verify(packed)
+    alter(packed, change)
+    with pytest.raises(UserError) as caught:
+        verify(packed)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.999])
+def test_an_archive_that_is_cut_short(packed: Path, kept: float) -> None:
+    content = packed.read_bytes()
+    packed.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(UserError, match="cut short"):
+        verify(packed)
+
+
+def test_a_flipped_bit_anywhere_in_the_stream(packed: Path) -> None:
+    content = bytearray(packed.read_bytes())
+    for place in (len(content) // 3, len(content) // 2, len(content) - 5):
+        broken = bytearray(content)
+        broken[place] ^= 4
+        packed.write_bytes(broken)
+        with pytest.raises(UserError):
+            verify(packed)
+
+
+def test_what_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "text.tar.gz").write_text("no archive")
+    for path, said in ((tmp_path / "text.tar.gz", "no .tar.gz"), (tmp_path / "absent", "no such file")):
+        with pytest.raises(UserError, match=said):
+            verify(path)
+
+
+def test_a_damaged_bundle_is_not_packed(bundle: Path, tmp_path: Path) -> None:
+    (bundle / "encoder_model.onnx").write_bytes(b"x")
+    with pytest.raises(UserError, match="encoder_model"):
+        make(bundle, tmp_path / "pi.tar.gz")
+    assert list(tmp_path.iterdir()) == [bundle]
+
+
+def test_wishes_that_cannot_be(bundle: Path, packed: Path, tmp_path: Path) -> None:
+    before = packed.read_bytes()
+    for output, platform, said in (
+        (packed, "linux_aarch64", "exists already"),
+        (tmp_path / "pi.zip", "linux_aarch64", r"ends in \.tar\.gz"),
+        (tmp_path / "no" / "pi.tar.gz", "linux_aarch64", "folder does not exist"),
+        (tmp_path / "a.tar.gz", "linux_armv7l", "choose linux_aarch64 or linux_x86_64"),
+    ):
+        with pytest.raises(UserError, match=said):
+            pack(bundle, output, platform, ["3.11"], False, False)
+    assert packed.read_bytes() == before
+    make(bundle, packed, overwrite=True)
+
+
+def test_a_full_disk_leaves_the_old_archive(packed: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = packed.read_bytes()
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive, "_add", full)
+    with pytest.raises(UserError, match="disk full"):
+        make(bundle, packed, overwrite=True)
+    assert packed.read_bytes() == before
+    assert {path.name for path in packed.parent.iterdir()} == {"w4", "pi.tar.gz"}
+
+
+def unpack(packed: Path, folder: Path) -> Path:
+    with tarfile.open(packed) as opened:
+        opened.extractall(folder, filter="data")
+    return folder / packed.name.removesuffix(".tar.gz")
+
+
+def ran(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **variables}
+    return subprocess.run([str(folder / "run"), *arguments], capture_output=True, text=True, env=environment)
+
+
+def test_the_script_says_what_is_missing(bundle: Path, tmp_path: Path) -> None:
+    machine = os.uname().machine
+    other = "linux_aarch64" if machine == "x86_64" else "linux_x86_64"
+    pack(bundle, tmp_path / "other.tar.gz", other, ["3.11"], False, False)
+    answer = ran(unpack(tmp_path / "other.tar.gz", tmp_path), "a.wav")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert f"this machine is {machine}" in answer.stderr
+
+    folder = unpack(tmp_path / "other.tar.gz", tmp_path / "more")
+    (folder / "run").write_bytes(run_script(f"linux_{machine}", ["2.7"], True))
+    answer = ran(folder, "a.wav")
+    assert answer.returncode == 2 and "the wheels are for 2.7" in answer.stderr
+    (folder / "run").write_bytes(run_script(f"linux_{machine}", ["3.11"], False))
+    answer = ran(folder, "a.wav")
+    assert answer.returncode == 2 and "a file is damaged" in answer.stderr, "the script itself is in the list"
+    assert not (folder / ".venv").exists()
+    without = tmp_path / "bin"
+    without.mkdir()
+    for name in ("uname", "dirname", "sh"):
+        (without / name).symlink_to(shutil.which(name) or name)
+    answer = ran(folder, "a.wav", PATH=str(without))
+    assert answer.returncode == 2 and "there is no python3" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+@pytest.mark.real
+def test_the_script_transcribes_without_internet(tmp_path: Path) -> None:
+    """With the wheels of this machine's own platform, in an environment that has no index."""
+    import numpy as np
+    import soundfile
+
+    from edge_asr_deploy.runtime.audio import read_audio
+    from edge_asr_deploy.runtime.transcriber import Transcriber
+    from tests.runtime.conftest import export
+
+    bundle = export("whisper", tmp_path / "model").bundle
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).normal(size=16_000), 16_000)
+    python = subprocess.run(
+        ["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
+    ).stdout.strip()
+    pack(bundle, tmp_path / "here.tar.gz", f"linux_{os.uname().machine}", [python], True, False)
+    verify(tmp_path / "here.tar.gz")
+    folder = unpack(tmp_path / "here.tar.gz", tmp_path / "un packed")
+    nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1"}
+    for _ in range(2):
+        answer = ran(folder, str(tmp_path / "a.wav"), "--language", "en", **nowhere)
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout.strip() == Transcriber.open(bundle).transcribe(read_audio(tmp_path / "a.wav"), "en").text
