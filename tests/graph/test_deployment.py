@@ -26,6 +26,7 @@ from edge_asr_deploy.graph.files import SMALLEST  # noqa: E402
 from edge_asr_deploy.graph.integer import INTEGER_KERNELS  # noqa: E402
 from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
 from edge_asr_deploy.harness.facts import stored_twice  # noqa: E402
+from edge_asr_deploy.harness.relative_speed import graph_files  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight  # noqa: E402
@@ -156,6 +157,9 @@ def test_all_graphs_say_the_same_and_the_cpu_picks_one(made: Made, monkeypatch: 
         said[name] = opened.transcribe(noise).tokens
     monkeypatch.setattr(transcriber, "cpu_features", lambda: CpuFeatures("x86_64", frozenset({"avx512_vnni"})))
     asked = Transcriber.open(made.folder, target="pi4")
+    assert graph_files(made.folder, "pi4") == tuple(
+        made.folder / name for name in made.of("pi4").graphs.model_dump().values()
+    )
     assert (asked.target, asked.transcribe(noise).tokens) == ("pi4", said["pi4"])
     assert said["x86"] == said["pi5"]
     with pytest.raises(UserError, match="no such target; choose generic, x86, pi4, pi5"):
