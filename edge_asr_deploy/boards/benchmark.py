@@ -49,6 +49,8 @@ def bench_on(
         arguments += ["--soak", str(options.soak), *(["--profile"] if options.profile else [])]
         if options.accuracy_level is not None:
             arguments += ["--accuracy-level", str(options.accuracy_level)]
+        if options.target is not None:
+            arguments += ["--target", options.target]
         answers = run_on(boards, arguments, messages)
     return results_of(answers, Benchmark, {"audio": [stretch for _, stretch in audio], "command": command}, output)
 

@@ -48,6 +48,8 @@ def evaluate_on(
         arguments += ["--cache" if cache else "--no-cache"]
         if settings.accuracy_level is not None:
             arguments += ["--accuracy-level", str(settings.accuracy_level)]
+        if settings.target is not None:
+            arguments += ["--target", settings.target]
         answers = run_on(boards, arguments, messages)
     # The board's first line names the copied manifest; the real name was printed here.
     named = f"Evaluated on {Path(MANIFEST).name}"
