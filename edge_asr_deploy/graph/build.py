@@ -13,10 +13,11 @@ import onnx_ir as ir
 from edge_asr_deploy.bundle import Layer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
-from edge_asr_deploy.graph.attention import replace_encoder_attention, shape_of
+from edge_asr_deploy.graph.attention import shape_of
 from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.decoder import merge
 from edge_asr_deploy.graph.editing import Finder, constant_of, load, tidy
+from edge_asr_deploy.graph.encoder_attention import replace_encoder_attention
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
 from edge_asr_deploy.graph.integer import Rounded, integer_matmul, round_input
 from edge_asr_deploy.graph.outliers import float_columns, gather
