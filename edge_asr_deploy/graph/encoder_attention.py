@@ -14,6 +14,7 @@ import onnx_ir as ir
 from edge_asr_deploy.graph.attention import Shape, frame_mask, rotate, rotation, spread_mask
 from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.editing import Finder
+from edge_asr_deploy.graph.integer import product_name
 from edge_asr_deploy.ptq.int8_attention import BLOCKS, SIGNED_TOP, SMALLEST, UNSIGNED_TOP
 
 FLOAT, INT8 = ir.DataType.FLOAT, ir.DataType.INT8
@@ -31,8 +32,11 @@ class Blocks:
     masks: list[ir.Value] | None
 
 
-def replace_encoder_attention(graph: ir.Graph, shape: Shape, kind: str = "float") -> None:
-    """Write every encoder layer's self-attention anew, `float` or `int8`; Moonshine's with rotary positions and a mask."""
+def replace_encoder_attention(graph: ir.Graph, shape: Shape, kind: str) -> None:
+    """Write every encoder layer's self-attention anew, in a `kind` of `float` or `int8`.
+
+    Moonshine's has rotary positions and a mask.
+    """
     find, builder = Finder(graph), Builder("/attention")
     hidden = find.linear("/layers.0/self_attn/q_proj")
     frames = builder.op("Shape", hidden, start=1, end=2)
@@ -43,12 +47,13 @@ def replace_encoder_attention(graph: ir.Graph, shape: Shape, kind: str = "float"
     blocks = split_queries(builder, frames, mask, kind)
     attend = int8_attention if kind == "int8" else float_attention
     for layer in range(shape.layers):
-        path = f"/layers.{layer}/self_attn"
+        path, name = f"/layers.{layer}/self_attn", f"model.encoder.layers.{layer}.self_attn"
         query, key, value = (find.linear(f"{path}/{name}_proj") for name in "qkv")
         part = Builder(f"{path}/core")
         if turn is not None:
             query, key = rotate(part, query, turn, shape), rotate(part, key, turn, shape)
         output = attend(part, query, key, value, blocks, shape)
+        output.name = product_name(name)
         find.node(f"{path}/{shape.output}/MatMul").replace_input_with(0, output)
         part.add_to(graph)
     builder.add_to(graph)
