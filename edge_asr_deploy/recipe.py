@@ -205,6 +205,9 @@ class LayerSpec(_Model):
         changes = {name: value for name, value in self if value is not None}
         if changes.get("bits", 0) > 8:
             changes["steps"] = ()
+        elif changes.get("bits") == 8 and spec.storage == "two-level":
+            # No room for multipliers: what the same kernels take at 8 bits.
+            changes |= {"storage": "plain", "granularity": "channel", "symmetric": True}
         return spec.model_copy(update=changes)
 
 

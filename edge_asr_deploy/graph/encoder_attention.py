@@ -26,10 +26,10 @@ WHOLE_ROW = 65536
 
 @dataclass(frozen=True)
 class Blocks:
-    """How the queries of one call are split, int64 (BLOCKS,), and what each block of scores is masked with."""
+    """How the queries of one call are split, int64 (BLOCKS,) or not at all, and what every block is masked with."""
 
-    sizes: ir.Value
-    masks: list[ir.Value] | None
+    sizes: ir.Value | None
+    mask: ir.Value | None
 
 
 def replace_encoder_attention(graph: ir.Graph, shape: Shape, kind: str) -> None:
@@ -64,16 +64,16 @@ def split_queries(builder: Builder, frames: ir.Value, mask: ir.Value | None, kin
 
     `mask`: bool (batch, 1, 1, frames), true where a frame is there; None where all are.
     """
+    if mask is not None and kind == "float":
+        # onnxruntime's Attention takes no empty block, such as Moonshine's shortest sounds would give.
+        return Blocks(None, spread_mask(builder, mask, frames))
     size = builder.op("Div", frames, builder.integers(BLOCKS))
     last = builder.op("Sub", frames, builder.op("Mul", size, builder.integers(BLOCKS - 1)))
-    parts = [size] * (BLOCKS - 1) + [last]
-    masks = None
-    if mask is not None and kind == "int8":
-        there, gone = (builder.constant(np.array(value, np.float32)) for value in (0, FAR_BELOW))
-        masks = [builder.op("Where", mask, there, gone)] * BLOCKS
-    elif mask is not None:
-        masks = [spread_mask(builder, mask, size)] * (BLOCKS - 1) + [spread_mask(builder, mask, last)]
-    return Blocks(builder.op("Concat", *parts, axis=0), masks)
+    sizes = builder.op("Concat", *[size] * (BLOCKS - 1), last, axis=0)
+    if mask is None:
+        return Blocks(sizes, None)
+    there, gone = (builder.constant(np.array(value, np.float32)) for value in (0, FAR_BELOW))
+    return Blocks(sizes, builder.op("Where", mask, there, gone))
 
 
 def float_attention(
@@ -81,9 +81,10 @@ def float_attention(
 ) -> ir.Value:
     """softmax(q k^T / sqrt(head_dim)) v for q, k and v (batch, frames, heads * head_dim), by ONNX's operator."""
     heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
+    if blocks.sizes is None:
+        return builder.op("Attention", query, key, value, blocks.mask, **heads)  # type: ignore[no-any-return]
     queries = builder.op("Split", query, blocks.sizes, outputs=BLOCKS, axis=1)
-    masks = [[mask] for mask in blocks.masks] if blocks.masks is not None else [[]] * BLOCKS
-    outputs = [builder.op("Attention", q, key, value, *mask, **heads) for q, mask in zip(queries, masks, strict=True)]
+    outputs = [builder.op("Attention", part, key, value, **heads) for part in queries]
     return builder.op("Concat", *outputs, axis=1)  # type: ignore[no-any-return]
 
 
@@ -101,13 +102,13 @@ def int8_attention(
     step = builder.constant(np.array(1 / UNSIGNED_TOP, np.float32))
     last = builder.integers(-1)
     outputs = []
-    for index, block in enumerate(builder.op("Split", query, blocks.sizes, outputs=BLOCKS, axis=1)):
+    for block in builder.op("Split", query, blocks.sizes, outputs=BLOCKS, axis=1):
         codes, scale, zero = builder.op("DynamicQuantizeLinear", block, outputs=3)
         codes = _heads(builder, codes, shape, [0, 2, 1, 3])
         sums = builder.op("Cast", builder.op("MatMulInteger", codes, keys, zero), to=FLOAT)
         scores = builder.op("Mul", sums, builder.op("Mul", scale, key_scale))
-        if blocks.masks is not None:
-            scores = builder.op("Add", scores, blocks.masks[index])
+        if blocks.mask is not None:
+            scores = builder.op("Add", scores, blocks.mask)
         shares = builder.op("Softmax", scores, axis=-1)
         steps = builder.op("Mul", builder.op("ReduceMax", shares, last), step)
         rounded = builder.op("QuantizeLinear", shares, steps, axis=-1, block_size=WHOLE_ROW)
