@@ -158,12 +158,14 @@ def write_files(
         where = "" if len(deployments) == 1 else f" for {', '.join(made.targets)}"
         say(f"verifying{where}: files and operators")
         check_files(folder, made.graphs)
-        counts = check_operators(folder, made.layers, made.graphs)
+        counts = check_operators(folder, made.layers, made.graphs, made.recipe)
         metrics["operators"] |= {file: dict(count) for file, count in counts.items()}
         if samples:
             say(f"verifying{where}: agreement with PyTorch")
             proof = samples[:PROOF_CLIPS]
-            agreement = measure_agreement(model, folder, proof, made.weights, recipe.embedding.shortlist, made.graphs)
+            agreement = measure_agreement(
+                model, folder, proof, made.weights, recipe.embedding.shortlist, made.graphs, made.recipe
+            )
             check_agreement(agreement)
             say(f"verifying{where}: real speech")
             spoken = _check_speech(folder, recipe.family, speech.utterances[:PROOF_CLIPS], made.graphs)
