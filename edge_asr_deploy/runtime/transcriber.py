@@ -11,14 +11,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_asr_deploy.bundle import read_manifest
-from edge_asr_deploy.bundle import verify as verify_bundle
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.audio import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoder import Decoded, Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.family import Family
+from edge_asr_deploy.runtime.known import known
 from edge_asr_deploy.runtime.moonshine import Moonshine
-from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.optimized import open_optimized, release_memory
+from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.text import TextDecoder
 from edge_asr_deploy.runtime.whisper import Whisper
 from edge_asr_deploy.runtime.windows import cut, is_silent
@@ -88,20 +88,25 @@ class Transcriber:
     ) -> Self:
         """Load a bundle; `verify` checks every byte against the manifest first. UserError when it is damaged.
 
-        `family` (`whisper` or `moonshine`) is for a folder that has no manifest yet: then none is read.
+        Later starts take what was checked and optimized from the start-up cache (`runtime.kept`). `family` (`whisper`
+        or `moonshine`) is for a folder that has no manifest yet: then none is read, and nothing kept.
         """
+        bundle_hash = None
         if family is None:
-            family = (verify_bundle(bundle) if verify else read_manifest(bundle)).family
+            found = known(bundle, verify)
+            family, bundle_hash = found.manifest["family"], found.hash
         try:
             rules = FAMILIES[family](bundle)
         except KeyError as error:
             raise UserError("bundle", bundle, f"its configuration has no {error}; export it again") from None
-        return cls(
-            open_session(bundle / "encoder_model.onnx", settings),
-            Decoder(open_session(bundle / "decoder_model_merged.onnx", settings)),
+        transcriber = cls(
+            open_optimized(bundle / "encoder_model.onnx", settings, bundle_hash),
+            Decoder(open_optimized(bundle / "decoder_model_merged.onnx", settings, bundle_hash)),
             rules,
-            TextDecoder(bundle, rules.first_timestamp),
+            TextDecoder(bundle, rules.first_timestamp, bundle_hash),
         )
+        release_memory()
+        return transcriber
 
     def transcribe(
         self, samples: NDArray[np.float32], language: str | None = None, task: str | None = None
