@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.kept import Stamp, read_index, stamp, startup_root, write_index
+
+if TYPE_CHECKING:
+    from edge_asr_deploy.bundle import Manifest
 
 # Notes take 2 kB each. The oldest go beyond this number.
 NOTES = 256
@@ -19,17 +22,19 @@ NOTES = 256
 
 @dataclass(frozen=True)
 class Known:
-    """The contents of a bundle's `manifest.json`, and `bundle.bundle_hash` of it.
+    """What a start needs of a bundle's manifest; `targets`: the files of encoder and decoder, by target.
 
-    `hash` is None where that is not certain: the files are not what the manifest says, or nobody has looked.
+    `hash` is that of `bundle.bundle_hash`; None where it is not certain: the files are not what the manifest says, or
+    nobody has looked.
     """
 
-    manifest: dict[str, Any]
+    family: str
+    targets: dict[str, tuple[str, str]]
     hash: str | None
 
 
 def known(bundle: Path, verify: bool) -> Known:
-    """The manifest of a bundle that was verified, now or at an earlier start. UserError when it is damaged.
+    """A bundle that was verified, now or at an earlier start. UserError when it is damaged.
 
     Without `verify` a bundle whose files are not those of its manifest is taken as it is; one without a manifest, or
     with a broken one, never is.
@@ -38,15 +43,16 @@ def known(bundle: Path, verify: bool) -> Known:
     note = None if root is None else _note(root, bundle)
     if note is not None:
         recorded = read_index(note)
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             if recorded.get("stamps") == _stamps(bundle):
-                return Known(json.loads((bundle / "manifest.json").read_bytes()), str(recorded["hash"]))
+                targets = {name: (str(first), str(second)) for name, (first, second) in recorded["targets"].items()}
+                return Known(str(recorded["family"]), targets, str(recorded["hash"]))
     # pydantic takes 15 MB and 80 ms that a later start does not need.
     from edge_asr_deploy.bundle import bundle_hash, read_manifest
     from edge_asr_deploy.bundle import verify as verify_bundle
 
     if note is None:
-        return Known((verify_bundle if verify else read_manifest)(bundle).model_dump(mode="json"), None)
+        return _known((verify_bundle if verify else read_manifest)(bundle), None)
     try:
         # Before the files are read: what changes meanwhile must not be taken for verified.
         stamps = _stamps(bundle)
@@ -54,12 +60,17 @@ def known(bundle: Path, verify: bool) -> Known:
     except (UserError, OSError):
         if verify:
             raise
-        return Known(read_manifest(bundle).model_dump(mode="json"), None)
-    digest = bundle_hash(manifest)
+        return _known(read_manifest(bundle), None)
+    found = _known(manifest, bundle_hash(manifest))
     with suppress(OSError):
-        write_index(note, {"bundle": str(bundle.resolve()), "hash": digest, "stamps": stamps})
+        write_index(note, {**dataclasses.asdict(found), "stamps": stamps})
         _prune(note.parent)
-    return Known(manifest.model_dump(mode="json"), digest)
+    return found
+
+
+def _known(manifest: Manifest, digest: str | None) -> Known:
+    targets = {name: (graphs.encoder, graphs.decoder) for name, graphs in manifest.targets.items()}
+    return Known(manifest.family, targets, digest)
 
 
 def _note(root: Path, bundle: Path) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import onnxruntime
@@ -13,16 +13,23 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.audio import SAMPLE_RATE
+from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoder import Decoded, Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.family import Family
 from edge_asr_deploy.runtime.known import known
 from edge_asr_deploy.runtime.moonshine import Moonshine
 from edge_asr_deploy.runtime.optimized import open_optimized, release_memory
 from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.targets import GENERIC, Wish, choose
 from edge_asr_deploy.runtime.text import TextDecoder
 from edge_asr_deploy.runtime.whisper import Whisper
 from edge_asr_deploy.runtime.windows import cut, is_silent
 
+if TYPE_CHECKING:
+    # pydantic: 15 MB and 80 ms that a later start does without.
+    from edge_asr_deploy.bundle import Graphs
+
+ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 FAMILIES: dict[str, type[Whisper] | type[Moonshine]] = {"whisper": Whisper, "moonshine": Moonshine}
 
 
@@ -73,37 +80,53 @@ class Transcriber:
     """An opened bundle. Not for several threads at once: open one each."""
 
     def __init__(
-        self, encoder: onnxruntime.InferenceSession, decoder: Decoder, family: Family, text: TextDecoder
+        self,
+        encoder: onnxruntime.InferenceSession,
+        decoder: Decoder,
+        family: Family,
+        text: TextDecoder,
+        target: str | None = None,
     ) -> None:
         self._encoder, self._decoder, self._family, self._text = encoder, decoder, family, text
         self._encoder_accepts = {value.name for value in encoder.get_inputs()}
+        self.target = target
+        """The name of the target whose graphs these are; None where no manifest says so."""
 
     @classmethod
     def open(
         cls,
         bundle: Path,
-        settings: SessionSettings = SessionSettings(),  # noqa: B008
+        settings: SessionSettings | Wish = Wish(),  # noqa: B008
         verify: bool = True,
         family: str | None = None,
+        target: str | None = None,
+        graphs: Graphs | None = None,
     ) -> Self:
         """Load a bundle; `verify` checks every byte against the manifest first. UserError when it is damaged.
 
-        Later starts take what was checked and optimized from the start-up cache (`runtime.kept`). `family` (`whisper`
-        or `moonshine`) is for a folder that has no manifest yet: then none is read, and nothing kept.
+        `target` names one of those that the bundle is for; without it the CPU decides. What a `Wish` leaves out is the
+        target's own. Later starts take what was checked and optimized from the start-up cache (`runtime.kept`).
+        `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then none is read,
+        and nothing kept.
         """
-        bundle_hash = None
+        chosen, bundle_hash = GENERIC, None
+        encoder, decoder = (graphs.encoder, graphs.decoder) if graphs else (ENCODER, DECODER)
         if family is None:
             found = known(bundle, verify)
-            family, bundle_hash = found.manifest["family"], found.hash
+            family, bundle_hash = found.family, found.hash
+            chosen = choose(found.targets, target, cpu_features())
+            target, (encoder, decoder) = chosen.name, found.targets[chosen.name]
+        settings = chosen.settings(settings) if isinstance(settings, Wish) else settings
         try:
             rules = FAMILIES[family](bundle)
         except KeyError as error:
             raise UserError("bundle", bundle, f"its configuration has no {error}; export it again") from None
         transcriber = cls(
-            open_optimized(bundle / "encoder_model.onnx", settings, bundle_hash),
-            Decoder(open_optimized(bundle / "decoder_model_merged.onnx", settings, bundle_hash)),
+            open_optimized(bundle / encoder, settings, bundle_hash),
+            Decoder(open_optimized(bundle / decoder, settings, bundle_hash)),
             rules,
             TextDecoder(bundle, rules.first_timestamp, bundle_hash),
+            target,
         )
         release_memory()
         return transcriber
