@@ -16,7 +16,7 @@ from edge_asr_deploy.runtime.kept import Stamp, read_index, stamp, startup_root,
 if TYPE_CHECKING:
     from edge_asr_deploy.bundle import Manifest
 
-# Notes take 2 kB each. The oldest go beyond this number.
+# Notes take 2 kB each: The oldest go beyond this number.
 NOTES = 256
 
 
