@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.console import Console
 
 from edge_asr_deploy.cli import (
     analyze,
@@ -59,6 +58,9 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        # Only here: rich is 3 MB that a transcription does not need.
+        from rich.console import Console
+
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"edge-deploy: {error}", style="red", markup=False)
         sys.exit(2)
     except ModuleNotFoundError as error:
