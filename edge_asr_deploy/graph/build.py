@@ -18,6 +18,7 @@ from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.decoder import merge
 from edge_asr_deploy.graph.editing import Finder, constant_of, load, tidy
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
+from edge_asr_deploy.graph.frames import free_length
 from edge_asr_deploy.graph.integer import Rounded, integer_matmul, round_input
 from edge_asr_deploy.graph.outliers import float_columns, gather
 from edge_asr_deploy.graph.weights import TiedTable, float_matrix, half, matmul_weight, narrow_tensor
@@ -56,6 +57,8 @@ def build(
         placed = _place_rotation(matmuls, "model.encoder", recipe)
         placed += _place_linears(matmuls, components, recipe, named)
         placed += _place_encoder_stem(encoder.graph, recipe)
+        if recipe.family == "whisper":
+            free_length(encoder.graph)
         _save(encoder, folder / ENCODER)
         said("writing the decoder")
         decoder, projections = merge(
