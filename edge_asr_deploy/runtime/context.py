@@ -1,0 +1,53 @@
+"""Audio context: how much of its window Whisper's encoder is given, and when that was too little.
+
+Whisper pads every clip to 30 s. Silence after the speech costs as much as speech, yet some of it is needed: without,
+the decoder does not notice the end and repeats itself (openai/whisper's models never saw a shorter window).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.audio import SAMPLE_RATE
+from edge_asr_deploy.runtime.decoder import Decoded
+from edge_asr_deploy.runtime.loops import is_runaway
+
+# Seconds of silence after the clip that `auto` means.
+AUTO_MARGIN = 3.0
+# Lengths are multiples of this: onnxruntime plans its memory anew for every length it meets.
+STEP_SECONDS = 1
+
+
+def parse_audio_context(text: str) -> float | None:
+    """`full` (None: the whole window), `auto`, or seconds of margin after the clip. UserError for anything else."""
+    if text == "full":
+        return None
+    if text == "auto":
+        return AUTO_MARGIN
+    try:
+        margin = float(text)
+    except ValueError:
+        margin = math.nan
+    if not 0 <= margin < math.inf:
+        raise UserError("--audio-context", text, "give full, auto, or seconds of silence after the clip")
+    return margin
+
+
+def describe_audio_context(margin: float | None) -> str:
+    """The same in words."""
+    return "full window" if margin is None else f"clip + {margin:g} s"
+
+
+def context_seconds(samples: int, margin: float, window: int) -> int:
+    """Seconds of audio that the encoder is given for so many samples: with the margin, rounded up, a window at most."""
+    wanted = samples / SAMPLE_RATE + margin
+    return min(window, math.ceil(wanted / STEP_SECONDS) * STEP_SECONDS)
+
+
+def is_doubtful(decoded: Decoded, text: str, samples: NDArray[np.float32]) -> bool:
+    """Whether a text that was decoded from a shortened window may be wrong because of that."""
+    return decoded.capped or is_runaway(text)
