@@ -58,7 +58,7 @@ def build(
         placed += _place_linears(matmuls, components, recipe, named)
         placed += _place_encoder_stem(encoder.graph, recipe)
         if recipe.family == "whisper":
-            free_length(encoder.graph)
+            free_length(encoder.graph, model.config.max_source_positions)
         _save(encoder, folder / ENCODER)
         said("writing the decoder")
         decoder, projections = merge(

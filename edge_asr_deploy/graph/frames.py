@@ -6,20 +6,29 @@ import onnx_ir as ir
 
 from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.editing import Finder
+from edge_asr_deploy.runtime.context import TAIL_SECONDS
+
+# Positions of the encoder per second.
+RATE = 50
 
 
-def free_length(graph: ir.Graph) -> None:
-    """Let the encoder take any even number of mel frames up to its window; a full one gives what it gave before.
+def free_length(graph: ir.Graph, positions: int) -> None:
+    """Let the encoder take any even number of mel frames up to a window; a full one gives what it gave before.
 
-    Two mel frames become one position, and the positional table is cut to as many. Weights are not touched: this comes
-    after they are in place.
+    Two mel frames become one of the window's `positions`. Those of the last `TAIL_SECONDS` always take the window's last ones:
+    in a shorter input what is left out is a piece of the silence between speech and end. Whisper keeps something about
+    the whole clip in the last frames; with them a decoder notices where the speech ends, without them it repeats itself
+    (docs/performance.md). Weights are not touched: this comes after they are in place.
     """
     add = Finder(graph).node("/Add")
     heard, table = add.inputs
     builder = Builder("/positions")
     frames = builder.op("Shape", heard, start=1, end=2)
-    cut = builder.op("Slice", table, builder.integers(0), frames, builder.integers(0))
-    add.replace_input_with(1, cut)
+    zero, whole = builder.integers(0), builder.integers(positions)
+    head = builder.op("Max", builder.op("Sub", frames, builder.integers(TAIL_SECONDS * RATE)), zero)
+    first = builder.op("Sub", whole, builder.op("Sub", frames, head))
+    rows = [builder.op("Slice", table, zero, head, zero), builder.op("Slice", table, first, whole, zero)]
+    add.replace_input_with(1, builder.op("Concat", *rows, axis=0))
     builder.add_to(graph)
     [features], [hidden] = graph.inputs, graph.outputs
     assert features.shape is not None and hidden.shape is not None

@@ -16,6 +16,9 @@ from edge_asr_deploy.runtime.audio import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoder import Decoded
 from edge_asr_deploy.runtime.loops import is_runaway
 
+# So much of the end of what the encoder is given stands at the end of its window; the graph sees to that
+# (`graph.frames`). It must be silence, so a margin is no shorter.
+TAIL_SECONDS = 2
 # Seconds of silence after the clip that `auto` means.
 AUTO_MARGIN = 3.0
 # Lengths are multiples of this: onnxruntime plans its memory anew for every length it meets.
@@ -32,8 +35,9 @@ def parse_audio_context(text: str) -> float | None:
         margin = float(text)
     except ValueError:
         margin = math.nan
-    if not 0 <= margin < math.inf:
-        raise UserError("--audio-context", text, "give full, auto, or seconds of silence after the clip")
+    if not TAIL_SECONDS <= margin < math.inf:
+        remedy = f"give full, auto, or seconds of silence after the clip, {TAIL_SECONDS} at least"
+        raise UserError("--audio-context", text, remedy)
     return margin
 
 
