@@ -72,6 +72,13 @@ class Layer(_Model):
     storage: Literal["plain", "two-level"] = "plain"
 
 
+class Graphs(_Model):
+    """The model files of a bundle that one target runs; several targets may share a file."""
+
+    encoder: str = "encoder_model.onnx"
+    decoder: str = "decoder_model_merged.onnx"
+
+
 class FileEntry(_Model):
     """A file of the bundle: its hash and its size in bytes."""
 
@@ -89,7 +96,8 @@ class Manifest(_Model):
     recipe: dict[str, Any]
     versions: dict[str, str]
     calibration: CalibrationRecord | None = None
-    layers: list[Layer] = Field(default_factory=list)
+    layers: list[Layer] = Field(default_factory=list, description="as the first target runs them")
+    targets: dict[str, Graphs] = Field(default_factory=lambda: {"generic": Graphs()}, description="by name")
     files: dict[str, FileEntry] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
     created: str

@@ -23,6 +23,8 @@ def model_card(manifest: Manifest, folder: Path) -> str:
         lines.append(f"Note: {manifest.model.grid_note}")
     lines += ["", "| part | matrices | bits | method | MB |", "|---|---|---|---|---|", *_parts(manifest.layers), ""]
     lines += [f"* `{name}`: {size / MB:.2f} MB" for name, size in sizes.items()]
+    if set(manifest.targets) != {"generic"}:
+        lines += ["", f"For {', '.join(manifest.targets)}: the CPU decides which graphs run, or `--target`."]
     if manifest.calibration:
         lines += ["", f"Calibration: {manifest.calibration.description}"]
     if spoken := manifest.metrics.get("spoken"):

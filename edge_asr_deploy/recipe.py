@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
@@ -38,6 +39,7 @@ from edge_asr_deploy.options import (
     RtnOptions,
     Scaling,
 )
+from edge_asr_deploy.runtime.targets import TARGETS, Target
 
 GROUP_SIZES = (16, 32, 64, 128)
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
@@ -175,6 +177,20 @@ class WeightSpec(_Model):
         """True when the weights become integer codes (2 to 8 bits)."""
         return self.bits <= 8
 
+    @property
+    def int8_obstacle(self) -> str | None:
+        """Why an integer kernel cannot take these codes, and what to do; None where it can."""
+        if self.group_size is not None and self.storage == "plain":
+            return (
+                f"integer kernels take one scale per output channel, not {self.granularity}; choose "
+                "weights.granularity: channel, or below 8 bits weights.storage: two-level"
+            )
+        if self.bits == 8 and self.storage == "two-level":
+            return "8 bits leave int8 no room for multipliers; choose up to 7 bits"
+        if self.bits == 8 and not self.symmetric:
+            return "8-bit codes fit int8 only around zero; set weights.symmetric: true"
+        return None
+
 
 class LayerSpec(_Model):
     """What single layers have otherwise than their component; what is left out stays as the component has it."""
@@ -208,13 +224,8 @@ class Component(_Model):
             return value
         if not weights.is_integer:
             raise ValueError(f"weights of {weights.bits} bits have no integer kernel; choose bits: 2 to 8, or float")
-        if weights.group_size is not None and weights.storage == "plain":
-            raise ValueError(
-                f"integer kernels take one scale per output channel, not {weights.granularity}; choose "
-                "weights.granularity: channel, or below 8 bits weights.storage: two-level"
-            )
-        if weights.bits == 8 and not weights.symmetric:
-            raise ValueError("8-bit codes fit int8 only around zero; set weights.symmetric: true")
+        if obstacle := weights.int8_obstacle:
+            raise ValueError(obstacle)
         return value
 
 
@@ -262,7 +273,25 @@ class Recipe(_Model):
         default_factory=dict, description="shell patterns on module paths; of several that match, the later one wins"
     )
     calibration: Calibration = Calibration()
-    target: Literal["generic"] = "generic"
+    target: tuple[str, ...] = Field(
+        ("generic",), description="a name, or several, whose graphs then share the stored weights"
+    )
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _known_targets(cls, value: object) -> object:
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not names:
+            raise ValueError("write a name, or a list of names")
+        for name in names:
+            if name not in TARGETS:
+                which = "" if len(names) == 1 else f"{name}: "
+                raise ValueError(f"{which}no such target; choose {', '.join(TARGETS)}")
+        return tuple(dict.fromkeys(names))
+
+    @field_serializer("target")
+    def _short_target(self, value: tuple[str, ...]) -> str | list[str]:
+        return value[0] if len(value) == 1 else list(value)
 
     @property
     def is_float(self) -> bool:
@@ -295,6 +324,21 @@ class Recipe(_Model):
             if not any(fnmatchcase(path, pattern) for path in known):
                 remedy = f"matches no matrix of this model; they are called like {known[0]} or {known[-1]}"
                 raise UserError(f"recipe {self.name}", f"layers.{pattern}", remedy)
+
+    def require_kernels(self, components: Mapping[str, str]) -> None:
+        """UserError for a matrix in `components` (module path -> component) that a target's int8 kernel cannot take.
+
+        `parse` has looked at the components' own specs; those of single layers are known with the model.
+        """
+        for name in self.target:
+            for path, component in components.items():
+                activations = self.activations(component)
+                skipped = activations.kind != "float" and not activations.covers(path)
+                if TARGETS[name].forms[component] != "int8" or skipped:
+                    continue
+                spec = self.weights(path, component)
+                if spec.is_integer and (obstacle := spec.int8_obstacle):
+                    raise UserError(f"recipe {self.name}", f"layers: {path}, int8 on {name}", obstacle)
 
     def with_weights(self, specs: Mapping[str, WeightSpec]) -> Recipe:
         """The same recipe with other weight specs for some components, by name."""
@@ -362,17 +406,23 @@ def parse(document: object, origin: str) -> Recipe:
             "cross_attention.weights.steps",
             "reads the encoder's output: give encoder and cross_attention the same rotation, or neither",
         )
-    for key, value, plain in (
-        ("activations", recipe.embedding.activations.kind, "float"),
-        ("weights.storage", recipe.embedding.weights.storage, "plain"),
-    ):
-        if value != plain:
-            raise UserError(
-                f"recipe {origin}",
-                f"embedding.{key} {value!r}",
-                f"the tied table is looked up by row; leave it {plain}",
-            )
+    if (kind := recipe.embedding.activations.kind) != "float":
+        raise UserError(
+            f"recipe {origin}",
+            f"embedding.activations {kind!r}",
+            "leave it float: the target decides how the vocabulary head multiplies",
+        )
+    _check_targets(recipe, origin)
     return recipe
+
+
+def _check_targets(recipe: Recipe, origin: str) -> None:
+    """UserError for components whose codes the kernels of a target do not take."""
+    for name in recipe.target:
+        for component, form in TARGETS[name].forms.items():
+            spec = recipe.component(component)
+            if form == "int8" and spec.is_integer and (obstacle := spec.int8_obstacle):
+                raise UserError(f"recipe {origin}", f"{component}, int8 on {name}", obstacle)
 
 
 def _is_tag(location: tuple[Any, ...], index: int) -> bool:
@@ -431,6 +481,22 @@ def for_bits(family: str, bits: int) -> dict[str, Any]:
     for component in ("encoder", "cross_attention", "decoder"):
         document[component]["weights"]["bits"] = bits
     return document
+
+
+def stored_for(document: dict[str, Any], targets: Sequence[Target]) -> dict[str, Any]:
+    """A recipe document for these targets, its codes stored so that all their kernels take them.
+
+    Where one of them multiplies int8, groups get two-level scales, and 8-bit codes one symmetric scale per channel.
+    """
+    result = {**document, "target": [target.name for target in targets]}
+    for component in COMPONENTS:
+        spec: dict[str, Any] = document[component]["weights"]
+        if not any(target.forms[component] == "int8" for target in targets) or spec["bits"] > 8:
+            continue
+        wide = {"granularity": "channel", "symmetric": True}
+        change = wide if spec["bits"] == 8 else {"storage": "two-level"} if spec["granularity"] != "channel" else {}
+        result[component] = {**document[component], "weights": {**spec, **change}}
+    return result
 
 
 def override(document: dict[str, Any], settings: list[str]) -> dict[str, Any]:

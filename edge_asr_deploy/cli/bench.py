@@ -28,6 +28,9 @@ def command(
         int | None,
         typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
     ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
+    ] = None,
     language: Annotated[str, typer.Option(help="Language of the speech (multilingual models).")] = "en",
     lengths: Annotated[str, typer.Option(help="Seconds of audio, separated by commas.")] = "1.5,3,10,30,75",
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes; every length is timed once in each.")] = 5,
@@ -60,6 +63,7 @@ def command(
     options = Options(
         threads=numbers("--threads", threads, int),
         accuracy_level=accuracy_level,
+        target=target,
         language=language,
         lengths=numbers("--lengths", lengths, float),
         rounds=rounds,

@@ -33,6 +33,9 @@ def command(
         int | None,
         typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
     ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
+    ] = None,
     language: Annotated[str, typer.Option(help="Language of the speech; decides the text normalizer too.")] = "en",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many utterances of each corpus.")] = None,
     jobs: Annotated[
@@ -65,7 +68,12 @@ def command(
 
     messages = Console(stderr=True, highlight=False)
     settings = EvaluationSettings(
-        threads=threads, accuracy_level=accuracy_level, language=language, jobs=jobs, clips=5 if speed else 0
+        threads=threads,
+        accuracy_level=accuracy_level,
+        language=language,
+        jobs=jobs,
+        clips=5 if speed else 0,
+        target=target,
     )
     speech = [*(data or []), *(more or [])]
     command = shlex.join(["edge-deploy", *sys.argv[1:]])

@@ -27,7 +27,12 @@ def command(
     task: Annotated[
         str | None, typer.Option(help="`transcribe` or, for multilingual models, `translate` (to English).")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads within an operator.")] = 2,
+    target: Annotated[
+        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads within an operator. Default: the target's.")
+    ] = None,
     accuracy_level: Annotated[
         int | None,
         typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
@@ -49,14 +54,14 @@ def command(
 
     from edge_asr_deploy.errors import UserError
     from edge_asr_deploy.runtime.audio import read_audio
-    from edge_asr_deploy.runtime.session import SessionSettings
+    from edge_asr_deploy.runtime.targets import Wish
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
     for_machines = as_json or output is Format.JSON
     if on:
-        _on_boards(on, bundle, files, language, task, threads, accuracy_level, for_machines)
+        _on_boards(on, bundle, files, language, task, threads, accuracy_level, target, for_machines)
         return
-    transcriber = Transcriber.open(bundle, SessionSettings(threads, accuracy_level))
+    transcriber = Transcriber.open(bundle, Wish(threads, accuracy_level), target=target)
     rows = []
     failed = False
     for file in files:
@@ -68,7 +73,7 @@ def command(
             continue
         transcript = transcriber.transcribe(samples, language, task)
         if for_machines:
-            rows.append({"file": str(file), **dataclasses.asdict(transcript)})
+            rows.append({"file": str(file), "target": transcriber.target, **dataclasses.asdict(transcript)})
         else:
             typer.echo(f"{file}: {transcript.text}" if len(files) > 1 else transcript.text)
     if for_machines:
@@ -83,8 +88,9 @@ def _on_boards(
     files: list[Path],
     language: str | None,
     task: str | None,
-    threads: int,
+    threads: int | None,
     accuracy_level: int | None,
+    target: str | None,
     for_machines: bool,
 ) -> None:
     """The same on boards: one prints as here; of several, every line and every list is led by its board."""
@@ -96,7 +102,13 @@ def _on_boards(
     from edge_asr_deploy.bundle import read_manifest
 
     read_manifest(bundle)
-    options = {"--language": language, "--task": task, "--threads": threads, "--accuracy-level": accuracy_level}
+    options = {
+        "--language": language,
+        "--task": task,
+        "--target": target,
+        "--threads": threads,
+        "--accuracy-level": accuracy_level,
+    }
     given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     messages = Console(stderr=True, highlight=False)
     answers = run_on(boards, ["transcribe", bundle, *files, "--json", *given], messages)

@@ -17,10 +17,8 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from edge_asr_deploy.bundle import Layer
+from edge_asr_deploy.bundle import Graphs, Layer
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.graph.build import MERGED
-from edge_asr_deploy.graph.export import ENCODER
 from edge_asr_deploy.graph.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.graph.integer import INTEGER_KERNELS
 from edge_asr_deploy.graph.verify_layers import layer_distance
@@ -39,6 +37,7 @@ LAYER_TOLERANCE = 1e-4
 EXCESS = 1.5
 # Products with float weights, however onnxruntime fused them.
 FLOAT_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")
+STANDARD = Graphs()
 # Steps that are decoded one by one through the cache, to compare with all positions at once.
 CACHED_STEPS = 4
 
@@ -67,9 +66,9 @@ class Agreement:
     encoder output, logits and logits through the cache, in the 2-norm. None where all activations are float."""
 
 
-def check_files(folder: Path) -> None:
+def check_files(folder: Path, graphs: Graphs = STANDARD) -> None:
     """onnx's checker on both graphs, shapes inferred."""
-    for name in (ENCODER, MERGED):
+    for name in (graphs.encoder, graphs.decoder):
         try:
             onnx.checker.check_model(folder / name, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -77,7 +76,7 @@ def check_files(folder: Path) -> None:
             raise UserError("export", name, f"is not a valid ONNX model ({reason}); report this") from error
 
 
-def check_operators(folder: Path, layers: Sequence[Layer]) -> dict[str, Counter[str]]:
+def check_operators(folder: Path, layers: Sequence[Layer], graphs: Graphs = STANDARD) -> dict[str, Counter[str]]:
     """Every integer matrix runs in the kernel that the layers promise, and none is expanded to float.
 
     That is onnxruntime's low-bit MatMul where activations are float, one of `INTEGER_KERNELS` where they are int8.
@@ -86,11 +85,11 @@ def check_operators(folder: Path, layers: Sequence[Layer]) -> dict[str, Counter[
     """
     low_bit, whole, apart = Counter[str](), Counter[str](), Counter[str]()
     for layer in layers:
-        file = ENCODER if layer.name.startswith("model.encoder.") else MERGED
+        file = graphs.encoder if layer.name.startswith("model.encoder.") else graphs.decoder
         if layer.group is not None or layer.symmetric is not None:
             (low_bit if layer.activations == "float" else whole)[file] += 1
         apart[file] += layer.float_products
-    counts = {name: operators(folder / name) for name in (ENCODER, MERGED)}
+    counts = {name: operators(folder / name) for name in (graphs.encoder, graphs.decoder)}
     for name, count in counts.items():
         if (found := count["MatMulNBits"]) != (expected := low_bit[name]):
             remedy = f"{found} of {expected} integer matrices run in a low-bit kernel; choose other bits or group sizes"
@@ -106,7 +105,12 @@ def check_operators(folder: Path, layers: Sequence[Layer]) -> dict[str, Counter[
 
 
 def measure_agreement(
-    model: Any, folder: Path, samples: Sequence[Sample], weights: Sequence[QuantizedWeight] = (), shortlist: int = 0
+    model: Any,
+    folder: Path,
+    samples: Sequence[Sample],
+    weights: Sequence[QuantizedWeight] = (),
+    shortlist: int = 0,
+    graphs: Graphs = STANDARD,
 ) -> Agreement:
     """Compare both graphs with `model`, which holds the same (fake-quantized) weights, on some prepared clips.
 
@@ -114,7 +118,7 @@ def measure_agreement(
     the logits of the tokens that both find best are compared: the rest is meant to be rough.
     """
     settings = SessionSettings(accuracy_level=1)
-    encoder, decoder = open_session(folder / ENCODER, settings), open_session(folder / MERGED, settings)
+    encoder, decoder = (open_session(folder / name, settings) for name in (graphs.encoder, graphs.decoder))
     found = [_compare(model, encoder, decoder, sample, weights, shortlist > 0) for sample in samples]
     worst = np.max([[f.encoder, f.logits, f.cached, f.excess or 0.0] for f in found], axis=0).tolist()
     rounds = any(weight.activation is not None for weight in weights)
@@ -123,7 +127,7 @@ def measure_agreement(
         logits=worst[1],
         tokens=float(np.mean([f.tokens for f in found])),
         cached=worst[2],
-        layers=layer_distance(model, folder, samples[0], weights) if rounds else None,
+        layers=layer_distance(model, folder, samples[0], weights, graphs) if rounds else None,
         excess=worst[3] if rounds else None,
     )
 

@@ -18,8 +18,8 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from edge_asr_deploy.graph.build import MERGED
-from edge_asr_deploy.graph.export import ENCODER
+from edge_asr_deploy.bundle import Graphs
+from edge_asr_deploy.graph.build import EMBEDDING
 from edge_asr_deploy.graph.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.graph.integer import product_name
 from edge_asr_deploy.ptq.activations import rounded_input
@@ -32,7 +32,9 @@ TOGETHER = 8
 ROUNDING = ("DynamicQuantizeLinear", "QuantizeLinear")
 
 
-def layer_distance(model: Any, folder: Path, sample: Sample, weights: Sequence[QuantizedWeight]) -> float:
+def layer_distance(
+    model: Any, folder: Path, sample: Sample, weights: Sequence[QuantizedWeight], graphs: Graphs
+) -> float:
     """The largest difference of an int8 layer from PyTorch, relative to its largest output; 0 without such layers.
 
     The key and value projections inside the decoder's branches are compared by the K/V that the decoder hands out.
@@ -42,8 +44,8 @@ def layer_distance(model: Any, folder: Path, sample: Sample, weights: Sequence[Q
         return 0.0
     settings = SessionSettings(accuracy_level=1)
     with tempfile.TemporaryDirectory() as scratch:
-        encoder, heard = _exposed(folder / ENCODER, Path(scratch), wanted, settings)
-        decoder, said = _exposed(folder / MERGED, Path(scratch), wanted, settings)
+        encoder, heard = _exposed(folder / graphs.encoder, Path(scratch), wanted, settings)
+        decoder, said = _exposed(folder / graphs.decoder, Path(scratch), wanted, settings)
         feeds = {name: value.numpy() for name, value in encoder_inputs(model, encoder, sample).items()}
         hidden = encoder.run(["last_hidden_state"], feeds)[0]
         found = _distances(encoder, heard, feeds, wanted)
@@ -64,7 +66,8 @@ def _exposed(
     exposed: dict[str, ir.Value] = {}
     names = {}
     for layer in wanted:
-        product = values.get(product_name(layer))
+        # The head's product is the graph's output, where no shortlist is scored again.
+        product = values.get(product_name(layer)) or (values.get("logits") if layer == EMBEDDING else None)
         if product is None:
             continue
         node = product.producer()

@@ -80,7 +80,11 @@ def bench(
     """
     folders = [bundle] if baseline is None else [bundle, baseline]
     manifests = [verify(folder) for folder in folders]
-    subjects = [Subject(folder, language_options(folder, options.language)) for folder in folders]
+    wanted = [options.target, None][: len(folders)]
+    subjects = [
+        Subject(folder, language_options(folder, options.language), target)
+        for folder, target in zip(folders, wanted, strict=True)
+    ]
     clips = [utterance for utterance, _ in audio]
     here, cpu = environment(), cpu_features()
     notes = _notes(manifests, look())
@@ -108,7 +112,7 @@ def bench(
         audio=[stretch for _, stretch in audio],
         runs=runs,
         soak=soaked,
-        profile=profile(bundle, first) if options.profile else [],
+        profile=profile(bundle, first, options.target) if options.profile else [],
         notes=notes,
     )
 

@@ -147,6 +147,7 @@ class Options(_Model):
 
     threads: tuple[int, ...] = (2,)
     accuracy_level: int | None = Field(None, description="of onnxruntime's MatMulNBits; null: its default, 4")
+    target: str | None = Field(None, description="whose graphs of the bundle were asked for; null: the CPU's")
     language: str = "en"
     lengths: tuple[float, ...]
     rounds: int = 5

@@ -25,7 +25,9 @@ from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.harness.speech import Item, load_speech, prepare, refuse_calibrated_on, select
 from edge_asr_deploy.harness.transcripts import TranscriptCache, default_root
 from edge_asr_deploy.recipe import COMPONENTS
+from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.targets import Wish, choose
 
 # What onnxruntime does with MatMulNBits from a DequantizeLinear pair unless told otherwise.
 DEFAULT_ACCURACY_LEVEL = 4
@@ -34,7 +36,10 @@ FEW_UTTERANCES = 100
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How to measure. `clips` and `rounds` are of the speed part; 0 clips leaves it out."""
+    """How to measure. `clips` and `rounds` are of the speed part; 0 clips leaves it out.
+
+    `target` names one of the bundle's, as in `Transcriber.open`; the baseline's graphs are those for this CPU.
+    """
 
     threads: int = 2
     accuracy_level: int | None = None
@@ -43,6 +48,7 @@ class EvaluationSettings:
     clips: int = 5
     rounds: int = 3
     seed: int = 0
+    target: str | None = None
 
 
 def run(
@@ -103,13 +109,20 @@ def evaluate(
     items = prepare(utterances, normalizer, progress)
     for manifest in manifests:
         refuse_calibrated_on(manifest, items)
-    session = SessionSettings(threads=settings.threads, accuracy_level=settings.accuracy_level)
-    subjects = [Subject(folder, language_options(folder, settings.language)) for folder in folders]
+    wanted = [settings.target, None][: len(folders)]
+    targets = [choose(m.targets, name, cpu_features()) for m, name in zip(manifests, wanted, strict=True)]
+    session = targets[0].settings(Wish(settings.threads, settings.accuracy_level))
+    subjects = [
+        Subject(folder, language_options(folder, settings.language), target.name)
+        for folder, target in zip(folders, targets, strict=True)
+    ]
 
     accuracies: list[Accuracy] = []
     for subject, manifest in zip(subjects, manifests, strict=True):
         task = progress.add_task(f"transcribing with {manifest.name}", total=len(items))
-        cache = TranscriptCache(cache_root, bundle_hash(manifest), session, subject.options) if cache_root else None
+        cache = None
+        if cache_root:
+            cache = TranscriptCache(cache_root, bundle_hash(manifest), session, subject.options, subject.target)
         texts = transcribe_all(subject, items, session, settings.jobs, cache, lambda t=task: progress.advance(t))  # type: ignore[misc]
         accuracies.append(judge(items, texts, normalizer, settings.seed))
 
@@ -129,7 +142,7 @@ def evaluate(
         corpora=dict(Counter(item.utterance.source for item in items)),
         dropped=len(utterances) - len(items),
         normalizer=NormalizerName(name=normalizer.name, version=normalizer.version),
-        settings=_settings(settings),
+        settings=_settings(settings, targets[0].name, session),
         environment=environment(),
         bundle=measured[0],
         baseline=measured[1] if len(measured) > 1 else None,
@@ -176,11 +189,14 @@ def _measured(folder: Path, manifest: Manifest, accuracy: Accuracy, speed: Speed
     )
 
 
-def _settings(settings: EvaluationSettings) -> Settings:
-    level = DEFAULT_ACCURACY_LEVEL if settings.accuracy_level is None else settings.accuracy_level
-    says = "onnxruntime's default" if settings.accuracy_level is None else "as asked"
+def _settings(settings: EvaluationSettings, target: str, session: SessionSettings) -> Settings:
+    level = DEFAULT_ACCURACY_LEVEL if session.accuracy_level is None else session.accuracy_level
+    says = "onnxruntime's default" if level == DEFAULT_ACCURACY_LEVEL else "the target's"
+    if settings.accuracy_level is not None:
+        says = "as asked"
     activations = "int8, quantized block by block" if level == DEFAULT_ACCURACY_LEVEL else "not int8"
     return Settings(
+        target=target,
         threads=settings.threads,
         accuracy_level=level,
         accuracy_level_note=f"{says}; activations of the low-bit MatMuls are {activations}",

@@ -23,10 +23,14 @@ from edge_asr_deploy.runtime.session import SessionSettings
 
 @dataclass(frozen=True)
 class Subject:
-    """A bundle's folder, and the keywords for its `Transcriber.transcribe` (the language, where it has any)."""
+    """A bundle's folder, the keywords for its `Transcriber.transcribe` (the language, where it has any), its target.
+
+    Without a target the CPU decides which of the bundle's graphs run.
+    """
 
     bundle: Path
     options: dict[str, str]
+    target: str | None = None
 
 
 def transcribe_all(
@@ -49,7 +53,7 @@ def transcribe_all(
     shared = dataclasses.replace(settings, spinning=settings.spinning and jobs == 1)
 
     def work() -> None:
-        with Worker(subject.bundle, shared) as worker:
+        with Worker(subject.bundle, shared, subject.target) as worker:
             while remaining:
                 try:
                     index = remaining.popleft()
@@ -117,7 +121,11 @@ def time_in_turn(
     for number in range(rounds):
         order = list(range(len(subjects)))[:: -1 if number % 2 else 1]
         with ExitStack() as stack:
-            workers = {which: stack.enter_context(Worker(subjects[which].bundle, settings)) for which in order}
+            opened = {which: subjects[which] for which in order}
+            workers = {
+                which: stack.enter_context(Worker(subject.bundle, settings, subject.target))
+                for which, subject in opened.items()
+            }
             for which in order:
                 timed[which].loads.append(workers[which].load_seconds)
                 for audio in samples[:warm_up]:

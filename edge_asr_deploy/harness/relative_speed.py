@@ -17,11 +17,12 @@ from onnxruntime import InferenceSession
 
 from edge_asr_deploy.bundle import read_manifest
 from edge_asr_deploy.runtime.audio import SAMPLE_RATE
+from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoder import Decoder, from_numpy
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.targets import choose
 from edge_asr_deploy.runtime.transcriber import FAMILIES
 
-GRAPHS = ("encoder_model.onnx", "decoder_model_merged.onnx")
 PARTS = ("encoder", "prompt", "step")
 SECONDS = 8
 PROMPT = 4
@@ -51,10 +52,17 @@ def relative_speed(
     """
     settings = SessionSettings(threads=1, accuracy_level=accuracy_level)
     ours, theirs = (
-        part_calls(folder, *(open_session(folder / name, settings) for name in GRAPHS))
+        part_calls(folder, *(open_session(path, settings) for path in graph_files(folder)))
         for folder in (bundle, float_bundle)
     )
     return {part: measure_ratio(ours[part], theirs[part], limits.get(part)) for part in PARTS}
+
+
+def graph_files(bundle: Path, target: str | None = None) -> tuple[Path, Path]:
+    """Encoder and decoder of a bundle that run here: those of `target`, else those for this CPU."""
+    targets = read_manifest(bundle).targets
+    graphs = targets[choose(targets, target, cpu_features()).name]
+    return bundle / graphs.encoder, bundle / graphs.decoder
 
 
 def measure_ratio(ours: Callable[[], object], theirs: Callable[[], object], limit: float | None) -> Ratio:

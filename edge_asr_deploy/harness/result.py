@@ -165,6 +165,7 @@ class Environment(_Model):
 class Settings(_Model):
     """What the run was asked to do."""
 
+    target: str = Field("generic", description="whose graphs of the bundle ran")
     threads: int
     accuracy_level: int = Field(description="of onnxruntime's MatMulNBits")
     accuracy_level_note: str

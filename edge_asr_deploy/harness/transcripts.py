@@ -39,13 +39,21 @@ class Text:
 class TranscriptCache:
     """Texts by utterance fingerprint, for one bundle under one setting, on disk below `root`.
 
-    The key holds all that can change a text: the files of the bundle, threads and accuracy level, onnxruntime's
-    version, the CPU (kernels round differently) and the runtime's own source.
+    The key holds all that can change a text: the files of the bundle, the target whose graphs ran, threads and accuracy
+    level, onnxruntime's version, the CPU (kernels round differently) and the runtime's own source.
     """
 
-    def __init__(self, root: Path, bundle_hash: str, settings: SessionSettings, options: dict[str, str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        bundle_hash: str,
+        settings: SessionSettings,
+        options: dict[str, str],
+        target: str | None = None,
+    ) -> None:
         parts = {
             "bundle": bundle_hash,
+            "target": target,
             "threads": settings.threads,
             "accuracy_level": settings.accuracy_level,
             "options": options,

@@ -113,7 +113,10 @@ def fake_activations(model: Any, weights: Sequence[QuantizedWeight]) -> Iterator
     with ExitStack() as stack:
         for weight in weights:
             if weight.activation is not None:
-                stack.enter_context(_on_input(model.get_submodule(weight.name), partial(rounded_input, weight=weight)))
+                # The tied table multiplies as the head; as the embedding it is looked up.
+                is_head = weight.component == "embedding"
+                module = model.get_output_embeddings() if is_head else model.get_submodule(weight.name)
+                stack.enter_context(_on_input(module, partial(rounded_input, weight=weight)))
         yield
 
 

@@ -12,15 +12,17 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_asr_deploy.bundle import read_manifest
+from edge_asr_deploy.bundle import Graphs, read_manifest
 from edge_asr_deploy.bundle import verify as verify_bundle
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.audio import SAMPLE_RATE
 from edge_asr_deploy.runtime.context import context_seconds, describe_audio_context, is_doubtful
+from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoder import Decoded, Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.family import Family
 from edge_asr_deploy.runtime.moonshine import Moonshine
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.targets import GENERIC, Wish, choose
 from edge_asr_deploy.runtime.text import TextDecoder
 from edge_asr_deploy.runtime.whisper import Whisper
 from edge_asr_deploy.runtime.windows import batches, cut, is_silent
@@ -87,39 +89,53 @@ class Transcriber:
         family: Family,
         text: TextDecoder,
         settings: SessionSettings,
+        target: str | None = None,
     ) -> None:
         self._encoder, self._decoder, self._family, self._text = encoder, decoder, family, text
         self._margin, self._batch = settings.audio_context, settings.batch
         self._encoder_accepts = {value.name for value in encoder.get_inputs()}
+        self.target = target
+        """The name of the target whose graphs these are; None where no manifest says so."""
 
     @classmethod
     def open(
         cls,
         bundle: Path,
-        settings: SessionSettings = SessionSettings(),  # noqa: B008
+        settings: SessionSettings | Wish = Wish(),  # noqa: B008
         verify: bool = True,
         family: str | None = None,
+        target: str | None = None,
+        graphs: Graphs | None = None,
     ) -> Self:
         """Load a bundle; `verify` checks every byte against the manifest first. UserError when it is damaged.
 
-        `family` (`whisper` or `moonshine`) is for a folder that has no manifest yet: then none is read.
+        `target` names one of those that the bundle is for; without it the CPU decides. What a `Wish` leaves out is the
+        target's own. `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then
+        none is read.
         """
+        chosen = GENERIC
         if family is None:
-            family = (verify_bundle(bundle) if verify else read_manifest(bundle)).family
+            manifest = verify_bundle(bundle) if verify else read_manifest(bundle)
+            family = manifest.family
+            chosen = choose(manifest.targets, target, cpu_features())
+            target, graphs = chosen.name, manifest.targets[chosen.name]
+        graphs = graphs or Graphs()
+        settings = chosen.settings(settings) if isinstance(settings, Wish) else settings
         try:
             rules = FAMILIES[family](bundle)
         except KeyError as error:
             raise UserError("bundle", bundle, f"its configuration has no {error}; export it again") from None
-        encoder = open_session(bundle / "encoder_model.onnx", settings)
+        encoder = open_session(bundle / graphs.encoder, settings)
         if settings.audio_context is not None and not takes_any_length(encoder):
             given = describe_audio_context(settings.audio_context)
             raise UserError("--audio-context", given, f"{bundle} takes full windows only; export it again")
         return cls(
             encoder,
-            Decoder(open_session(bundle / "decoder_model_merged.onnx", settings)),
+            Decoder(open_session(bundle / graphs.decoder, settings)),
             rules,
             TextDecoder(bundle, rules.first_timestamp),
             settings,
+            target,
         )
 
     def transcribe(

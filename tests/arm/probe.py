@@ -34,14 +34,17 @@ FIRST_STEP, STEPS = 2, 4
 class Task:
     """A bundle and its inputs, `.npy` files.
 
-    `samples`: to transcribe, or None. `features`: of the encoder graph `encoder`, or None. `hidden`: what the decoder
-    attends to, or None for the encoder's own output. `tokens`: at most so many, after the prompt. `arrays`: whether
-    the encoder's output and the logits after the prompt are part of the result.
+    `target` names whose graphs transcribe; None: those for this processor. `samples`: to transcribe, or None.
+    `features`: of the encoder graph `encoder`, or None. `hidden`: what the decoder graph `decoder` attends to, or None
+    for the encoder's own output. `tokens`: at most so many, after the prompt. `arrays`: whether the encoder's output
+    and the logits after the prompt are part of the result.
     """
 
     bundle: str
+    target: str | None = None
     samples: str | None = None
     encoder: str | None = None
+    decoder: str | None = None
     features: str | None = None
     hidden: str | None = None
     tokens: int = 0
@@ -50,12 +53,13 @@ class Task:
 
 
 def run(task: Task) -> dict[str, Any]:
-    """`transcript` (tokens) and `text` of the whole bundle; `hidden`, `logits` and `tokens` of its parts."""
+    """`target`, `transcript` (tokens) and `text` of the whole bundle; `hidden`, `logits` and `tokens` of its parts."""
     bundle, settings = Path(task.bundle), SessionSettings(threads=1, accuracy_level=task.accuracy_level)
     result: dict[str, Any] = {}
     if task.samples:
-        transcript = Transcriber.open(bundle, settings).transcribe(np.load(task.samples), language=None)
-        result |= {"transcript": [*transcript.tokens], "text": transcript.text}
+        transcriber = Transcriber.open(bundle, settings, target=task.target)
+        transcript = transcriber.transcribe(np.load(task.samples), language=None)
+        result |= {"target": transcriber.target, "transcript": [*transcript.tokens], "text": transcript.text}
     hidden = None
     if task.encoder and task.features:
         session = open_session(Path(task.encoder), settings)
@@ -67,9 +71,8 @@ def run(task: Task) -> dict[str, Any]:
             result["hidden"] = hidden.numpy().tolist()
     if task.hidden:
         hidden = from_numpy(np.load(task.hidden))
-    if hidden is not None:
-        decoder = Decoder(open_session(bundle / "decoder_model_merged.onnx", settings))
-        result |= _decode(decoder, task, hidden)
+    if hidden is not None and task.decoder:
+        result |= _decode(Decoder(open_session(Path(task.decoder), settings)), task, hidden)
     return result
 
 

@@ -61,6 +61,18 @@ def test_what_a_board_says_is_what_this_machine_says(
     assert not any("jobs" in path for path in files_there(there)), "the job's folder is removed"
 
 
+@pytest.mark.parametrize("command", ["transcribe", "evaluate"])
+def test_the_target_is_the_boards_choice_or_the_users(
+    command: str, prepared: Loopback, bundle: Path, clips: list[Path], tmp_path: Path
+) -> None:
+    more = (
+        [str(clips[0])] if command == "transcribe" else ["--data", str(tmp_path / "noise.jsonl"), "--baseline", "none"]
+    )
+    ran = CliRunner().invoke(app, [command, str(bundle), *more, "--target", "pi4", "--on", prepared.address])
+    assert ran.exit_code == 2
+    assert "--target: pi4: this bundle is for generic" in ran.stderr
+
+
 def test_a_file_that_is_no_audio_is_named_as_it_is_called_here(
     prepared: Loopback, bundle: Path, clips: list[Path], tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from edge_asr_deploy.bundle import Graphs
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness import fit_check
 from edge_asr_deploy.harness.board_state import board_state
@@ -222,3 +223,5 @@ def test_weight_only_layers_are_slow_without_dot_products(tmp_path: Path) -> Non
     pi4, pi5 = (Machine(**{**GOOD, "cpu": CpuFeatures("aarch64", frozenset(f))}) for f in ((), ("asimddp",)))
     assert fit_check.kernel_finding(manifest, pi4).status == "warning"
     assert fit_check.kernel_finding(manifest, pi5).status == "ok"
+    both = manifest.model_copy(update={"targets": {"generic": Graphs(), "pi4": Graphs(decoder="decoder_pi4.onnx")}})
+    assert fit_check.kernel_finding(both, pi4).status == "ok", "it has graphs without them"
