@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.audio import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoder import Decoded
-from edge_asr_deploy.runtime.loops import is_runaway
+from edge_asr_deploy.runtime.loops import ends_twice, is_runaway
 
 # So much of the end of what the encoder is given stands at the end of its window; the graph sees to that
 # (`graph.frames`). It must be silence, so a margin is no shorter.
 TAIL_SECONDS = 2
-# Seconds of silence after the clip that `auto` means.
+# Seconds of silence after the clip that `auto` means: docs/performance.md has what others cost.
 AUTO_MARGIN = 3.0
 # Lengths are multiples of this: onnxruntime plans its memory anew for every length it meets.
 STEP_SECONDS = 1
@@ -52,6 +49,9 @@ def context_seconds(samples: int, margin: float, window: int) -> int:
     return min(window, math.ceil(wanted / STEP_SECONDS) * STEP_SECONDS)
 
 
-def is_doubtful(decoded: Decoded, text: str, samples: NDArray[np.float32]) -> bool:
-    """Whether a text that was decoded from a shortened window may be wrong because of that."""
-    return decoded.capped or is_runaway(text)
+def is_doubtful(decoded: Decoded, text: str) -> bool:
+    """Whether a text from a shortened window may be wrong because of that, so that the full one should decide.
+
+    It runs into the limit or away, says its end twice, or ends where another token was likelier than not.
+    """
+    return decoded.capped or decoded.ending < math.log(0.5) or ends_twice(text) or is_runaway(text)

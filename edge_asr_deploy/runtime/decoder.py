@@ -83,14 +83,14 @@ class Cache:
 class Decoded:
     """Tokens without prompt and end; `capped` when the limit ended it; the seconds of each decoder call.
 
-    A call for several rows counts as a share of its seconds to each that still runs. `confidence`: mean log-probability
-    of what was taken, the end token included.
+    A call for several rows counts as a share of its seconds to each that still runs. `ending`: log-probability of the
+    last token that was taken, the end token where there is one.
     """
 
     tokens: tuple[int, ...]
     capped: bool
     seconds: tuple[float, ...]
-    confidence: float
+    ending: float
 
 
 def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limits: Sequence[int]) -> list[Decoded]:
@@ -129,4 +129,4 @@ def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limits: Sequence[i
 def _decoded(calls: Sequence[tuple[int, float, float]], rules: Rules) -> Decoded:
     tokens, chances, seconds = zip(*calls, strict=True)
     capped = tokens[-1] not in rules.end
-    return Decoded(tokens if capped else tokens[:-1], capped, seconds, float(np.mean(chances)))
+    return Decoded(tokens if capped else tokens[:-1], capped, seconds, chances[-1])

@@ -156,7 +156,7 @@ class Transcriber:
         heard = [piece for piece in pieces if not is_silent(piece)]
         windows, prompt = self._windows(heard, prompt, self._margin)
         tried = list(windows)
-        doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window, heard[index])]
+        doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window)]
         again, _ = self._windows([heard[index] for index in doubtful], prompt, None)
         for index, window in zip(doubtful, again, strict=True):
             windows[index] = window
@@ -220,9 +220,9 @@ class Transcriber:
             _Window(said, *times, detection / len(pieces), is_cut) for said, times in zip(decoded, spent, strict=True)
         ], full
 
-    def _is_doubtful(self, window: _Window, samples: NDArray[np.float32]) -> bool:
+    def _is_doubtful(self, window: _Window) -> bool:
         """Whether a window without its full context may have lost the audio."""
-        return window.is_cut and is_doubtful(window.decoded, self._text(window.decoded.tokens), samples)
+        return window.is_cut and is_doubtful(window.decoded, self._text(window.decoded.tokens))
 
     def _detect(self, context: dict[str, onnxruntime.OrtValue], prompt: Prompt) -> int:
         """The language token that scores highest right after the start token."""
