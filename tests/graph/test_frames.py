@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,18 +20,18 @@ TAIL = 100
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, onnxruntime.InferenceSession]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSession:
     folder: Path = tmp_path_factory.mktemp("frames")
-    model = whisper()
-    build(model, float_recipe("whisper"), [], folder, lambda what: None)
-    return model, onnxruntime.InferenceSession(folder / ENCODER)
+
+    build(whisper(), float_recipe("whisper"), [], folder, lambda what: None)
+    return onnxruntime.InferenceSession(folder / ENCODER)
 
 
 @pytest.mark.parametrize("positions", [60, 100, 101, 700, 1499, 1500])
 def test_a_shorter_window_is_one_with_a_piece_of_the_positions_cut_out(
-    exported: tuple[Any, onnxruntime.InferenceSession], positions: int
+    exported: onnxruntime.InferenceSession, positions: int
 ) -> None:
-    model, session = exported
+    session = exported
     features = torch.randn(1, 80, 2 * positions, generator=torch.Generator().manual_seed(1))
     encoder = whisper().get_encoder()
     table = encoder.embed_positions.weight.data
