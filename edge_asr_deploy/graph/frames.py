@@ -30,7 +30,7 @@ def free_length(graph: ir.Graph, positions: int) -> None:
     rows = [builder.op("Slice", table, zero, head, zero), builder.op("Slice", table, first, whole, zero)]
     add.replace_input_with(1, builder.op("Concat", *rows, axis=0))
     builder.add_to(graph)
-    # The traced shapes are a full window's. Named, not dropped: onnxruntime fuses only what it knows to be of one shape.
+    # Traced shapes are a full window's. Named, not dropped: onnxruntime fuses only what it knows to be of one shape.
     names = {positions: "encoder_sequence_length", 2 * positions: "feature_frames"}
     for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
         if value.shape is not None:
