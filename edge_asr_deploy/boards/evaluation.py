@@ -48,6 +48,8 @@ def evaluate_on(
         arguments += ["--cache" if cache else "--no-cache"]
         if settings.accuracy_level is not None:
             arguments += ["--accuracy-level", str(settings.accuracy_level)]
+        if settings.audio_context is not None:
+            arguments += ["--audio-context", str(settings.audio_context)]
         if settings.target is not None:
             arguments += ["--target", settings.target]
         answers = run_on(boards, arguments, messages)

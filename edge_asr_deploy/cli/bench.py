@@ -33,6 +33,9 @@ def command(
     target: Annotated[
         str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
     ] = None,
+    audio_context: Annotated[
+        str, typer.Option(help="What Whisper's encoder is given: full (30 s), auto, or seconds after the clip.")
+    ] = "full",
     language: Annotated[str, typer.Option(help="Language of the speech (multilingual models).")] = "en",
     lengths: Annotated[str, typer.Option(help="Seconds of audio, separated by commas.")] = "1.5,3,10,30,75",
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes; every length is timed once in each.")] = 5,
@@ -63,12 +66,14 @@ def command(
     from edge_asr_deploy.harness.bench import run
     from edge_asr_deploy.harness.bench_report import bench_tables
     from edge_asr_deploy.harness.bench_result import Options
+    from edge_asr_deploy.runtime.context import parse_audio_context
 
     messages = Console(stderr=True, highlight=False)
     options = Options(
         threads=numbers("--threads", threads, int),
         accuracy_level=accuracy_level,
         target=target,
+        audio_context=parse_audio_context(audio_context),
         language=language,
         lengths=numbers("--lengths", lengths, float),
         rounds=rounds,

@@ -57,6 +57,7 @@ class Listening(_Model):
 
     threads: int = Field(2, ge=1)
     accuracy_level: int | None = Field(None, ge=0, le=4)
+    audio_context: float | None = Field(None, description="seconds after the clip for Whisper's encoder; null: all")
     language: str = "en"
 
 

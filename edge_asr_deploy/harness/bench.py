@@ -78,10 +78,10 @@ def bench(
     """
     folders = [bundle] if baseline is None else [bundle, baseline]
     manifests = [verify(folder) for folder in folders]
-    wanted = [options.target, None][: len(folders)]
+    wanted = [(options.target, options.audio_context), (None, None)][: len(folders)]
     subjects = [
-        Subject(folder, language_options(folder, options.language), target)
-        for folder, target in zip(folders, wanted, strict=True)
+        Subject(folder, language_options(folder, options.language), *what)
+        for folder, what in zip(folders, wanted, strict=True)
     ]
     clips = [utterance for utterance, _ in audio]
     here, cpu = environment(), cpu_features()

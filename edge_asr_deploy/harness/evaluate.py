@@ -26,6 +26,7 @@ from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.harness.speech import Item, load_speech, prepare, refuse_calibrated_on, select
 from edge_asr_deploy.harness.transcripts import TranscriptCache, default_root
 from edge_asr_deploy.recipe import COMPONENTS
+from edge_asr_deploy.runtime.context import describe_audio_context
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.targets import Wish, choose
@@ -50,6 +51,8 @@ class EvaluationSettings:
     rounds: int = 3
     seed: int = 0
     target: str | None = None
+    audio_context: float | None = None
+    """Of the bundle, as in `SessionSettings`; the baseline is given full windows."""
 
 
 def run(
@@ -113,8 +116,8 @@ def evaluate(
     targets = [choose(m.targets, name, cpu_features()) for m, name in zip(manifests, wanted, strict=True)]
     session = targets[0].settings(Wish(settings.threads, settings.accuracy_level))
     subjects = [
-        Subject(folder, language_options(folder, settings.language), target.name)
-        for folder, target in zip(folders, targets, strict=True)
+        Subject(folder, language_options(folder, settings.language), target.name, context)
+        for folder, target, context in zip(folders, targets, [settings.audio_context, None], strict=False)
     ]
 
     accuracies: list[Accuracy] = []
@@ -122,7 +125,8 @@ def evaluate(
         task = progress.add_task(f"transcribing with {manifest.name}", total=len(items))
         cache = None
         if cache_root:
-            cache = TranscriptCache(cache_root, bundle_hash(manifest), session, subject.options, subject.target)
+            mine = subject.session(session)
+            cache = TranscriptCache(cache_root, bundle_hash(manifest), mine, subject.options, subject.target)
         texts = transcribe_all(subject, items, session, settings.jobs, cache, lambda t=task: progress.advance(t))  # type: ignore[misc]
         accuracies.append(judge(items, texts, normalizer, settings.seed))
 
@@ -214,6 +218,7 @@ def _settings(settings: EvaluationSettings, target: str, session: SessionSetting
         threads=settings.threads,
         accuracy_level=level,
         accuracy_level_note=f"{says}; activations of the low-bit MatMuls are {activations}",
+        audio_context=describe_audio_context(settings.audio_context),
         language=settings.language,
         seed=settings.seed,
     )

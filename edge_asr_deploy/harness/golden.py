@@ -60,7 +60,9 @@ def find(
 def hear(bundle: Path, items: Sequence[Item], listening: Listening, progress: Progress) -> list[Transcript]:
     """Transcribe in a process of its own; nothing is taken from a cache. UserError when the bundle does not run."""
     options = language_options(bundle, listening.language)
-    settings = SessionSettings(threads=listening.threads, accuracy_level=listening.accuracy_level)
+    settings = SessionSettings(
+        threads=listening.threads, accuracy_level=listening.accuracy_level, audio_context=listening.audio_context
+    )
     with Worker(bundle, settings) as worker:
         tracked = progress.track(items, description=f"transcribing with {bundle.name}")
         return [worker.transcribe(item.utterance.samples(), options).transcript for item in tracked]

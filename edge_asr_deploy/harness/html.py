@@ -185,6 +185,7 @@ def _facts(results: Sequence[Result]) -> list[tuple[str, list[object]]]:
         "language": lambda result: result.settings.language,
         "threads": lambda result: result.settings.threads,
         "accuracy level": lambda result: f"{result.settings.accuracy_level}: {result.settings.accuracy_level_note}",
+        "audio context": lambda result: result.settings.audio_context,
         "seed": lambda result: result.settings.seed,
         "CPU": lambda result: result.environment.cpu,
         "machine": lambda result: result.environment.machine,

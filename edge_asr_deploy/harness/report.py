@@ -30,7 +30,7 @@ def evaluation_table(result: Result) -> Table:
     table = Table(
         title=f"{result.bundle.name} ({result.bundle.model})",
         caption=f"{environment.cpu}, {settings.threads} threads, onnxruntime {environment.onnxruntime}, "
-        f"accuracy level {settings.accuracy_level}; {normalizer.name} ({normalizer.version})",
+        f"accuracy level {settings.accuracy_level}, {settings.audio_context}; {normalizer.name} ({normalizer.version})",
     )
     table.add_column("", overflow="fold")
     columns = [result.bundle] if result.baseline is None else [result.baseline, result.bundle]

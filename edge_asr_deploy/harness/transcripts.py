@@ -29,18 +29,20 @@ class Text:
     tokens: int
     windows: int
     hit_length_cap: bool
+    fallbacks: int = 0
 
     @classmethod
     def of(cls, transcript: Transcript) -> Text:
         """The lasting part of a transcript."""
-        return cls(transcript.text, len(transcript.tokens), transcript.windows, transcript.hit_length_cap)
+        tokens, capped = len(transcript.tokens), transcript.hit_length_cap
+        return cls(transcript.text, tokens, transcript.windows, capped, transcript.fallbacks)
 
 
 class TranscriptCache:
     """Texts by utterance fingerprint, for one bundle under one setting, on disk below `root`.
 
-    The key holds all that can change a text: the files of the bundle, the target whose graphs ran, threads and accuracy
-    level, onnxruntime's version, the CPU (kernels round differently) and the runtime's own source.
+    The key holds all that can change a text: the files of the bundle, the target whose graphs ran, threads, accuracy
+    level and audio context, onnxruntime's version, the CPU (kernels round differently) and the runtime's own source.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class TranscriptCache:
             "target": target,
             "threads": settings.threads,
             "accuracy_level": settings.accuracy_level,
+            "audio_context": settings.audio_context,
+            "batch": settings.batch,
             "options": options,
             "onnxruntime": onnxruntime.__version__,
             "cpu": cpu_name(),
