@@ -178,8 +178,9 @@ def _convolved(module: nn.Conv1d, read: Tensor) -> Tensor:
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, shape: Shape) -> Tensor:
-    heads = [part.unflatten(-1, (shape.heads, shape.head_dim)).transpose(1, 2) for part in (query, key, value)]
-    return attend(*heads, scaling=shape.head_dim**-0.5).transpose(1, 2).flatten(2)
+    cut = (shape.heads, shape.head_dim)
+    queries, keys, values = (part.reshape(*part.shape[:2], *cut).transpose(1, 2) for part in (query, key, value))
+    return attend(queries, keys, values, shape.head_dim**-0.5).transpose(1, 2).flatten(2)
 
 
 def _distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
