@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Graphs, Manifest, Model
+from edge_asr_deploy.bundle import CARD, BundleWriter, CalibrationRecord, Graphs, Manifest, Model
 from edge_asr_deploy.card import model_card
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
 from edge_asr_deploy.checkpoints.resolution import DEFAULT_MODEL
@@ -188,7 +188,7 @@ def write_files(
         metrics=metrics,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    (folder / "README.md").write_text(model_card(manifest, folder), encoding="utf-8")
+    (folder / CARD).write_text(model_card(manifest, folder), encoding="utf-8")
     return manifest
 
 

@@ -21,6 +21,7 @@ from edge_asr_deploy.graph.editing import Finder, constant_of, load, rename_outp
 from edge_asr_deploy.graph.encoder_attention import replace_encoder_attention
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
 from edge_asr_deploy.graph.files import save
+from edge_asr_deploy.graph.frames import free_length
 from edge_asr_deploy.graph.integer import (
     Rounded,
     integer_matmul,
@@ -79,6 +80,8 @@ def encoder_graph(
     placed = _place_rotation(matmuls, "model.encoder", recipe)
     placed += _place_linears(matmuls, components, recipe, {weight.name: weight for weight in weights})
     placed += _place_encoder_stem(encoder.graph, recipe)
+    if recipe.family == "whisper":
+        free_length(encoder.graph, config.max_source_positions)
     return encoder, placed
 
 

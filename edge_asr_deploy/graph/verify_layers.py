@@ -178,9 +178,10 @@ def _convolved(module: nn.Conv1d, read: Tensor) -> Tensor:
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, shape: Shape) -> Tensor:
-    cut = (shape.heads, shape.head_dim)
-    queries, keys, values = (part.reshape(*part.shape[:2], *cut).transpose(1, 2) for part in (query, key, value))
-    return attend(queries, keys, values, shape.head_dim**-0.5).transpose(1, 2).flatten(2)
+    def heads(part: Tensor) -> Tensor:
+        return part.reshape(*part.shape[:-1], shape.heads, shape.head_dim).transpose(1, 2)
+
+    return attend(heads(query), heads(key), heads(value), shape.head_dim**-0.5).transpose(1, 2).flatten(2)
 
 
 def _distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

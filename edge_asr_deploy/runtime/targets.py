@@ -25,6 +25,8 @@ class Wish:
 
     threads: int | None = None
     accuracy_level: int | None = None
+    audio_context: float | None = None
+    """As in `SessionSettings`."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Target:
             threads=wish.threads or min(self.threads, os.cpu_count() or 1),
             accuracy_level=self.accuracy_level if wish.accuracy_level is None else wish.accuracy_level,
             spinning=self.spinning,
+            audio_context=wish.audio_context,
         )
 
 
