@@ -37,6 +37,9 @@ def command(
         int | None,
         typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
     ] = None,
+    audio_context: Annotated[
+        str, typer.Option(help="What Whisper's encoder is given: full (30 s), auto, or seconds after the clip.")
+    ] = "full",
     output: Annotated[Format, typer.Option("--format", help="One line per file, or a JSON list.")] = Format.TXT,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     on: On = None,
@@ -47,6 +50,8 @@ def command(
 
         edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac memo.wav --json
 
+        edge-deploy transcribe exported/whisper-tiny.en-w4 command.wav --audio-context auto
+
         edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac --on pi@raspberrypi
     """
     import dataclasses
@@ -54,14 +59,17 @@ def command(
 
     from edge_asr_deploy.errors import UserError
     from edge_asr_deploy.runtime.audio import read_audio
+    from edge_asr_deploy.runtime.context import parse_audio_context
     from edge_asr_deploy.runtime.targets import Wish
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
     for_machines = as_json or output is Format.JSON
     if on:
-        _on_boards(on, bundle, files, language, task, threads, accuracy_level, target, for_machines)
+        _on_boards(on, bundle, files, language, task, threads, accuracy_level, target, audio_context, for_machines)
         return
-    transcriber = Transcriber.open(bundle, Wish(threads, accuracy_level), target=target)
+    transcriber = Transcriber.open(
+        bundle, Wish(threads, accuracy_level, parse_audio_context(audio_context)), target=target
+    )
     rows = []
     failed = False
     for file in files:
@@ -91,6 +99,7 @@ def _on_boards(
     threads: int | None,
     accuracy_level: int | None,
     target: str | None,
+    audio_context: str,
     for_machines: bool,
 ) -> None:
     """The same on boards: one prints as here; of several, every line and every list is led by its board."""
@@ -108,6 +117,7 @@ def _on_boards(
         "--target": target,
         "--threads": threads,
         "--accuracy-level": accuracy_level,
+        "--audio-context": audio_context,
     }
     given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     messages = Console(stderr=True, highlight=False)

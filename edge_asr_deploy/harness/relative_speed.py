@@ -110,7 +110,7 @@ def part_calls(
     decoder = Decoder(decoder_session)
     prompt = from_numpy(np.ones((1, PROMPT), np.int64))
     context = {**values, "encoder_hidden_states": hidden, "use_cache_branch": decoder.no, "input_ids": prompt}
-    first = {name: value for name, value in {**context, **decoder.empty}.items() if name in decoder.accepts}
+    first = {name: value for name, value in {**context, **decoder.empty(1)}.items() if name in decoder.accepts}
     _, *present = decoder.session.run_with_ort_values(["logits", *decoder.present], first)
     past = {name.replace("present", "past_key_values"): v for name, v in zip(decoder.present, present, strict=True)}
     token = from_numpy(np.ones((1, 1), np.int64))

@@ -25,11 +25,15 @@ class Wish:
 
     threads: int | None = None
     accuracy_level: int | None = None
+    audio_context: float | None = None
+    """As in `SessionSettings`."""
 
 
 @dataclass(frozen=True)
 class Target:
     """A kind of device. Forms are by component; None leaves it to the recipe's `activations`.
+
+    `attention`: the products of the encoder's; None leaves it to the recipe.
 
     `threads` within an operator, at most as many as there are cores; `accuracy_level` and `spinning` as in
     `SessionSettings`.
@@ -41,6 +45,7 @@ class Target:
     cross_attention: Form | None = None
     decoder: Form | None = None
     embedding: Form | None = None
+    attention: Literal["float", "int8"] | None = None
     threads: int = 2
     accuracy_level: int | None = None
     spinning: bool = True
@@ -61,6 +66,7 @@ class Target:
             threads=wish.threads or min(self.threads, os.cpu_count() or 1),
             accuracy_level=self.accuracy_level if wish.accuracy_level is None else wish.accuracy_level,
             spinning=self.spinning,
+            audio_context=wish.audio_context,
         )
 
 
@@ -85,6 +91,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 cross_attention="int8",
                 decoder="int8",
                 embedding="int8",
+                attention="float",
                 threads=4,
             ),
             Target(

@@ -81,20 +81,22 @@ def _decode(decoder: Decoder, task: Task, hidden: OrtValue) -> dict[str, Any]:
     family = FAMILIES[json.loads((bundle / "config.json").read_text())["model_type"]](bundle)
     # A language is of no interest here: whatever comes in its place is counted and compared alike.
     prompt = [token or 0 for token in family.prompt(None, None)]
+    first, later = np.array([prompt]), np.array([prompt[-1:]])
     context = {"encoder_hidden_states": hidden}
     _mark("other")
     cache = decoder.start(context)
-    logits = cache.step(prompt)
+    [logits] = cache.step(first)
     _mark("prompt")
     result: dict[str, Any] = {"logits": logits.tolist()} if task.arrays else {}
     for _ in range(FIRST_STEP):
-        cache.step(prompt[-1:])
+        cache.step(later)
     _mark("other")
     for _ in range(STEPS):
-        cache.step(prompt[-1:])
+        cache.step(later)
     _mark("step")
     if task.tokens:
-        result["tokens"] = [*greedy(decoder.start(context), prompt, family.rules, task.tokens).tokens]
+        [decoded] = greedy(decoder.start(context), prompt, family.rules, [task.tokens])
+        result["tokens"] = [*decoded.tokens]
     return result
 
 
