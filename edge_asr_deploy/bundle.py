@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge_asr_deploy.errors import UserError
 
 MANIFEST = "manifest.json"
+# The model card. It tells of measurements, so it is no part of what was measured.
+CARD = "README.md"
 UNSEALED = "0" * 64
 
 
@@ -236,8 +238,8 @@ def verify(folder: Path) -> Manifest:
 
 
 def bundle_hash(manifest: Manifest) -> str:
-    """sha256 over the names and hashes of a bundle's files: equal for equal contents, whatever folder they are in."""
-    lines = (f"{entry.sha256}  {name}\n" for name, entry in sorted(manifest.files.items()))
+    """sha256 over the names and hashes of a bundle's files but the card: equal for bundles that do the same."""
+    lines = (f"{entry.sha256}  {name}\n" for name, entry in sorted(manifest.files.items()) if name != CARD)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

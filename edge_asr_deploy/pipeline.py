@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Graphs, Manifest, Model
+from edge_asr_deploy.bundle import CARD, BundleWriter, CalibrationRecord, Graphs, Manifest, Model
 from edge_asr_deploy.card import model_card
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
 from edge_asr_deploy.checkpoints.resolution import DEFAULT_MODEL
@@ -158,12 +158,14 @@ def write_files(
         where = "" if len(deployments) == 1 else f" for {', '.join(made.targets)}"
         say(f"verifying{where}: files and operators")
         check_files(folder, made.graphs)
-        counts = check_operators(folder, made.layers, made.graphs)
+        counts = check_operators(folder, made.layers, made.graphs, made.recipe)
         metrics["operators"] |= {file: dict(count) for file, count in counts.items()}
         if samples:
             say(f"verifying{where}: agreement with PyTorch")
             proof = samples[:PROOF_CLIPS]
-            agreement = measure_agreement(model, folder, proof, made.weights, recipe.embedding.shortlist, made.graphs)
+            agreement = measure_agreement(
+                model, folder, proof, made.weights, recipe.embedding.shortlist, made.graphs, made.recipe
+            )
             check_agreement(agreement)
             say(f"verifying{where}: real speech")
             spoken = _check_speech(folder, recipe.family, speech.utterances[:PROOF_CLIPS], made.graphs)
@@ -186,7 +188,7 @@ def write_files(
         metrics=metrics,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    (folder / "README.md").write_text(model_card(manifest, folder), encoding="utf-8")
+    (folder / CARD).write_text(model_card(manifest, folder), encoding="utf-8")
     return manifest
 
 

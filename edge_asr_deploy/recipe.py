@@ -205,6 +205,9 @@ class LayerSpec(_Model):
         changes = {name: value for name, value in self if value is not None}
         if changes.get("bits", 0) > 8:
             changes["steps"] = ()
+        elif changes.get("bits") == 8 and spec.storage == "two-level":
+            # No room for multipliers: what the same kernels take at 8 bits.
+            changes |= {"storage": "plain", "granularity": "channel", "symmetric": True}
         return spec.model_copy(update=changes)
 
 
@@ -229,6 +232,14 @@ class Component(_Model):
         return value
 
 
+class Encoder(Component):
+    """The encoder's part; `attention` says what its attention multiplies: floats, or integers rounded as they come."""
+
+    unsaid = {"activations": "float", "attention": "float"}
+
+    attention: Literal["float", "int8"] = "float"
+
+
 class Embedding(Component):
     """The token table, which is also the vocabulary head."""
 
@@ -244,9 +255,21 @@ class Embedding(Component):
 
 
 class Stem(_Model):
-    """The front-end convolutions and positional tables: stored narrow, computed in float32."""
+    """The front-end convolutions and positional tables: stored narrow, computed in float32.
+
+    `activations: int8-dynamic` (Whisper, `bits: 8`): the convolutions multiply integers.
+    """
+
+    unsaid = {"activations": "float"}
 
     bits: Literal[8, 16, 32] = 16
+    activations: Literal["float", "int8-dynamic"] = "float"
+
+    @model_validator(mode="after")
+    def _has_a_kernel(self) -> Stem:
+        if self.activations != "float" and self.bits != 8:
+            raise ValueError(f"convolutions of {self.bits} bits have no integer kernel; choose bits: 8, or float")
+        return self
 
 
 class Calibration(_Model):
@@ -264,7 +287,7 @@ class Recipe(_Model):
     name: str
     family: Literal["whisper", "moonshine"]
     model: str | None = None
-    encoder: Component = Component()
+    encoder: Encoder = Encoder()
     cross_attention: Component = Component()
     decoder: Component = Component()
     embedding: Embedding = Embedding()
@@ -350,6 +373,14 @@ class Recipe(_Model):
             changes[name] = part.model_copy(update={"shortlist": 0}) if needless else part
         return self.model_copy(update=changes)
 
+    def with_attention(self, kind: Literal["float", "int8"] | None) -> Recipe:
+        """The same recipe with another kind of attention in the encoder; None leaves it as it is."""
+        return (
+            self
+            if kind is None
+            else self.model_copy(update={"encoder": self.encoder.model_copy(update={"attention": kind})})
+        )
+
     def activations(self, name: str) -> ActivationSpec:
         """What the Linear layers of `encoder`, `cross_attention`, `decoder` or `embedding` multiply."""
         spec: ActivationSpec = getattr(self, name).activations
@@ -411,6 +442,12 @@ def parse(document: object, origin: str) -> Recipe:
             f"recipe {origin}",
             f"embedding.activations {kind!r}",
             "leave it float: the target decides how the vocabulary head multiplies",
+        )
+    if recipe.family == "moonshine" and recipe.stem.activations != "float":
+        raise UserError(
+            f"recipe {origin}",
+            f"stem.activations {recipe.stem.activations!r}",
+            "Moonshine's convolutions lose too much (docs/performance.md); leave them float",
         )
     _check_targets(recipe, origin)
     return recipe

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.on import On, show
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to time.")],
@@ -43,6 +45,7 @@ def command(
     profile: Annotated[bool, typer.Option("--profile", help="Then show which operators take the time.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write the result as JSON to this file.")] = None,
+    on: On = None,
 ) -> None:
     """Time loading, encoder, first token, every token and the whole, for audio from a command to several windows.
 
@@ -54,6 +57,8 @@ def command(
         edge-deploy bench exported/whisper-tiny.en-w4 --baseline auto --output bench.json
 
         edge-deploy bench exported/whisper-tiny.en-w4 --threads 1,2,4 --soak 600 --profile
+
+        edge-deploy bench exported/whisper-tiny.en-w4 --on pi@raspberrypi --on pi@10.0.0.5:2222 --output bench.json
     """
     from rich.console import Console
 
@@ -75,7 +80,13 @@ def command(
         soak=soak,
         profile=profile,
     )
-    found = run(bundle, baseline, data or [], options, output, messages, shlex.join(["edge-deploy", *sys.argv[1:]]))
+    command = shlex.join(["edge-deploy", *sys.argv[1:]])
+    if on:
+        from edge_asr_deploy.boards.benchmark import bench_on
+
+        show(bench_on(on, bundle, baseline, data or [], options, output, messages, command), as_json, bench_tables)
+        return
+    found = run(bundle, baseline, data or [], options, output, messages, command)
     if as_json:
         print(found.model_dump_json(indent=1))
     else:

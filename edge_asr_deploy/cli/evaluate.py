@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edge_asr_deploy.cli.on import On, finish
+from edge_asr_deploy.cli.on import On, show
 
 
 def command(
@@ -64,8 +64,6 @@ def command(
 
         edge-deploy evaluate exported/whisper-tiny.en-w4 --on pi@raspberrypi --on pi@10.0.0.5:2222 --output result.json
     """
-    import json
-
     from rich.console import Console
 
     from edge_asr_deploy.harness.evaluate import EvaluationSettings, run
@@ -88,14 +86,7 @@ def command(
         from edge_asr_deploy.boards.evaluation import evaluate_on
 
         measured = evaluate_on(on, bundle, baseline, speech, limit, settings, cache, output, messages, command)
-        for one in measured:
-            if one.result is not None and not as_json:
-                typer.echo(one.answer.board)
-                Console().print(evaluation_table(one.result))
-        if as_json:
-            outputs = {one.answer.board: one.result and one.result.model_dump(mode="json") for one in measured}
-            print(json.dumps(outputs if len(on) > 1 else next(iter(outputs.values())), indent=1))
-        finish(one.answer for one in measured)
+        show(measured, as_json, lambda result: [evaluation_table(result)])
         return
     result = run(bundle, baseline, speech, limit, settings, cache, output, messages, command)
     if as_json:

@@ -13,10 +13,12 @@ import onnx_ir as ir
 from edge_asr_deploy.bundle import Layer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
-from edge_asr_deploy.graph.attention import replace_encoder_attention, shape_of
+from edge_asr_deploy.graph.attention import shape_of
 from edge_asr_deploy.graph.builder import Builder
+from edge_asr_deploy.graph.convolution import integer_convolution
 from edge_asr_deploy.graph.decoder import merge
 from edge_asr_deploy.graph.editing import Finder, constant_of, load, rename_output
+from edge_asr_deploy.graph.encoder_attention import replace_encoder_attention
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
 from edge_asr_deploy.graph.files import save
 from edge_asr_deploy.graph.frames import free_length
@@ -33,7 +35,7 @@ from edge_asr_deploy.graph.records import float_layer, quantized_layer
 from edge_asr_deploy.graph.table import TiedTable
 from edge_asr_deploy.graph.weights import float_matrix, half, matmul_weight, narrow_tensor
 from edge_asr_deploy.ptq.outliers import FloatColumns
-from edge_asr_deploy.ptq.stem import float_bits
+from edge_asr_deploy.ptq.stem import convolutions, float_bits, int8_rows
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
@@ -72,7 +74,8 @@ def encoder_graph(
     """The encoder traced into the folder `traced`, with its `weights` in place, and what is stored how."""
     components = family(recipe.family).structure(config).components()
     encoder = load(traced / ENCODER)
-    replace_encoder_attention(encoder.graph, shape_of(config.to_dict(), recipe.family, "encoder"))
+    shape = shape_of(config.to_dict(), recipe.family, "encoder")
+    replace_encoder_attention(encoder.graph, shape, recipe.encoder.attention)
     matmuls = _matmuls(encoder.graph, "model.encoder.")
     placed = _place_rotation(matmuls, "model.encoder", recipe)
     placed += _place_linears(matmuls, components, recipe, {weight.name: weight for weight in weights})
@@ -249,8 +252,12 @@ def _place_head(graph: ir.Graph, builder: Builder, head: ir.Node, table: TiedTab
 def _place_encoder_stem(graph: ir.Graph, recipe: Recipe) -> list[Layer]:
     find = Finder(graph)
     layers = []
-    for name in ("conv1", "conv2", "conv3")[: 2 if recipe.family == "whisper" else 3]:
-        layers.append(_place_stem(find.node(f"/{name}/Conv"), 1, f"model.encoder.{name}", recipe))
+    for path in convolutions(recipe.family):
+        node = find.node(f"/{path.rsplit('.', 1)[1]}/Conv")
+        if recipe.stem.activations == "float":
+            layers.append(_place_stem(node, 1, path, recipe))
+        else:
+            layers.append(_place_convolution(node, path))
     if recipe.family == "whisper":
         layers.append(_place_stem(find.node("/Add"), 1, "model.encoder.embed_positions", recipe))
     return layers
@@ -264,6 +271,15 @@ def _place_stem(node: ir.Node, index: int, name: str, recipe: Recipe) -> Layer:
     return float_layer(name, "stem", bits, traced, builder)
 
 
+def _place_convolution(node: ir.Node, path: str) -> Layer:
+    builder = Builder(str(node.name).rsplit("/", 1)[0] + "/stem")
+    traced = constant_of(node.inputs[1])
+    codes, scales = int8_rows(traced)
+    _require_equal(path, traced, codes.astype(np.float32) * scales)
+    _replace(builder, node, integer_convolution(builder, node, codes, scales, path))
+    return float_layer(path, "stem", 8, traced, builder).model_copy(update={"activations": "int8-dynamic"})
+
+
 def _insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> None:
     """Put what was built in front of `node`, in whichever graph it stands, as its input `index`."""
     graph = _prepend(builder, node)
@@ -273,7 +289,7 @@ def _insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> Non
 
 
 def _replace(builder: Builder, node: ir.Node, value: ir.Value) -> None:
-    """Put what was built in the place of `node`, a MatMul, in whichever graph it stands; its matrix goes."""
+    """Put what was built in the place of `node`, a MatMul or Conv, in whichever graph it stands; its matrix goes."""
     graph = _prepend(builder, node)
     old = node.inputs[1]
     node.outputs[0].replace_all_uses_with(value)

@@ -28,6 +28,8 @@ class Deployment:
     graphs: Graphs
     weights: tuple[QuantizedWeight, ...]
     layers: tuple[Layer, ...]
+    recipe: Recipe
+    """With what the targets have otherwise than the recipe that was asked for."""
 
 
 def deploy(
@@ -39,6 +41,7 @@ def deploy(
     name of the first target that needs them. UserError where a weight does not fit a target's form.
     """
     formed = {name: in_form(weights, recipe, TARGETS[name]) for name in recipe.target}
+    recipes = {name: recipe.with_attention(TARGETS[name].attention) for name in recipe.target}
     with tempfile.TemporaryDirectory() as scratch:
         said("tracing the float graph with Optimum")
         trace(model, Path(scratch))
@@ -49,13 +52,14 @@ def deploy(
                 name: [weight for weight in some if weight.name.startswith("model.encoder.") == is_encoder]
                 for name, some in formed.items()
             }
-            files = _files(standard, {name: _key(some) for name, some in halves.items()})
+            attention = {name: recipes[name].encoder.attention if is_encoder else None for name in formed}
+            files = _files(standard, {name: (_key(some), attention[name]) for name, some in halves.items()})
             data = SharedData(folder / f"{standard}_data") if len(set(files.values())) > 1 else None
             written: dict[str, list[Layer]] = {}
             for name, file in files.items():
                 if file not in written:
                     said(f"writing {file}")
-                    graph, written[file] = half(Path(scratch), model.config, recipe, halves[name])
+                    graph, written[file] = half(Path(scratch), model.config, recipes[name], halves[name])
                     save(graph, folder / file, data)
             return {name: (file, written[file]) for name, file in files.items()}
 
@@ -67,7 +71,8 @@ def deploy(
         graphs, layers = Graphs(encoder=encoder, decoder=decoder), (*heard, *spoken)
         require_all(some, layers)
         same = found.get(graphs)
-        found[graphs] = Deployment((*(same.targets if same else ()), name), graphs, tuple(some), layers)
+        targets = (*(same.targets if same else ()), name)
+        found[graphs] = Deployment(targets, graphs, tuple(some), layers, recipes[name])
     return list(found.values())
 
 

@@ -17,6 +17,7 @@ from edge_asr_deploy.bundle import Manifest, bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_output
 from edge_asr_deploy.harness.environment import environment
 from edge_asr_deploy.harness.judge import compare, judge
 from edge_asr_deploy.harness.measure import Subject, measure_speed, speed_clips, transcribe_all
@@ -67,14 +68,13 @@ def run(
 ) -> Result:
     """What `edge-deploy evaluate` does: find baseline and speech, measure, say so on `messages`, write `output`.
 
-    `baseline` is a folder, `auto` (`find_baseline`) or `none`; without `data` (as `load_speech` takes it) the default
+    `baseline` is a folder, `auto` or `none` (`baseline_folder`); without `data` (as `load_speech` takes it) the default
     evaluation corpus is used. `command` is the command line that asked for this, for the record.
     """
     if output is not None and not output.parent.is_dir():
         # Found out before the work, not after it.
         raise UserError("--output", output, "its folder does not exist; create it first")
-    read_manifest(bundle)
-    folder = None if baseline == "none" else find_baseline(bundle) if baseline == "auto" else Path(baseline)
+    folder = baseline_folder(bundle, baseline)
     columns = (TextColumn("{task.description}"), MofNCompleteColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task("fetching clips from the Hub", total=None, visible=False)
@@ -88,7 +88,7 @@ def run(
     for note in result.notes:
         messages.print(f"Note: {note.removesuffix('.')}.")
     if output is not None:
-        output.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_output("--output", output, result.model_dump_json(indent=1) + "\n")
     return result
 
 
@@ -153,6 +153,20 @@ def evaluate(
         comparison=compare(measured[0], measured[1], settings.seed) if len(measured) > 1 else None,
         notes=_notes(manifests, items),
     )
+
+
+def baseline_folder(bundle: Path, wanted: str) -> Path | None:
+    """The bundle to compare with: the folder `wanted`, the one that `auto` finds (`find_baseline`), or none for `none`.
+
+    UserError, before any work, when `bundle` or that folder is no bundle.
+    """
+    read_manifest(bundle)
+    if wanted == "none":
+        return None
+    if wanted == "auto":
+        return find_baseline(bundle)
+    read_manifest(Path(wanted))
+    return Path(wanted)
 
 
 def find_baseline(bundle: Path) -> Path | None:

@@ -120,10 +120,14 @@ def time_in_turn(
 
     Each round opens every bundle in a fresh process, one after the other, lets each transcribe the first `warm_up`
     clips untimed, then takes the clips in turn: A B A B. Odd rounds go B A B A, so that neither always runs on the
-    warmer machine.
+    warmer machine. Before, every bundle is opened once: what a first start leaves in the start-up cache is there then,
+    so load time and peak memory are those of later starts.
     """
     samples = [clip.samples() for clip in clips]
     timed = [Timed([], []) for _ in subjects]
+    for subject in subjects:
+        with Worker(subject.bundle, settings, subject.target):
+            pass
     for number in range(rounds):
         order = list(range(len(subjects)))[:: -1 if number % 2 else 1]
         with ExitStack() as stack:

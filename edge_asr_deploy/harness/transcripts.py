@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -16,6 +15,7 @@ from typing import Any
 import onnxruntime
 from pydantic import TypeAdapter, ValidationError
 
+from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.harness.environment import cpu_name
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcript
@@ -78,11 +78,7 @@ class TranscriptCache:
     def put(self, fingerprint: str, text: Text) -> None:
         """Keep a text. Where the folder cannot be written the next run is slower, no more: that is no error."""
         with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, suffix=".partial")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(dataclasses.asdict(text), file)
-            os.replace(name, self.folder / f"{fingerprint}.json")
+            write_atomically(self.folder / f"{fingerprint}.json", json.dumps(dataclasses.asdict(text)))
 
 
 def default_root(environment: dict[str, str] | os._Environ[str]) -> Path:

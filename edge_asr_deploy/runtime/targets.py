@@ -33,6 +33,8 @@ class Wish:
 class Target:
     """A kind of device. Forms are by component; None leaves it to the recipe's `activations`.
 
+    `attention`: the products of the encoder's; None leaves it to the recipe.
+
     `threads` within an operator, at most as many as there are cores; `accuracy_level` and `spinning` as in
     `SessionSettings`.
     """
@@ -43,6 +45,7 @@ class Target:
     cross_attention: Form | None = None
     decoder: Form | None = None
     embedding: Form | None = None
+    attention: Literal["float", "int8"] | None = None
     threads: int = 2
     accuracy_level: int | None = None
     spinning: bool = True
@@ -88,6 +91,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 cross_attention="int8",
                 decoder="int8",
                 embedding="int8",
+                attention="float",
                 threads=4,
             ),
             Target(

@@ -6,27 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_asr_deploy.bundle import Graphs, read_manifest
-from edge_asr_deploy.bundle import verify as verify_bundle
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.audio import SAMPLE_RATE
 from edge_asr_deploy.runtime.context import context_seconds, describe_audio_context, is_doubtful
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoder import Decoded, Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.family import Family
+from edge_asr_deploy.runtime.known import known
 from edge_asr_deploy.runtime.moonshine import Moonshine
-from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.optimized import open_optimized, release_memory
+from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.targets import GENERIC, Wish, choose
 from edge_asr_deploy.runtime.text import TextDecoder
 from edge_asr_deploy.runtime.whisper import Whisper
 from edge_asr_deploy.runtime.windows import batches, cut, is_silent
 
+if TYPE_CHECKING:
+    # pydantic: 15 MB and 80 ms that a later start does without.
+    from edge_asr_deploy.bundle import Graphs
+
+ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 # What decoding begins with; None where the language has to be detected.
 Prompt = tuple[int | None, ...]
 FAMILIES: dict[str, type[Whisper] | type[Moonshine]] = {"whisper": Whisper, "moonshine": Moonshine}
@@ -110,33 +115,36 @@ class Transcriber:
         """Load a bundle; `verify` checks every byte against the manifest first. UserError when it is damaged.
 
         `target` names one of those that the bundle is for; without it the CPU decides. What a `Wish` leaves out is the
-        target's own. `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then
-        none is read.
+        target's own. Later starts take what was checked and optimized from the start-up cache (`runtime.kept`).
+        `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then none is read,
+        and nothing kept.
         """
-        chosen = GENERIC
+        chosen, bundle_hash = GENERIC, None
+        encoder, decoder = (graphs.encoder, graphs.decoder) if graphs else (ENCODER, DECODER)
         if family is None:
-            manifest = verify_bundle(bundle) if verify else read_manifest(bundle)
-            family = manifest.family
-            chosen = choose(manifest.targets, target, cpu_features())
-            target, graphs = chosen.name, manifest.targets[chosen.name]
-        graphs = graphs or Graphs()
+            found = known(bundle, verify)
+            family, bundle_hash = found.family, found.hash
+            chosen = choose(found.targets, target, cpu_features())
+            target, (encoder, decoder) = chosen.name, found.targets[chosen.name]
         settings = chosen.settings(settings) if isinstance(settings, Wish) else settings
         try:
             rules = FAMILIES[family](bundle)
         except KeyError as error:
             raise UserError("bundle", bundle, f"its configuration has no {error}; export it again") from None
-        encoder = open_session(bundle / graphs.encoder, settings)
-        if settings.audio_context is not None and not takes_any_length(encoder):
+        session = open_optimized(bundle / encoder, settings, bundle_hash)
+        if settings.audio_context is not None and not takes_any_length(session):
             given = describe_audio_context(settings.audio_context)
             raise UserError("--audio-context", given, f"{bundle} takes full windows only; export it again")
-        return cls(
-            encoder,
-            Decoder(open_session(bundle / graphs.decoder, settings)),
+        transcriber = cls(
+            session,
+            Decoder(open_optimized(bundle / decoder, settings, bundle_hash)),
             rules,
-            TextDecoder(bundle, rules.first_timestamp),
+            TextDecoder(bundle, rules.first_timestamp, bundle_hash),
             settings,
             target,
         )
+        release_memory()
+        return transcriber
 
     def transcribe(
         self, samples: NDArray[np.float32], language: str | None = None, task: str | None = None
@@ -208,7 +216,7 @@ class Transcriber:
             feeds = {name: from_numpy(value) for name, value in inputs.items() if name in self._encoder_accepts}
             hidden.append(self._encoder.run_with_ort_values(["last_hidden_state"], feeds)[0].numpy())
             times.append(perf_counter())
-            spent.append(np.diff(times).tolist())
+            spent.append((times[1] - times[0], times[2] - times[1]))
         context = {name: from_numpy(value) for name, value in self._family.join(hidden).items()}
         before = perf_counter()
         full = tuple(self._detect(context, prompt) if token is None else token for token in prompt)
@@ -217,7 +225,8 @@ class Transcriber:
         decoded = greedy(self._decoder.start(context), full, self._family.rules, limits)
         is_cut = seconds is not None and seconds < window
         return [
-            _Window(said, *times, detection / len(pieces), is_cut) for said, times in zip(decoded, spent, strict=True)
+            _Window(said, features, encoder, detection / len(pieces), is_cut)
+            for said, (features, encoder) in zip(decoded, spent, strict=True)
         ], full
 
     def _is_doubtful(self, window: _Window) -> bool:
