@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.recipe import COMPONENTS, for_bits, override, parse, stored_for
+from edge_asr_deploy.recipe import parse
+from edge_asr_deploy.recipe_files import for_bits, override, stored_for
 from edge_asr_deploy.runtime.targets import TARGETS
+from edge_asr_deploy.specs import COMPONENTS
 
 PLAIN: dict[str, Any] = {"name": "x", "family": "whisper"}
 
