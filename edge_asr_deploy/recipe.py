@@ -28,9 +28,9 @@ from edge_asr_deploy.specs import (
     Embedding,
     Encoder,
     LayerSpec,
+    SpecModel,
     Stem,
     WeightSpec,
-    SpecModel,
 )
 
 

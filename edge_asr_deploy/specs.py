@@ -35,6 +35,8 @@ COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
 
 
 class SpecModel(BaseModel):
+    """Frozen; a key that does not exist is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # Later keys: unsaid while they have this value, so that older recipes keep their dump and what is hashed of it.
@@ -196,7 +198,7 @@ class LayerSpec(SpecModel):
             changes["steps"] = ()
         elif changes.get("bits") == 8 and spec.storage == "two-level":
             # No room for multipliers: what the same kernels take at 8 bits.
-            changes |= {"storage": "plain", "granularity": "channel", "symmetric": True}
+            changes = {"storage": "plain", "granularity": "channel", "symmetric": True, **changes}
         return spec.model_copy(update=changes)
 
 
