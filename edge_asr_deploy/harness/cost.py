@@ -23,6 +23,8 @@ from edge_asr_deploy.bundle import verify
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.specs import COMPONENTS
 
+# Mel frames of Whisper's window of 30 s.
+WINDOW = 3000
 # Operators that multiply matrices by stored weights, however onnxruntime fused them.
 PRODUCTS = (
     "MatMul",
@@ -75,7 +77,8 @@ def cost_of(bundle: Path, seconds: float = 30.0) -> list[GraphCost]:
     encoder, decoder = _session(bundle / "encoder_model.onnx"), _session(bundle / "decoder_model_merged.onnx")
     shapes = {value.name: value.shape for value in encoder.get_inputs()}
     if manifest.family == "whisper":
-        features = np.zeros([1, *shapes["input_features"][1:]], np.float32)
+        # Encoders take any length: the full window is what they are given without --audio-context.
+        features = np.zeros([1, shapes["input_features"][1], WINDOW], np.float32)
         inputs: dict[str, Any] = {"input_features": features}
     else:
         inputs = {"input_values": np.zeros((1, samples), np.float32), "attention_mask": np.ones((1, samples), np.int64)}

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 from edge_asr_deploy.bundle import read_manifest
 from edge_asr_deploy.runtime.cpu import CpuFeatures
@@ -75,27 +73,6 @@ def read_counts(text: str) -> list[dict[str, Counts]]:
     return tasks[:-1]
 
 
-def shorten(encoder: Path, seconds: float, target: Path) -> None:
-    """Whisper's encoder graph for a shorter window: fewer rows of the positional table, the same operators.
-
-    The whole window of 30 s takes minutes under emulation.
-    """
-    positions = round(seconds * PER_SECOND)
-    model = onnx.load(str(encoder))
-    graph = model.graph
-    graph.input[0].type.tensor_type.shape.dim[2].dim_value = positions * STRIDE
-    # Shapes of the whole window; onnxruntime finds the others by itself.
-    del graph.value_info[:]
-    for dimension in (d for value in graph.output for d in value.type.tensor_type.shape.dim):
-        if dimension.dim_value == POSITIONS:
-            dimension.dim_value = positions
-    for tensor in graph.initializer:
-        if POSITIONS in tensor.dims:
-            rows = numpy_helper.to_array(tensor).take(range(positions), axis=[*tensor.dims].index(POSITIONS))
-            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(rows), tensor.name))
-    onnx.save(model, str(target))
-
-
 def features(seconds: float, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Noise in the place of a log-mel spectrogram (1, 80, frames): counts do not depend on what is said."""
     frames = round(seconds * PER_SECOND) * STRIDE
@@ -113,18 +90,17 @@ def target_for(bundle: Path, cpu: str) -> str:
 
 
 def prepared(bundle: Path, seconds: float, folder: Path, target: str) -> Task:
-    """Count a target's graphs of a Whisper bundle: the encoder on a window of `seconds`, decoder steps that attend to
-    a whole one."""
+    """Count a target's graphs of a Whisper bundle: the encoder on a window of `seconds`, because the whole one takes
+    minutes under emulation, and decoder steps that attend to a whole one."""
     folder.mkdir(parents=True, exist_ok=True)
     graphs = read_manifest(bundle).targets[target]
     width = json.loads((bundle / "config.json").read_text())["d_model"]
-    shorten(bundle / graphs.encoder, seconds, folder / "encoder.onnx")
     np.save(folder / "features.npy", features(seconds))
     np.save(folder / "hidden.npy", hidden_states(width))
     return Task(
         bundle=str(bundle.resolve()),
         decoder=str(bundle.resolve() / graphs.decoder),
-        encoder=str(folder / "encoder.onnx"),
+        encoder=str(bundle.resolve() / graphs.encoder),
         features=str(folder / "features.npy"),
         hidden=str(folder / "hidden.npy"),
     )

@@ -78,7 +78,7 @@ def test_a_budget_becomes_a_recipe_that_keeps_it(fit: Callable[..., Result], run
 def test_a_budget_that_cannot_be_met_says_the_smallest(fit: Callable[..., Result], monkeypatch: Any) -> None:
     monkeypatch.setattr(Probe, "__init__", lambda *args, **kwargs: pytest.fail("measured in vain"))
     message = user_error(fit("--max-mb", "0.1"))
-    assert message.startswith("--max-mb: 0.1: the smallest possible with these widths is 0.23 MB")
+    assert message.startswith("--max-mb: 0.1: the smallest possible with these widths is 0.24 MB")
     assert not Path("fit.yaml").exists()
 
 

@@ -60,7 +60,7 @@ class Leaking(FakeWorker):
 def run(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[module.Soak, list[float]]:
     Leaking.now, Leaking.heard = 0.0, 0
     workers = Workers(lambda bundle, length: "text")
-    monkeypatch.setattr(module, "Worker", lambda bundle, settings: Leaking(workers, bundle.name))
+    monkeypatch.setattr(module, "Worker", lambda bundle, settings, target: Leaking(workers, bundle.name))
     monkeypatch.setattr(module, "monotonic", lambda: Leaking.now)
     told: list[float] = []
     clips = speech({"one": None, "two": None})

@@ -69,9 +69,13 @@ def test_four_bits_hear_nearly_what_float_hears_in_a_sixth_of_the_bytes(
 def test_all_matrices_run_in_low_bit_kernels(exported: Exporter) -> None:
     bundle = exported(MODEL, 4, CLIPS)
     counts = {name: operators(bundle / name) for name in ("encoder_model.onnx", "decoder_model_merged.onnx")}
-    assert counts["encoder_model.onnx"]["MatMulNBits"] == 4 * 6
-    assert counts["decoder_model_merged.onnx"]["MatMulNBits"] == 4 * 10 + 1
-    assert counts["encoder_model.onnx"]["MatMul"] == 0
+    # Encoder: 6 Linear layers a block, two products in each of 6 blocks of queries, two convolutions.
+    encoder = counts["encoder_model.onnx"]
+    assert encoder["MatMulIntegerToFloat"] + encoder["DynamicQuantizeMatMul"] == 4 * (6 + 2 * 6) + 2
+    assert encoder["MatMul"] == encoder["MatMulNBits"] == 0
+    # Decoder: 8 matrices a block and the head; the keys and values of cross-attention are integer products, too.
+    assert counts["decoder_model_merged.onnx"]["MatMulNBits"] == 4 * 8 + 1
+    assert counts["decoder_model_merged.onnx"]["MatMulIntegerToFloat"] == 4 * 2
     assert counts["decoder_model_merged.onnx"]["MatMul"] == 1, "the second look at the shortlist"
     assert not any(large_dequantize(bundle / name) for name in counts)
 
@@ -112,4 +116,4 @@ def test_the_manifest_explains_the_bundle(exported: Exporter) -> None:
     assert manifest.calibration is not None and manifest.calibration.number == CLIPS
     assert manifest.metrics["agreement_with_pytorch"]["tokens"] == 1
     onnx_bytes = size_of(exported(MODEL, 4, CLIPS)).onnx
-    assert sum(layer.bytes for layer in manifest.layers) == pytest.approx(onnx_bytes, rel=0.02)
+    assert sum(layer.bytes for layer in manifest.layers) == pytest.approx(onnx_bytes, rel=0.03)
