@@ -150,7 +150,13 @@ def _summary(group: Sequence[Record], clips: Mapping[str, Mapping[str, Any]]) ->
     if not done:
         return Summary(**values, problem=problem)
     walls: dict[str, list[float]] = defaultdict(list)
-    rows = [row for record in done for row in record["clips"]]
+    # The long part hears a short clip first, to warm up: that is no measurement.
+    rows = [
+        row
+        for record in done
+        for row in record["clips"]
+        if record["cell"]["part"] != "long" or clips[row["id"]]["band"] == LONG
+    ]
     for row in rows:
         walls[row["id"]].append(row["wall"])
     seconds: dict[str, float] = defaultdict(float)

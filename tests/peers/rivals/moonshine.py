@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from tests.peers.rivals.windows import RATE, windowed
 from tests.peers.worker import Heard, Job, Opened
@@ -26,8 +25,8 @@ def load(job: Job) -> Opened:
     folder = Path(job.folder)
     files = (folder / "encoder_model.ort", folder / "decoder_model_merged.ort")
     if job.configuration == "onnxruntime":
-        window = _plain(files, folder / "tokens.txt", job.threads)
-        return Opened(lambda s: Heard(windowed(window, s)), files, f"onnxruntime {onnxruntime.__version__}")
+        window, version = _plain(files, folder / "tokens.txt", job.threads)
+        return Opened(lambda samples: Heard(windowed(window, samples)), files, version)
     transcribe, version = _library(folder, "tiny" in job.model, "vad" in job.configuration)
     return Opened(transcribe, files, version)
 
@@ -60,8 +59,11 @@ def _library(folder: Path, is_tiny: bool, detects_speech: bool) -> tuple[Callabl
     return transcribe, f"moonshine-voice library {transcriber.get_version()}"
 
 
-def _plain(files: tuple[Path, Path], tokens: Path, threads: int) -> Callable[[Any], str]:
+def _plain(files: tuple[Path, Path], tokens: Path, threads: int) -> tuple[Callable[[Any], str], str]:
     """A greedy loop over the two graphs, as the vendor's useful-moonshine-onnx has it."""
+    # Only here: the vendor's library has its own, and its memory is counted.
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     encoder, decoder = (onnxruntime.InferenceSession(str(file), options) for file in files)
@@ -94,4 +96,4 @@ def _plain(files: tuple[Path, Path], tokens: Path, threads: int) -> Callable[[An
                     cache[value.name] = new
         return b"".join(found).decode("utf8", "replace").replace("▁", " ")
 
-    return window
+    return window, f"onnxruntime {onnxruntime.__version__}"

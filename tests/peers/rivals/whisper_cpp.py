@@ -25,7 +25,6 @@ def load(job: Job) -> Opened:
         redirect_whispercpp_logs_to=None,
         n_threads=job.threads,
         language=job.language or "en",
-        no_timestamps=True,
         no_context=True,
         print_progress=False,
         temperature_inc=0.0,
@@ -37,7 +36,9 @@ def load(job: Job) -> Opened:
         seconds = len(samples) / RATE
         frames = math.ceil(seconds * FRAMES_PER_SECOND) + (extra or 0)
         context = frames if extra and seconds <= SECONDS and frames < WHOLE else 0
-        segments = model.transcribe(samples, single_segment=seconds <= SECONDS, audio_ctx=context)
+        # Beyond a window the timestamps tell where the next one begins; without them it loses words.
+        fits = seconds <= SECONDS
+        segments = model.transcribe(samples, single_segment=fits, no_timestamps=fits, audio_ctx=context)
         return Heard(" ".join(segment.text for segment in segments))
 
     facts = {"system": Model.system_info()}
