@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge_asr_deploy.errors import UserError
 
 MANIFEST = "manifest.json"
+# The model card. It tells of measurements, so it is no part of what was measured.
+CARD = "README.md"
 UNSEALED = "0" * 64
 
 
@@ -72,6 +74,13 @@ class Layer(_Model):
     storage: Literal["plain", "two-level"] = "plain"
 
 
+class Graphs(_Model):
+    """The model files of a bundle that one target runs; several targets may share a file."""
+
+    encoder: str = "encoder_model.onnx"
+    decoder: str = "decoder_model_merged.onnx"
+
+
 class FileEntry(_Model):
     """A file of the bundle: its hash and its size in bytes."""
 
@@ -89,7 +98,8 @@ class Manifest(_Model):
     recipe: dict[str, Any]
     versions: dict[str, str]
     calibration: CalibrationRecord | None = None
-    layers: list[Layer] = Field(default_factory=list)
+    layers: list[Layer] = Field(default_factory=list, description="as the first target runs them")
+    targets: dict[str, Graphs] = Field(default_factory=lambda: {"generic": Graphs()}, description="by name")
     files: dict[str, FileEntry] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
     created: str
@@ -228,8 +238,8 @@ def verify(folder: Path) -> Manifest:
 
 
 def bundle_hash(manifest: Manifest) -> str:
-    """sha256 over the names and hashes of a bundle's files: equal for equal contents, whatever folder they are in."""
-    lines = (f"{entry.sha256}  {name}\n" for name, entry in sorted(manifest.files.items()))
+    """sha256 over the names and hashes of a bundle's files but the card: equal for bundles that do the same."""
+    lines = (f"{entry.sha256}  {name}\n" for name, entry in sorted(manifest.files.items()) if name != CARD)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Manifest, Model
+from edge_asr_deploy.bundle import CARD, BundleWriter, CalibrationRecord, Graphs, Manifest, Model
 from edge_asr_deploy.card import model_card
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
 from edge_asr_deploy.checkpoints.resolution import DEFAULT_MODEL
@@ -23,7 +23,8 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.progress import Ticker, progress_display
-from edge_asr_deploy.recipe import Recipe, for_bits, load_document, override, parse
+from edge_asr_deploy.recipe import Recipe, for_bits, load_document, override, parse, stored_for
+from edge_asr_deploy.runtime.targets import named
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
 if TYPE_CHECKING:
@@ -51,12 +52,16 @@ PROOF_CLIPS = 2
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. `bits` picks a shipped recipe, `recipe` is a file; `settings` are `key.path=value`."""
+    """What the user asked for. `bits` picks a shipped recipe, `recipe` is a file; `settings` are `key.path=value`.
+
+    `target` names devices, separated by commas; a shipped recipe is then stored so that their kernels take it.
+    """
 
     model: str | None = None
     bits: int | None = None
     recipe: Path | None = None
     settings: Sequence[str] = ()
+    target: str | None = None
     output: Path | None = None
     overwrite: bool = False
     calibration: str | None = None
@@ -115,6 +120,7 @@ def _write(
     model = load_model(checkpoint)
     structure = family(recipe.family).structure(model.config)
     recipe.require_matches(structure.components())
+    recipe.require_kernels(structure.components())
     check_skips(recipe, structure)
     ticker = Ticker(progress, "transcribing calibration speech")
     samples = hear(model, checkpoint, recipe, speech.utterances, language, ticker.advance)
@@ -139,25 +145,35 @@ def write_files(
 
     The proof needs only the first `PROOF_CLIPS` of `samples`; without any the export is not proved on speech.
     """
-    from edge_asr_deploy.graph.build import build
+    from edge_asr_deploy.graph.deployment import deploy
     from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement
     from edge_asr_deploy.ptq.quantize import needs_samples
 
-    layers = build(model, recipe, weights, folder, say)
+    deployments = deploy(model, recipe, weights, folder, say)
     for side in SIDE_FILES:
         if (checkpoint.folder / side).exists():
             shutil.copyfile(checkpoint.folder / side, folder / side)
-    say("verifying: files and operators")
-    check_files(folder)
-    counts = check_operators(folder, layers)
-    metrics: dict[str, Any] = {"operators": {file: dict(count) for file, count in counts.items()}}
-    if samples:
-        say("verifying: agreement with PyTorch")
-        agreement = measure_agreement(model, folder, samples[:PROOF_CLIPS], weights, recipe.embedding.shortlist)
-        check_agreement(agreement)
-        metrics["agreement_with_pytorch"] = asdict(agreement)
-        say("verifying: real speech")
-        metrics["spoken"] = _check_speech(folder, recipe.family, speech.utterances[:PROOF_CLIPS])
+    metrics: dict[str, Any] = {"operators": {}}
+    for number, made in enumerate(deployments):
+        where = "" if len(deployments) == 1 else f" for {', '.join(made.targets)}"
+        say(f"verifying{where}: files and operators")
+        check_files(folder, made.graphs)
+        counts = check_operators(folder, made.layers, made.graphs, made.recipe)
+        metrics["operators"] |= {file: dict(count) for file, count in counts.items()}
+        if samples:
+            say(f"verifying{where}: agreement with PyTorch")
+            proof = samples[:PROOF_CLIPS]
+            agreement = measure_agreement(
+                model, folder, proof, made.weights, recipe.embedding.shortlist, made.graphs, made.recipe
+            )
+            check_agreement(agreement)
+            say(f"verifying{where}: real speech")
+            spoken = _check_speech(folder, recipe.family, speech.utterances[:PROOF_CLIPS], made.graphs)
+            proved = {"agreement_with_pytorch": asdict(agreement), "spoken": spoken}
+            if number == 0:
+                metrics |= proved
+            else:
+                metrics.setdefault("targets", {}).update(dict.fromkeys(made.targets, proved))
     manifest = Manifest(
         name=name,
         family=recipe.family,
@@ -167,11 +183,12 @@ def write_files(
         recipe=recipe.model_dump(mode="json"),
         versions=package_versions(),
         calibration=_record(recipe, speech) if needs_samples(recipe) else None,
-        layers=layers,
+        layers=list(deployments[0].layers),
+        targets={name: made.graphs for name in recipe.target for made in deployments if name in made.targets},
         metrics=metrics,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    (folder / "README.md").write_text(model_card(manifest, folder), encoding="utf-8")
+    (folder / CARD).write_text(model_card(manifest, folder), encoding="utf-8")
     return manifest
 
 
@@ -202,6 +219,10 @@ def _document(request: Request) -> dict[str, Any]:
 def _recipe(request: Request, document: dict[str, Any], checkpoint: Checkpoint) -> Recipe:
     if request.recipe is None:
         document = for_bits(checkpoint.family, 4 if request.bits is None else request.bits)
+        if request.target is not None:
+            document = stored_for(document, [named(name.strip()) for name in request.target.split(",")])
+    elif request.target is not None:
+        document = {**document, "target": request.target}
     changes = {"corpus": request.calibration, "number": request.number, "seed": request.seed}
     given = [f"calibration.{key}={value}" for key, value in changes.items() if value is not None]
     origin = request.recipe.name if request.recipe else f"--bits {request.bits or 4}"
@@ -247,12 +268,12 @@ def _record(recipe: Recipe, speech: Speech) -> CalibrationRecord:
     )
 
 
-def _check_speech(folder: Path, name: str, utterances: Sequence[Utterance]) -> dict[str, str]:
+def _check_speech(folder: Path, name: str, utterances: Sequence[Utterance], graphs: Graphs) -> dict[str, str]:
     """Real clips must give text that is neither empty nor stuck in a loop."""
     from edge_asr_deploy.runtime.loops import is_runaway
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
-    transcriber = Transcriber.open(folder, verify=False, family=name)
+    transcriber = Transcriber.open(folder, verify=False, family=name, graphs=graphs)
     heard = {}
     for utterance in utterances:
         text = transcriber.transcribe(utterance.samples()).text

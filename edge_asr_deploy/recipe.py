@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
@@ -38,6 +39,7 @@ from edge_asr_deploy.options import (
     RtnOptions,
     Scaling,
 )
+from edge_asr_deploy.runtime.targets import TARGETS, Target
 
 GROUP_SIZES = (16, 32, 64, 128)
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
@@ -175,6 +177,20 @@ class WeightSpec(_Model):
         """True when the weights become integer codes (2 to 8 bits)."""
         return self.bits <= 8
 
+    @property
+    def int8_obstacle(self) -> str | None:
+        """Why an integer kernel cannot take these codes, and what to do; None where it can."""
+        if self.group_size is not None and self.storage == "plain":
+            return (
+                f"integer kernels take one scale per output channel, not {self.granularity}; choose "
+                "weights.granularity: channel, or below 8 bits weights.storage: two-level"
+            )
+        if self.bits == 8 and self.storage == "two-level":
+            return "8 bits leave int8 no room for multipliers; choose up to 7 bits"
+        if self.bits == 8 and not self.symmetric:
+            return "8-bit codes fit int8 only around zero; set weights.symmetric: true"
+        return None
+
 
 class LayerSpec(_Model):
     """What single layers have otherwise than their component; what is left out stays as the component has it."""
@@ -189,6 +205,9 @@ class LayerSpec(_Model):
         changes = {name: value for name, value in self if value is not None}
         if changes.get("bits", 0) > 8:
             changes["steps"] = ()
+        elif changes.get("bits") == 8 and spec.storage == "two-level":
+            # No room for multipliers: what the same kernels take at 8 bits.
+            changes |= {"storage": "plain", "granularity": "channel", "symmetric": True}
         return spec.model_copy(update=changes)
 
 
@@ -208,14 +227,17 @@ class Component(_Model):
             return value
         if not weights.is_integer:
             raise ValueError(f"weights of {weights.bits} bits have no integer kernel; choose bits: 2 to 8, or float")
-        if weights.group_size is not None and weights.storage == "plain":
-            raise ValueError(
-                f"integer kernels take one scale per output channel, not {weights.granularity}; choose "
-                "weights.granularity: channel, or below 8 bits weights.storage: two-level"
-            )
-        if weights.bits == 8 and not weights.symmetric:
-            raise ValueError("8-bit codes fit int8 only around zero; set weights.symmetric: true")
+        if obstacle := weights.int8_obstacle:
+            raise ValueError(obstacle)
         return value
+
+
+class Encoder(Component):
+    """The encoder's part; `attention` says what its attention multiplies: floats, or integers rounded as they come."""
+
+    unsaid = {"activations": "float", "attention": "float"}
+
+    attention: Literal["float", "int8"] = "float"
 
 
 class Embedding(Component):
@@ -233,9 +255,21 @@ class Embedding(Component):
 
 
 class Stem(_Model):
-    """The front-end convolutions and positional tables: stored narrow, computed in float32."""
+    """The front-end convolutions and positional tables: stored narrow, computed in float32.
+
+    `activations: int8-dynamic` (Whisper, `bits: 8`): the convolutions multiply integers.
+    """
+
+    unsaid = {"activations": "float"}
 
     bits: Literal[8, 16, 32] = 16
+    activations: Literal["float", "int8-dynamic"] = "float"
+
+    @model_validator(mode="after")
+    def _has_a_kernel(self) -> Stem:
+        if self.activations != "float" and self.bits != 8:
+            raise ValueError(f"convolutions of {self.bits} bits have no integer kernel; choose bits: 8, or float")
+        return self
 
 
 class Calibration(_Model):
@@ -253,7 +287,7 @@ class Recipe(_Model):
     name: str
     family: Literal["whisper", "moonshine"]
     model: str | None = None
-    encoder: Component = Component()
+    encoder: Encoder = Encoder()
     cross_attention: Component = Component()
     decoder: Component = Component()
     embedding: Embedding = Embedding()
@@ -262,7 +296,25 @@ class Recipe(_Model):
         default_factory=dict, description="shell patterns on module paths; of several that match, the later one wins"
     )
     calibration: Calibration = Calibration()
-    target: Literal["generic"] = "generic"
+    target: tuple[str, ...] = Field(
+        ("generic",), description="a name, or several, whose graphs then share the stored weights"
+    )
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _known_targets(cls, value: object) -> object:
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not names:
+            raise ValueError("write a name, or a list of names")
+        for name in names:
+            if name not in TARGETS:
+                which = "" if len(names) == 1 else f"{name}: "
+                raise ValueError(f"{which}no such target; choose {', '.join(TARGETS)}")
+        return tuple(dict.fromkeys(names))
+
+    @field_serializer("target")
+    def _short_target(self, value: tuple[str, ...]) -> str | list[str]:
+        return value[0] if len(value) == 1 else list(value)
 
     @property
     def is_float(self) -> bool:
@@ -296,6 +348,21 @@ class Recipe(_Model):
                 remedy = f"matches no matrix of this model; they are called like {known[0]} or {known[-1]}"
                 raise UserError(f"recipe {self.name}", f"layers.{pattern}", remedy)
 
+    def require_kernels(self, components: Mapping[str, str]) -> None:
+        """UserError for a matrix in `components` (module path -> component) that a target's int8 kernel cannot take.
+
+        `parse` has looked at the components' own specs; those of single layers are known with the model.
+        """
+        for name in self.target:
+            for path, component in components.items():
+                activations = self.activations(component)
+                skipped = activations.kind != "float" and not activations.covers(path)
+                if TARGETS[name].forms[component] != "int8" or skipped:
+                    continue
+                spec = self.weights(path, component)
+                if spec.is_integer and (obstacle := spec.int8_obstacle):
+                    raise UserError(f"recipe {self.name}", f"layers: {path}, int8 on {name}", obstacle)
+
     def with_weights(self, specs: Mapping[str, WeightSpec]) -> Recipe:
         """The same recipe with other weight specs for some components, by name."""
         changes = {}
@@ -305,6 +372,14 @@ class Recipe(_Model):
             needless = isinstance(part, Embedding) and not spec.is_integer
             changes[name] = part.model_copy(update={"shortlist": 0}) if needless else part
         return self.model_copy(update=changes)
+
+    def with_attention(self, kind: Literal["float", "int8"] | None) -> Recipe:
+        """The same recipe with another kind of attention in the encoder; None leaves it as it is."""
+        return (
+            self
+            if kind is None
+            else self.model_copy(update={"encoder": self.encoder.model_copy(update={"attention": kind})})
+        )
 
     def activations(self, name: str) -> ActivationSpec:
         """What the Linear layers of `encoder`, `cross_attention`, `decoder` or `embedding` multiply."""
@@ -362,17 +437,29 @@ def parse(document: object, origin: str) -> Recipe:
             "cross_attention.weights.steps",
             "reads the encoder's output: give encoder and cross_attention the same rotation, or neither",
         )
-    for key, value, plain in (
-        ("activations", recipe.embedding.activations.kind, "float"),
-        ("weights.storage", recipe.embedding.weights.storage, "plain"),
-    ):
-        if value != plain:
-            raise UserError(
-                f"recipe {origin}",
-                f"embedding.{key} {value!r}",
-                f"the tied table is looked up by row; leave it {plain}",
-            )
+    if (kind := recipe.embedding.activations.kind) != "float":
+        raise UserError(
+            f"recipe {origin}",
+            f"embedding.activations {kind!r}",
+            "leave it float: the target decides how the vocabulary head multiplies",
+        )
+    if recipe.family == "moonshine" and recipe.stem.activations != "float":
+        raise UserError(
+            f"recipe {origin}",
+            f"stem.activations {recipe.stem.activations!r}",
+            "Moonshine's convolutions lose too much (docs/performance.md); leave them float",
+        )
+    _check_targets(recipe, origin)
     return recipe
+
+
+def _check_targets(recipe: Recipe, origin: str) -> None:
+    """UserError for components whose codes the kernels of a target do not take."""
+    for name in recipe.target:
+        for component, form in TARGETS[name].forms.items():
+            spec = recipe.component(component)
+            if form == "int8" and spec.is_integer and (obstacle := spec.int8_obstacle):
+                raise UserError(f"recipe {origin}", f"{component}, int8 on {name}", obstacle)
 
 
 def _is_tag(location: tuple[Any, ...], index: int) -> bool:
@@ -431,6 +518,22 @@ def for_bits(family: str, bits: int) -> dict[str, Any]:
     for component in ("encoder", "cross_attention", "decoder"):
         document[component]["weights"]["bits"] = bits
     return document
+
+
+def stored_for(document: dict[str, Any], targets: Sequence[Target]) -> dict[str, Any]:
+    """A recipe document for these targets, its codes stored so that all their kernels take them.
+
+    Where one of them multiplies int8, groups get two-level scales, and 8-bit codes one symmetric scale per channel.
+    """
+    result = {**document, "target": [target.name for target in targets]}
+    for component in COMPONENTS:
+        spec: dict[str, Any] = document[component]["weights"]
+        if not any(target.forms[component] == "int8" for target in targets) or spec["bits"] > 8:
+            continue
+        wide = {"granularity": "channel", "symmetric": True}
+        change = wide if spec["bits"] == 8 else {"storage": "two-level"} if spec["granularity"] != "channel" else {}
+        result[component] = {**document[component], "weights": {**spec, **change}}
+    return result
 
 
 def override(document: dict[str, Any], settings: list[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import typer
 import yaml
 
 from edge_asr_deploy.cli import app
+from edge_asr_deploy.harness.baseline import read_baseline
 
 ROOT = Path(__file__).parent.parent
 FILES = (".github/workflows/gate.yml", "action.yml", ".pre-commit-hooks.yaml", ".pre-commit-config.yaml")
@@ -102,6 +103,15 @@ def test_what_the_workflow_installs_is_what_the_package_offers() -> None:
     [version] = re.findall(r"python-version: \"([\d.]+)\"", (ROOT / FILES[0]).read_text())
     assert project["requires-python"] == f">={version}"
     assert (ROOT / "exported" / "baselines").is_dir()
+
+
+def test_the_tracked_record_is_of_what_the_workflow_checks_and_of_no_machines_files() -> None:
+    [path] = (ROOT / "exported" / "baselines").glob("*.json")
+    [check] = [step for job in load(FILES[0])["jobs"].values() for step in job["steps"] if step.get("uses") == "./"]
+    record = read_baseline(path)
+    assert check["with"]["bundles"] == f"exported/{record.bundle}" == f"exported/{path.stem}"
+    assert {clip.source for clip in record.clips} == {"moonshine-voice"}, "speech that every machine can have"
+    assert not re.search(r'"/|"[^"]*(/home/|/tmp/|/root/)', path.read_text())
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

@@ -28,6 +28,21 @@ MODULES = [
 ]
 
 
+# What the pinned list of boards leaves out, and what boards run.
+ABSENT = (
+    *("onnx", "ml_dtypes", "google.protobuf", "huggingface_hub", "hf_xet", "fsspec", "filelock", "tqdm", "requests"),
+    *("urllib3", "charset_normalizer", "idna", "certifi", "text_to_num", "indic_numtowords", "pycparser"),
+    *("flatbuffers", "packaging", "click"),
+)
+ON_BOARDS = (
+    "cli",
+    *("runtime.transcriber", "runtime.audio"),
+    *("harness.evaluate", "harness.report", "harness.worker"),
+    *("harness.bench", "harness.bench_report", "harness.doctor", "harness.doctor_report", "harness.probe"),
+)
+IMPORT_SECONDS = 0.5
+
+
 def run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
@@ -48,3 +63,16 @@ def test_a_blocked_package_would_be_noticed(name: str) -> None:
 def test_the_runtime_brings_in_no_more_than_it_needs() -> None:
     ran = run("import sys, edge_asr_deploy.runtime.transcriber; print(*sys.modules)")
     assert not {"onnx", "jiwer", "typer", "rich", "scipy", *BLOCKED} & set(ran.stdout.split())
+
+
+def test_boards_do_without_what_their_list_leaves_out() -> None:
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({ABSENT}))"
+    ran = run("; ".join([blocked, *(f"import edge_asr_deploy.{name}" for name in ON_BOARDS)]))
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_runtime_imports_within_half_a_second() -> None:
+    """Processor time, so that a busy machine changes little; without what Python itself takes to start."""
+    measure = "import time; begin = time.process_time(); import edge_asr_deploy.runtime.transcriber"
+    times = [float(run(f"{measure}; print(time.process_time() - begin)").stdout) for _ in range(3)]
+    assert min(times) < IMPORT_SECONDS, times

@@ -81,8 +81,7 @@ def test_a_wrong_value_is_named_with_its_key(value: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("weights", "key"), [(W8, "activations"), (TWO_LEVEL, r"weights\.storage")])
-def test_the_tied_table_takes_neither(weights: dict[str, Any], key: str) -> None:
-    activations = "int8-dynamic" if weights is W8 else "float"
-    with pytest.raises(UserError, match=rf"embedding\.{key}"):
-        parse(document(weights, activations, "embedding"), "test")
+def test_the_tied_table_takes_two_levels_but_leaves_its_inputs_to_the_target() -> None:
+    assert parse(document(TWO_LEVEL, component="embedding"), "test").embedding.weights.storage == "two-level"
+    with pytest.raises(UserError, match=r"embedding\.activations 'int8-dynamic'.*the target decides"):
+        parse(document(W8, "int8-dynamic", "embedding"), "test")

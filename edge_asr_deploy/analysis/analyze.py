@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from edge_asr_deploy.analysis.measurements import write_atomically
 from edge_asr_deploy.analysis.plots import plot_sensitivities, plot_statistics, require_matplotlib
 from edge_asr_deploy.analysis.progress import bars
 from edge_asr_deploy.analysis.statistics import MatrixStatistics, Spread
 from edge_asr_deploy.analysis.subject import Sensitivities, load_subject, ticker
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.pipeline import Request
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from edge_asr_deploy.files import write_atomically
 
 
 class Measurements:
@@ -42,20 +42,3 @@ class Measurements:
             return
         with suppress(OSError):
             write_atomically(self.path, json.dumps(self._known, indent=1))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file all at once, its folder with it; OSError where that is impossible."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.console import Console
 
 from edge_asr_deploy.cli import (
     analyze,
     bench,
+    card,
     check,
     cost,
     doctor,
@@ -25,6 +25,9 @@ from edge_asr_deploy.cli import (
     verify,
 )
 from edge_asr_deploy.errors import UserError
+
+# Packages that come with an extra; all others belong to the base install.
+EXTRAS = dict.fromkeys(("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub"), "[export]")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,6 +49,7 @@ app.command("pack")(pack.command)
 app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)
+app.command("card")(card.command)
 app.command("sweep")(sweep.command)
 
 
@@ -54,7 +58,17 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        # Only here: rich is 3 MB that a transcription does not need.
+        from rich.console import Console
+
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"edge-deploy: {error}", style="red", markup=False)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package == __package__.partition(".")[0]:
+            raise
+        remedy = f'pip install "edge-asr-deploy{EXTRAS.get(package, "")}"'
+        print(f"edge-deploy: {package}: is not installed, and this command needs it; {remedy}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("edge-deploy: interrupted; nothing was left half-written", file=sys.stderr)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.on import On, show
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to time.")],
@@ -28,6 +30,12 @@ def command(
         int | None,
         typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
     ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
+    ] = None,
+    audio_context: Annotated[
+        str, typer.Option(help="What Whisper's encoder is given: full (30 s), auto, or seconds after the clip.")
+    ] = "full",
     language: Annotated[str, typer.Option(help="Language of the speech (multilingual models).")] = "en",
     lengths: Annotated[str, typer.Option(help="Seconds of audio, separated by commas.")] = "1.5,3,10,30,75",
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes; every length is timed once in each.")] = 5,
@@ -37,6 +45,7 @@ def command(
     profile: Annotated[bool, typer.Option("--profile", help="Then show which operators take the time.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write the result as JSON to this file.")] = None,
+    on: On = None,
 ) -> None:
     """Time loading, encoder, first token, every token and the whole, for audio from a command to several windows.
 
@@ -48,6 +57,8 @@ def command(
         edge-deploy bench exported/whisper-tiny.en-w4 --baseline auto --output bench.json
 
         edge-deploy bench exported/whisper-tiny.en-w4 --threads 1,2,4 --soak 600 --profile
+
+        edge-deploy bench exported/whisper-tiny.en-w4 --on pi@raspberrypi --on pi@10.0.0.5:2222 --output bench.json
     """
     from rich.console import Console
 
@@ -55,18 +66,27 @@ def command(
     from edge_asr_deploy.harness.bench import run
     from edge_asr_deploy.harness.bench_report import bench_tables
     from edge_asr_deploy.harness.bench_result import Options
+    from edge_asr_deploy.runtime.context import parse_audio_context
 
     messages = Console(stderr=True, highlight=False)
     options = Options(
         threads=numbers("--threads", threads, int),
         accuracy_level=accuracy_level,
+        target=target,
+        audio_context=parse_audio_context(audio_context),
         language=language,
         lengths=numbers("--lengths", lengths, float),
         rounds=rounds,
         soak=soak,
         profile=profile,
     )
-    found = run(bundle, baseline, data or [], options, output, messages, shlex.join(["edge-deploy", *sys.argv[1:]]))
+    command = shlex.join(["edge-deploy", *sys.argv[1:]])
+    if on:
+        from edge_asr_deploy.boards.benchmark import bench_on
+
+        show(bench_on(on, bundle, baseline, data or [], options, output, messages, command), as_json, bench_tables)
+        return
+    found = run(bundle, baseline, data or [], options, output, messages, command)
     if as_json:
         print(found.model_dump_json(indent=1))
     else:

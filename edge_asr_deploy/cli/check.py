@@ -38,6 +38,9 @@ def command(
     accuracy_level: Annotated[
         int | None, typer.Option(min=0, max=4, help="Of a new record: accuracy level of the low-bit MatMul.")
     ] = None,
+    audio_context: Annotated[
+        str | None, typer.Option(help="Of a new record: full, auto, or seconds after the clip for Whisper's encoder.")
+    ] = None,
     language: Annotated[str | None, typer.Option(help="Of a new record: language of the speech.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the checks as JUnit XML.")] = None,
@@ -61,15 +64,19 @@ def command(
     from edge_asr_deploy.harness import gate
     from edge_asr_deploy.harness.annotations import github_annotations
     from edge_asr_deploy.harness.report import checks_table
+    from edge_asr_deploy.runtime.context import parse_audio_context
 
     messages = Console(stderr=True, highlight=False)
     given = {"threads": threads, "accuracy_level": accuracy_level, "language": language}
+    listening: dict[str, object] = {key: value for key, value in given.items() if value is not None}
+    if audio_context is not None:
+        listening["audio_context"] = parse_audio_context(audio_context)
     options = gate.Options(
         data=data or [],
         float_bundle=float_bundle,
         tolerances=tolerance or [],
         number=number,
-        listening={key: value for key, value in given.items() if value is not None},
+        listening=listening,
     )
     if update_baseline:
         gate.update(bundles, baseline, options, messages)

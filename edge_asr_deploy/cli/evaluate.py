@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edge_asr_deploy.cli.on import On, finish
+from edge_asr_deploy.cli.on import On, show
 
 
 def command(
@@ -33,6 +33,12 @@ def command(
         int | None,
         typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
     ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
+    ] = None,
+    audio_context: Annotated[
+        str, typer.Option(help="What Whisper's encoder is given: full (30 s), auto, or seconds after the clip.")
+    ] = "full",
     language: Annotated[str, typer.Option(help="Language of the speech; decides the text normalizer too.")] = "en",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many utterances of each corpus.")] = None,
     jobs: Annotated[
@@ -54,18 +60,25 @@ def command(
 
         edge-deploy evaluate exported/whisper-tiny.en-w4 --data open-asr:all --limit 200
 
+        edge-deploy evaluate exported/whisper-tiny.en-w4 --audio-context auto
+
         edge-deploy evaluate exported/whisper-tiny.en-w4 --on pi@raspberrypi --on pi@10.0.0.5:2222 --output result.json
     """
-    import json
-
     from rich.console import Console
 
     from edge_asr_deploy.harness.evaluate import EvaluationSettings, run
     from edge_asr_deploy.harness.report import evaluation_table
+    from edge_asr_deploy.runtime.context import parse_audio_context
 
     messages = Console(stderr=True, highlight=False)
     settings = EvaluationSettings(
-        threads=threads, accuracy_level=accuracy_level, language=language, jobs=jobs, clips=5 if speed else 0
+        threads=threads,
+        accuracy_level=accuracy_level,
+        language=language,
+        jobs=jobs,
+        clips=5 if speed else 0,
+        target=target,
+        audio_context=parse_audio_context(audio_context),
     )
     speech = [*(data or []), *(more or [])]
     command = shlex.join(["edge-deploy", *sys.argv[1:]])
@@ -73,14 +86,7 @@ def command(
         from edge_asr_deploy.boards.evaluation import evaluate_on
 
         measured = evaluate_on(on, bundle, baseline, speech, limit, settings, cache, output, messages, command)
-        for one in measured:
-            if one.result is not None and not as_json:
-                typer.echo(one.answer.board)
-                Console().print(evaluation_table(one.result))
-        if as_json:
-            outputs = {one.answer.board: one.result and one.result.model_dump(mode="json") for one in measured}
-            print(json.dumps(outputs if len(on) > 1 else next(iter(outputs.values())), indent=1))
-        finish(one.answer for one in measured)
+        show(measured, as_json, lambda result: [evaluation_table(result)])
         return
     result = run(bundle, baseline, speech, limit, settings, cache, output, messages, command)
     if as_json:

@@ -21,6 +21,10 @@ def command(
         list[str] | None,
         typer.Option("--set", help="Override one key of the recipe: decoder.weights.bits=3. May be repeated."),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Devices, by commas: generic, x86, pi4, pi5. Several share one set of stored weights."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the bundle. Default: exported/MODEL-RECIPE.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
     calibration: Annotated[
@@ -43,6 +47,8 @@ def command(
         edge-deploy export --model openai/whisper-base.en --bits 8 --output exported/base-w8
 
         edge-deploy export --model moonshine-tiny --bits 4 --set embedding.weights.bits=8
+
+        edge-deploy export --bits 4 --target pi4,pi5,x86
     """
     from rich.console import Console
 
@@ -56,6 +62,7 @@ def command(
             bits=bits,
             recipe=recipe,
             settings=settings or [],
+            target=target,
             output=output,
             overwrite=overwrite,
             calibration=calibration,

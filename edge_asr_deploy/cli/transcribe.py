@@ -27,11 +27,19 @@ def command(
     task: Annotated[
         str | None, typer.Option(help="`transcribe` or, for multilingual models, `translate` (to English).")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads within an operator.")] = 2,
+    target: Annotated[
+        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads within an operator. Default: the target's.")
+    ] = None,
     accuracy_level: Annotated[
         int | None,
         typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
     ] = None,
+    audio_context: Annotated[
+        str, typer.Option(help="What Whisper's encoder is given: full (30 s), auto, or seconds after the clip.")
+    ] = "full",
     output: Annotated[Format, typer.Option("--format", help="One line per file, or a JSON list.")] = Format.TXT,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     on: On = None,
@@ -42,6 +50,8 @@ def command(
 
         edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac memo.wav --json
 
+        edge-deploy transcribe exported/whisper-tiny.en-w4 command.wav --audio-context auto
+
         edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac --on pi@raspberrypi
     """
     import dataclasses
@@ -49,14 +59,17 @@ def command(
 
     from edge_asr_deploy.errors import UserError
     from edge_asr_deploy.runtime.audio import read_audio
-    from edge_asr_deploy.runtime.session import SessionSettings
+    from edge_asr_deploy.runtime.context import parse_audio_context
+    from edge_asr_deploy.runtime.targets import Wish
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
     for_machines = as_json or output is Format.JSON
     if on:
-        _on_boards(on, bundle, files, language, task, threads, accuracy_level, for_machines)
+        _on_boards(on, bundle, files, language, task, threads, accuracy_level, target, audio_context, for_machines)
         return
-    transcriber = Transcriber.open(bundle, SessionSettings(threads, accuracy_level))
+    transcriber = Transcriber.open(
+        bundle, Wish(threads, accuracy_level, parse_audio_context(audio_context)), target=target
+    )
     rows = []
     failed = False
     for file in files:
@@ -68,7 +81,7 @@ def command(
             continue
         transcript = transcriber.transcribe(samples, language, task)
         if for_machines:
-            rows.append({"file": str(file), **dataclasses.asdict(transcript)})
+            rows.append({"file": str(file), "target": transcriber.target, **dataclasses.asdict(transcript)})
         else:
             typer.echo(f"{file}: {transcript.text}" if len(files) > 1 else transcript.text)
     if for_machines:
@@ -83,8 +96,10 @@ def _on_boards(
     files: list[Path],
     language: str | None,
     task: str | None,
-    threads: int,
+    threads: int | None,
     accuracy_level: int | None,
+    target: str | None,
+    audio_context: str,
     for_machines: bool,
 ) -> None:
     """The same on boards: one prints as here; of several, every line and every list is led by its board."""
@@ -96,7 +111,14 @@ def _on_boards(
     from edge_asr_deploy.bundle import read_manifest
 
     read_manifest(bundle)
-    options = {"--language": language, "--task": task, "--threads": threads, "--accuracy-level": accuracy_level}
+    options = {
+        "--language": language,
+        "--task": task,
+        "--target": target,
+        "--threads": threads,
+        "--accuracy-level": accuracy_level,
+        "--audio-context": audio_context,
+    }
     given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     messages = Console(stderr=True, highlight=False)
     answers = run_on(boards, ["transcribe", bundle, *files, "--json", *given], messages)

@@ -101,28 +101,6 @@ def spread_mask(builder: Builder, mask: ir.Value, queries: ir.Value) -> ir.Value
     return builder.op("Expand", mask, builder.op("Concat", one, one, queries, one, axis=0))  # type: ignore[no-any-return]
 
 
-def replace_encoder_attention(graph: ir.Graph, shape: Shape) -> None:
-    """Write every encoder layer's self-attention as one operator; Moonshine's with rotary positions and a mask."""
-    find, builder = Finder(graph), Builder("/attention")
-    mask, turn = None, None
-    if shape.rotary:
-        hidden = find.linear("/layers.0/self_attn/q_proj")
-        frames = builder.op("Shape", hidden, start=1, end=2)
-        turn = rotation(builder, shape, hidden, frames, None)
-        mask = spread_mask(builder, frame_mask(builder, find.value("attention_mask"), frames), frames)
-    for layer in range(shape.layers):
-        path = f"/layers.{layer}/self_attn"
-        query, key, value = (find.linear(f"{path}/{name}_proj") for name in "qkv")
-        part = Builder(f"{path}/core")
-        if turn is not None:
-            query, key = rotate(part, query, turn, shape), rotate(part, key, turn, shape)
-        heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
-        output = part.op("Attention", query, key, value, *([mask] if mask is not None else []), **heads)
-        find.node(f"{path}/{shape.output}/MatMul").replace_input_with(0, output)
-        part.add_to(graph)
-    builder.add_to(graph)
-
-
 def replace_self_attention(graph: ir.Graph, shape: Shape, turn: Rotation | None) -> None:
     """Write every decoder layer's causal self-attention over past and new keys as one operator."""
     find = Finder(graph)

@@ -13,16 +13,29 @@ import onnx_ir as ir
 from edge_asr_deploy.bundle import Layer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
-from edge_asr_deploy.graph.attention import replace_encoder_attention, shape_of
+from edge_asr_deploy.graph.attention import shape_of
 from edge_asr_deploy.graph.builder import Builder
+from edge_asr_deploy.graph.convolution import integer_convolution
 from edge_asr_deploy.graph.decoder import merge
-from edge_asr_deploy.graph.editing import Finder, constant_of, load, tidy
+from edge_asr_deploy.graph.editing import Finder, constant_of, load, rename_output
+from edge_asr_deploy.graph.encoder_attention import replace_encoder_attention
 from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
-from edge_asr_deploy.graph.integer import Rounded, integer_matmul, round_input
+from edge_asr_deploy.graph.files import save
+from edge_asr_deploy.graph.frames import free_length
+from edge_asr_deploy.graph.integer import (
+    Rounded,
+    integer_matmul,
+    product_name,
+    require_int8,
+    round_input,
+    scaled_product,
+)
 from edge_asr_deploy.graph.outliers import float_columns, gather
-from edge_asr_deploy.graph.weights import TiedTable, float_matrix, half, matmul_weight, narrow_tensor
+from edge_asr_deploy.graph.records import float_layer, quantized_layer
+from edge_asr_deploy.graph.table import TiedTable
+from edge_asr_deploy.graph.weights import float_matrix, half, matmul_weight, narrow_tensor
 from edge_asr_deploy.ptq.outliers import FloatColumns
-from edge_asr_deploy.ptq.stem import float_bits
+from edge_asr_deploy.ptq.stem import convolutions, float_bits, int8_rows
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
@@ -31,8 +44,6 @@ HEAD = "proj_out"
 EMBEDDING = "model.decoder.embed_tokens"
 # The vocabulary head's fastest kernel: wider tables are first read with so many bits where a shortlist is wanted.
 COARSE_BITS = 4
-# A protobuf file ends at 2 GB; what comes near gets a data file beside it.
-EXTERNAL_DATA_BYTES = 1_500_000_000
 
 
 def build(
@@ -43,38 +54,60 @@ def build(
     `model` (a Whisper or Moonshine for conditional generation) holds the values of `weights` already, as `quantize`
     leaves it. `said` hears what is being done. UserError when a traced weight is not the one that was quantized.
     """
-    named = {weight.name: weight for weight in weights}
-    config = model.config.to_dict()
-    components = family(recipe.family).structure(model.config).components()
     with tempfile.TemporaryDirectory() as scratch:
         said("tracing the float graph with Optimum")
         trace(model, Path(scratch))
         said("writing the encoder")
-        encoder = load(Path(scratch) / ENCODER)
-        replace_encoder_attention(encoder.graph, shape_of(config, recipe.family, "encoder"))
-        matmuls = _matmuls(encoder.graph, "model.encoder.")
-        placed = _place_rotation(matmuls, "model.encoder", recipe)
-        placed += _place_linears(matmuls, components, recipe, named)
-        placed += _place_encoder_stem(encoder.graph, recipe)
-        _save(encoder, folder / ENCODER)
+        encoder, placed = encoder_graph(Path(scratch), model.config, recipe, weights)
+        save(encoder, folder / ENCODER)
         said("writing the decoder")
-        decoder, projections = merge(
-            load(Path(scratch) / DECODER),
-            load(Path(scratch) / DECODER_WITH_PAST),
-            shape_of(config, recipe.family, "decoder"),
-        )
+        decoder, more = decoder_graph(Path(scratch), model.config, recipe, weights)
+        save(decoder, folder / MERGED)
+    placed += more
+    require_all(weights, placed)
+    return placed
+
+
+def encoder_graph(
+    traced: Path, config: Any, recipe: Recipe, weights: Sequence[QuantizedWeight]
+) -> tuple[ir.Model, list[Layer]]:
+    """The encoder traced into the folder `traced`, with its `weights` in place, and what is stored how."""
+    components = family(recipe.family).structure(config).components()
+    encoder = load(traced / ENCODER)
+    shape = shape_of(config.to_dict(), recipe.family, "encoder")
+    replace_encoder_attention(encoder.graph, shape, recipe.encoder.attention)
+    matmuls = _matmuls(encoder.graph, "model.encoder.")
+    placed = _place_rotation(matmuls, "model.encoder", recipe)
+    placed += _place_linears(matmuls, components, recipe, {weight.name: weight for weight in weights})
+    placed += _place_encoder_stem(encoder.graph, recipe)
+    if recipe.family == "whisper":
+        free_length(encoder.graph, config.max_source_positions)
+    return encoder, placed
+
+
+def decoder_graph(
+    traced: Path, config: Any, recipe: Recipe, weights: Sequence[QuantizedWeight]
+) -> tuple[ir.Model, list[Layer]]:
+    """The same of the decoder, whose two traces become one graph."""
+    components = family(recipe.family).structure(config).components()
+    shape = shape_of(config.to_dict(), recipe.family, "decoder")
+    decoder, projections = merge(load(traced / DECODER), load(traced / DECODER_WITH_PAST), shape)
     matmuls = {**_matmuls(decoder.graph, ""), **projections}
     head = matmuls.pop(HEAD)
-    placed += _place_rotation(matmuls, "model.decoder", recipe)
+    named = {weight.name: weight for weight in weights}
+    placed = _place_rotation(matmuls, "model.decoder", recipe)
     placed += _place_linears(matmuls, components, recipe, named)
     placed.append(_place_table(decoder.graph, head, recipe, named))
     if recipe.family == "whisper":
         node = Finder(decoder.graph).node("/model/decoder/embed_positions/Gather")
         placed.append(_place_stem(node, 0, "model.decoder.embed_positions", recipe))
-    _save(decoder, folder / MERGED)
-    if missing := named.keys() - {layer.name for layer in placed}:
+    return decoder, placed
+
+
+def require_all(weights: Sequence[QuantizedWeight], placed: Sequence[Layer]) -> None:
+    """UserError when a matrix was quantized but is in no graph."""
+    if missing := {weight.name for weight in weights} - {layer.name for layer in placed}:
         raise UserError("export", sorted(missing)[0], "was quantized but is not in the traced graph; report this")
-    return placed
 
 
 def _matmuls(graph: ir.Graph, prefix: str) -> dict[str, ir.Node]:
@@ -102,10 +135,6 @@ def _place_linears(
         weight = named.get(name)
         if weight is not None:
             _require_equal(name, traced, weight.dequantize().T)
-            if (weight.activation is not None) != recipe.activations(component).covers(name):
-                raise UserError(
-                    "export", name, f"its activations are not those the recipe gives {component}; report this"
-                )
             if weight.activation is not None:
                 read = node.inputs[0]
                 assert read is not None
@@ -118,18 +147,18 @@ def _place_linears(
                 if weight.columns is not None:
                     _add_float_columns(builder, node, weight.columns, gathered)
                 _replace(builder, node, integer_matmul(builder, inputs[key], weight))
-                layers.append(_quantized_layer(weight, builder))
+                layers.append(quantized_layer(weight, builder))
                 continue
             value = matmul_weight(builder, weight)
             if weight.columns is not None:
                 _add_float_columns(builder, node, weight.columns, gathered)
-            layers.append(_quantized_layer(weight, builder))
+            layers.append(quantized_layer(weight, builder))
         else:
             bits = recipe.weights(name, component).bits
             if bits <= 8:
                 raise UserError("export", name, f"the recipe gives it {bits} bits but it was not quantized")
             value = float_matrix(builder, traced, bits, "weight")
-            layers.append(_float_layer(name, component, bits, traced.T, builder, products=1))
+            layers.append(float_layer(name, component, bits, traced.T, builder, products=1))
         _insert(builder, node, 1, value)
     return layers
 
@@ -162,7 +191,7 @@ def _place_rotation(nodes: dict[str, ir.Node], half_path: str, recipe: Recipe) -
     node, bits = nodes.pop(name), float_bits(recipe)
     builder, traced = Builder(str(node.name).removesuffix("/MatMul") + "/weight"), constant_of(node.inputs[1])
     value = float_matrix(builder, traced, bits, "weight")
-    layer = _float_layer(name, "rotation", bits, traced, builder, products=2 if back in nodes else 1)
+    layer = float_layer(name, "rotation", bits, traced, builder, products=2 if back in nodes else 1)
     _insert(builder, node, 1, value)
     if back in nodes:
         node = nodes.pop(back)
@@ -183,44 +212,52 @@ def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[
     if weight is not None:
         _require_equal(EMBEDDING, traced, weight.dequantize())
         table = TiedTable.store(builder, weight)
-        stored = _quantized_layer(weight, builder, shortlisted=recipe.embedding.shortlist > 0)
+        stored = quantized_layer(weight, builder, shortlisted=recipe.embedding.shortlist > 0)
         rows = table.embed(builder, tokens)
-        if recipe.embedding.shortlist:
-            # The table is read in the 4-bit kernel, at half the bytes of the 8-bit one; its best tokens are read again.
-            matrix = table.head(builder, min(weight.bits, COARSE_BITS))
-            _refine(graph, head, table, recipe.embedding.shortlist)
-        else:
-            matrix = table.head(builder)
+        _place_head(graph, builder, head, table, recipe.embedding.shortlist)
     else:
         bits = recipe.weights(EMBEDDING, "embedding").bits
         whole = builder.constant(traced if bits == 32 else half(traced, EMBEDDING), "table")
-        stored = _float_layer(EMBEDDING, "embedding", bits, traced, builder, products=1)
+        stored = float_layer(EMBEDDING, "embedding", bits, traced, builder, products=1)
         wide = {"to": ir.DataType.FLOAT}
         rows = builder.op("Cast", builder.op("Gather", whole, tokens, axis=0), **wide)
         matrix = builder.op("Transpose", builder.op("Cast", whole, **wide), perm=[1, 0])
+        head.replace_input_with(1, matrix)
     gather.outputs[0].replace_all_uses_with(rows)
     builder.add_to(graph)
-    head.replace_input_with(1, matrix)
     return stored
 
 
-def _refine(graph: ir.Graph, head: ir.Node, table: TiedTable, number: int) -> None:
-    """Put the exact scores of the best tokens into the logits that `head` computes."""
-    builder = Builder("/shortlist")
-    hidden, coarse = head.inputs[0], head.outputs[0]
+def _place_head(graph: ir.Graph, builder: Builder, head: ir.Node, table: TiedTable, shortlist: int) -> None:
+    """Let the head multiply by the table of codes in the form of its weight, then look again at the best tokens."""
+    weight, hidden, logits = table.weight, head.inputs[0], head.outputs[0]
     assert hidden is not None
-    refined = table.refine(builder, hidden, coarse, min(number, table.weight.shape[0]))
-    refined.type, refined.shape = coarse.type, coarse.shape
-    graph.outputs[list(graph.outputs).index(coarse)] = refined
-    refined.name, coarse.name = coarse.name, f"{coarse.name}/coarse"
-    builder.add_to(graph)
+    if weight.activation is not None:
+        require_int8(weight)
+        product = scaled_product(builder, round_input(builder, hidden, weight.activation), *table.int8_head(builder))
+        rename_output(graph, logits, product)
+        graph.remove(head, safe=True)
+        logits = product
+    else:
+        # With a shortlist the table is read in the 4-bit kernel, at half the bytes of the 8-bit one.
+        head.replace_input_with(1, table.head(builder, min(weight.bits, COARSE_BITS) if shortlist else None))
+    if not shortlist:
+        return
+    refined = table.refine(builder, hidden, logits, min(shortlist, weight.shape[0]))
+    refined.type, refined.shape = logits.type, logits.shape
+    graph.outputs[list(graph.outputs).index(logits)] = refined
+    refined.name, logits.name = logits.name, product_name(EMBEDDING)
 
 
 def _place_encoder_stem(graph: ir.Graph, recipe: Recipe) -> list[Layer]:
     find = Finder(graph)
     layers = []
-    for name in ("conv1", "conv2", "conv3")[: 2 if recipe.family == "whisper" else 3]:
-        layers.append(_place_stem(find.node(f"/{name}/Conv"), 1, f"model.encoder.{name}", recipe))
+    for path in convolutions(recipe.family):
+        node = find.node(f"/{path.rsplit('.', 1)[1]}/Conv")
+        if recipe.stem.activations == "float":
+            layers.append(_place_stem(node, 1, path, recipe))
+        else:
+            layers.append(_place_convolution(node, path))
     if recipe.family == "whisper":
         layers.append(_place_stem(find.node("/Add"), 1, "model.encoder.embed_positions", recipe))
     return layers
@@ -231,7 +268,16 @@ def _place_stem(node: ir.Node, index: int, name: str, recipe: Recipe) -> Layer:
     builder = Builder(str(node.name).rsplit("/", 1)[0] + "/stem")
     value = narrow_tensor(builder, traced, bits, "weight")
     _insert(builder, node, index, value)
-    return _float_layer(name, "stem", bits, traced, builder)
+    return float_layer(name, "stem", bits, traced, builder)
+
+
+def _place_convolution(node: ir.Node, path: str) -> Layer:
+    builder = Builder(str(node.name).rsplit("/", 1)[0] + "/stem")
+    traced = constant_of(node.inputs[1])
+    codes, scales = int8_rows(traced)
+    _require_equal(path, traced, codes.astype(np.float32) * scales)
+    _replace(builder, node, integer_convolution(builder, node, codes, scales, path))
+    return float_layer(path, "stem", 8, traced, builder).model_copy(update={"activations": "int8-dynamic"})
 
 
 def _insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> None:
@@ -243,7 +289,7 @@ def _insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> Non
 
 
 def _replace(builder: Builder, node: ir.Node, value: ir.Value) -> None:
-    """Put what was built in the place of `node`, a MatMul, in whichever graph it stands; its matrix goes."""
+    """Put what was built in the place of `node`, a MatMul or Conv, in whichever graph it stands; its matrix goes."""
     graph = _prepend(builder, node)
     old = node.inputs[1]
     node.outputs[0].replace_all_uses_with(value)
@@ -268,47 +314,3 @@ def _forget(graph: ir.Graph, old: ir.Value | None) -> None:
 def _require_equal(name: str, traced: Any, expected: Any) -> None:
     if traced.shape != expected.shape or not np.array_equal(traced, expected):
         raise UserError("export", name, "the traced graph holds another weight than was quantized; report this")
-
-
-def _quantized_layer(weight: QuantizedWeight, builder: Builder, shortlisted: bool = False) -> Layer:
-    return Layer(
-        name=weight.name,
-        component=weight.component,
-        method=weight.method,
-        bits=weight.bits,
-        group=weight.group,
-        symmetric=weight.symmetric,
-        shape=list(weight.shape),
-        bytes=_stored_bytes(builder),
-        error=weight.error,
-        effective_bits=round(weight.effective_bits, 4),
-        outliers=weight.outliers,
-        float_columns=None if weight.columns is None else len(weight.columns.index),
-        float_products=(weight.columns is not None) + shortlisted,
-        activations="float" if weight.activation is None else weight.activation.kind,
-        storage="plain" if weight.multipliers is None else "two-level",
-    )
-
-
-def _float_layer(name: str, component: str, bits: int, array: Any, builder: Builder, products: int = 0) -> Layer:
-    method = "int8 per row" if bits == 8 else f"float{bits}"
-    return Layer(
-        name=name,
-        component=component,
-        method=method,
-        bits=bits,
-        shape=list(array.shape),
-        bytes=_stored_bytes(builder),
-        float_products=products,
-        effective_bits=bits,
-    )
-
-
-def _stored_bytes(builder: Builder) -> int:
-    return sum(value.const_value.nbytes for value in builder.initializers if value.const_value is not None)
-
-
-def _save(model: ir.Model, path: Path) -> None:
-    tidy(model)
-    total = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    ir.save(model, path, external_data=f"{path.name}_data" if total > EXTERNAL_DATA_BYTES else None)

@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.outliers import kernel_inputs
-from edge_asr_deploy.graph.packing import store, unpack_nodes
-from edge_asr_deploy.graph.weights import check, middle, spread_groups, stored_multipliers, wide_scales
+from edge_asr_deploy.graph.weights import (
+    check,
+    int8_products,
+    middle,
+    stored_codes,
+    stored_multipliers,
+    wide_scales,
+)
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 
 # What onnxruntime makes of the layers. MatMulInteger, which multiplies integers too, would leave the scaling to others.
@@ -54,16 +60,19 @@ def round_input(
 
 def integer_matmul(builder: Builder, inputs: Rounded, weight: QuantizedWeight) -> ir.Value:
     """`inputs` (batch, steps, in) times the matrix, float32 (batch, steps, out), named after the layer."""
-    matrix, scales = int8_matrix(builder, weight)
-    if len(inputs.values) == 1:
-        wide = builder.op("DequantizeLinear", matrix, scales, axis=1)
-        product: ir.Value = builder.op("MatMul", inputs.values[0], wide)
-    else:
-        codes, scale, zero = inputs.values
-        sums = builder.op("Cast", builder.op("MatMulInteger", codes, matrix, zero), to=FLOAT)
-        product = builder.op("Mul", sums, builder.op("Mul", scale, scales))
+    product = scaled_product(builder, inputs, *int8_matrix(builder, weight))
     product.name = product_name(weight.name)
     return product
+
+
+def scaled_product(builder: Builder, inputs: Rounded, matrix: ir.Value, scales: ir.Value) -> ir.Value:
+    """`inputs` times an int8 matrix [in, out] with the scales (out,) of its channels, float32."""
+    if len(inputs.values) == 1:
+        wide = builder.op("DequantizeLinear", matrix, scales, axis=1)
+        return builder.op("MatMul", inputs.values[0], wide)  # type: ignore[no-any-return]
+    codes, scale, zero = inputs.values
+    sums = builder.op("Cast", builder.op("MatMulInteger", codes, matrix, zero), to=FLOAT)
+    return builder.op("Mul", sums, builder.op("Mul", scale, scales))  # type: ignore[no-any-return]
 
 
 def product_name(layer: str) -> str:
@@ -77,35 +86,28 @@ def int8_matrix(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir
     UserError where the products need more than 8 bits.
     """
     check(weight)
-    if weight.scales.shape[1] != 1:
-        raise UserError("weights", weight.name, "integer kernels take one scale per output channel")
-    products = _products(weight)
-    if products.min() < -128 or products.max() > 127:
-        raise UserError("weights", weight.name, "its codes do not fit int8; use a symmetric grid or fewer bits")
+    require_int8(weight)
     first = builder.integers(0)
     if weight.scale_codes is not None:
         merged, points, wide, _ = kernel_inputs(builder, weight)
         values = builder.op("Sub", *(builder.op("Cast", value, to=INT32) for value in (merged, points)))
         return builder.op("Cast", values, to=INT8), builder.op("Squeeze", wide, first)
     scales = builder.op("Squeeze", wide_scales(builder, weight.scales.astype(np.float16).T), first)
-    codes, zero_points = weight.codes.T, weight.zero_points.T
-    if weight.bits == 8:
-        return builder.constant((codes.astype(np.int16) - zero_points).astype(np.int8), "codes"), scales
-    length, rows = codes.shape
-    planes = store(builder, codes, weight.bits, 0, "codes")
-    values = builder.op("Cast", unpack_nodes(builder, planes, weight.bits, 0, length, (rows,)), to=INT32)
-    if weight.symmetric:
-        zeros = builder.constant(np.array(middle(weight), np.int32))
-    else:
-        packed = store(builder, zero_points, weight.bits, 1, "zeros")
-        zeros = builder.op("Cast", unpack_nodes(builder, packed, weight.bits, 1, rows), to=INT32)
-        zeros = spread_groups(builder, zeros, weight)
-    values = builder.op("Sub", values, zeros)
-    if weight.multipliers is not None:
-        factors = builder.op("Cast", stored_multipliers(builder, weight), to=INT32)
-        factors = builder.op("Add", factors, builder.constant(np.array(1, np.int32)))
-        values = builder.op("Mul", values, spread_groups(builder, factors, weight))
-    return builder.op("Cast", values, to=INT8), scales
+    codes, zeros = stored_codes(builder, weight)
+    if weight.symmetric and weight.bits == 8:
+        return codes, scales
+    start = 0 if weight.bits == 4 else middle(weight)
+    multipliers = None if weight.multipliers is None else stored_multipliers(builder, weight)
+    return int8_products(builder, codes, start if zeros is None else zeros, multipliers, weight), scales
+
+
+def require_int8(weight: QuantizedWeight) -> None:
+    """UserError for codes whose products with their multipliers need more than 8 bits."""
+    if weight.scales.shape[1] != 1:
+        raise UserError("weights", weight.name, "integer kernels take one scale per output channel")
+    products = _products(weight)
+    if products.min() < -128 or products.max() > 127:
+        raise UserError("weights", weight.name, "its codes do not fit int8; use a symmetric grid or fewer bits")
 
 
 def _products(weight: QuantizedWeight) -> np.ndarray[Any, np.dtype[np.int32]]:

@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.graph.weights import TiedTable, matmul_weight
+from edge_asr_deploy.graph.table import TiedTable
+from edge_asr_deploy.graph.weights import matmul_weight
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.recipe import WeightSpec
 
@@ -23,6 +24,7 @@ def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: Weight
         raise ValueError(f"{path}: {spec.bits} bits are no integer codes")
     rows, columns = shape
     groups = 1 if spec.group_size is None else -(-columns // spec.group_size)
+    two_level = spec.storage == "two-level"
     weight = QuantizedWeight(
         name=path,
         component=component,
@@ -31,8 +33,9 @@ def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: Weight
         group=spec.group_size,
         symmetric=spec.symmetric,
         codes=np.zeros(shape, np.uint8),
-        scales=np.ones((rows, groups), np.float16),
+        scales=np.ones((rows, 1 if two_level else groups), np.float16),
         zero_points=np.zeros((rows, groups), np.uint8),
+        multipliers=np.ones((rows, groups), np.uint8) if two_level else None,
     )
     if component == "embedding":
         builder = Builder("/tied_table")

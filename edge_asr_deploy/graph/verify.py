@@ -6,8 +6,10 @@ Run through onnxruntime, as deployed. Each check raises UserError with the figur
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,16 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from edge_asr_deploy.bundle import Layer
+from edge_asr_deploy.bundle import Graphs, Layer
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.graph.build import MERGED
-from edge_asr_deploy.graph.export import ENCODER
 from edge_asr_deploy.graph.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.graph.integer import INTEGER_KERNELS
-from edge_asr_deploy.graph.verify_layers import layer_distance
+from edge_asr_deploy.graph.verify_layers import layer_distances
 from edge_asr_deploy.harness.inspect import large_dequantize, operators
-from edge_asr_deploy.ptq.activations import fake_activations
 from edge_asr_deploy.ptq.calibration import Sample
+from edge_asr_deploy.ptq.int8_attention import BLOCKS, fake_int8
 from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.recipe import Recipe
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 # Same weights and float activations on both sides: what is left is the order of float32 sums.
@@ -35,10 +36,13 @@ TOLERANCE = 2e-3
 TOKEN_AGREEMENT = 0.99
 # Of one int8 layer: integer sums are exact, what is left is their scaling.
 LAYER_TOLERANCE = 1e-4
+# Of an attention with integer products: a share that tips is one 255th of the largest in its row.
+ATTENTION_TOLERANCE = 1e-2
 # Rounding errors of the same size, but tipped differently: a few per cent more or less on clips of any length.
 EXCESS = 1.5
 # Products with float weights, however onnxruntime fused them.
 FLOAT_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")
+STANDARD = Graphs()
 # Steps that are decoded one by one through the cache, to compare with all positions at once.
 CACHED_STEPS = 4
 
@@ -62,14 +66,16 @@ class Agreement:
     """Largest relative difference of logits decoded through the cache from those of one call."""
     layers: float | None = None
     """Largest relative difference of an int8 layer, on its own input; None where all activations are float."""
+    attention: float | None = None
+    """The same of an attention with integer products in the encoder; None where it multiplies floats."""
     excess: float | None = None
     """How far the graphs are from float activations, as a multiple of how far PyTorch's rounding is: the worst of
     encoder output, logits and logits through the cache, in the 2-norm. None where all activations are float."""
 
 
-def check_files(folder: Path) -> None:
+def check_files(folder: Path, graphs: Graphs = STANDARD) -> None:
     """onnx's checker on both graphs, shapes inferred."""
-    for name in (ENCODER, MERGED):
+    for name in (graphs.encoder, graphs.decoder):
         try:
             onnx.checker.check_model(folder / name, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -77,26 +83,34 @@ def check_files(folder: Path) -> None:
             raise UserError("export", name, f"is not a valid ONNX model ({reason}); report this") from error
 
 
-def check_operators(folder: Path, layers: Sequence[Layer]) -> dict[str, Counter[str]]:
+def check_operators(
+    folder: Path, layers: Sequence[Layer], graphs: Graphs = STANDARD, recipe: Recipe | None = None
+) -> dict[str, Counter[str]]:
     """Every integer matrix runs in the kernel that the layers promise, and none is expanded to float.
 
-    That is onnxruntime's low-bit MatMul where activations are float, one of `INTEGER_KERNELS` where they are int8.
+    That is onnxruntime's low-bit MatMul where activations are float, one of `INTEGER_KERNELS` where they are int8; so
+    are both products of every block of the encoder's attention where `recipe` says so, and its convolutions.
     What runs in float besides is what the layers name: float matrices and rotations, the float columns of hybrid
     methods, the head's second look at a shortlist. Returns the operators of the optimized graphs, by file.
     """
     low_bit, whole, apart = Counter[str](), Counter[str](), Counter[str]()
     for layer in layers:
-        file = ENCODER if layer.name.startswith("model.encoder.") else MERGED
-        if layer.group is not None or layer.symmetric is not None:
-            (low_bit if layer.activations == "float" else whole)[file] += 1
+        file = graphs.encoder if layer.name.startswith("model.encoder.") else graphs.decoder
+        if layer.activations != "float":
+            whole[file] += 1
+        elif layer.group is not None or layer.symmetric is not None:
+            low_bit[file] += 1
         apart[file] += layer.float_products
-    counts = {name: operators(folder / name) for name in (ENCODER, MERGED)}
+    if recipe is not None and recipe.encoder.attention == "int8":
+        whole[graphs.encoder] += 2 * BLOCKS * sum(is_encoder_query(layer.name) for layer in layers)
+    counts = {name: operators(folder / name) for name in (graphs.encoder, graphs.decoder)}
     for name, count in counts.items():
         if (found := count["MatMulNBits"]) != (expected := low_bit[name]):
             remedy = f"{found} of {expected} integer matrices run in a low-bit kernel; choose other bits or group sizes"
             raise UserError("export", name, remedy)
         if (found := sum(count[kernel] for kernel in INTEGER_KERNELS)) != (expected := whole[name]):
-            raise UserError("export", name, f"{found} of {expected} int8 layers run in an integer kernel; report this")
+            remedy = f"{found} of {expected} int8 products run in an integer kernel; report this"
+            raise UserError("export", name, remedy)
         if (found := sum(count[kind] for kind in FLOAT_PRODUCTS)) != apart[name]:
             remedy = f"{found} products run in float, the manifest names {apart[name]}; report this"
             raise UserError("export", name, remedy)
@@ -105,26 +119,41 @@ def check_operators(folder: Path, layers: Sequence[Layer]) -> dict[str, Counter[
     return counts
 
 
+def is_encoder_query(path: str) -> bool:
+    """True for one Linear of each encoder layer."""
+    return path.startswith("model.encoder.") and path.endswith(".self_attn.q_proj")
+
+
 def measure_agreement(
-    model: Any, folder: Path, samples: Sequence[Sample], weights: Sequence[QuantizedWeight] = (), shortlist: int = 0
+    model: Any,
+    folder: Path,
+    samples: Sequence[Sample],
+    weights: Sequence[QuantizedWeight] = (),
+    shortlist: int = 0,
+    graphs: Graphs = STANDARD,
+    recipe: Recipe | None = None,
 ) -> Agreement:
     """Compare both graphs with `model`, which holds the same (fake-quantized) weights, on some prepared clips.
 
-    Activations are rounded in PyTorch, too, where `weights` say so. Where the head looks again at a `shortlist` only,
-    the logits of the tokens that both find best are compared: the rest is meant to be rough.
+    Activations are rounded in PyTorch, too, where `weights` and `recipe` say so. Where the head looks again at a
+    `shortlist` only, the logits of the tokens that both find best are compared: the rest is meant to be rough.
     """
     settings = SessionSettings(accuracy_level=1)
-    encoder, decoder = open_session(folder / ENCODER, settings), open_session(folder / MERGED, settings)
-    found = [_compare(model, encoder, decoder, sample, weights, shortlist > 0) for sample in samples]
+    encoder, decoder = (open_session(folder / name, settings) for name in (graphs.encoder, graphs.decoder))
+    layers = layer_distances(model, folder, samples[0], weights, graphs, recipe)
+    attention = [value for name, value in layers.items() if name.endswith(".self_attn")]
+    linear = [value for name, value in layers.items() if not name.endswith(".self_attn")]
+    rounding = partial(fake_int8, model, weights, recipe)
+    found = [_compare(model, encoder, decoder, sample, rounding, shortlist > 0, bool(layers)) for sample in samples]
     worst = np.max([[f.encoder, f.logits, f.cached, f.excess or 0.0] for f in found], axis=0).tolist()
-    rounds = any(weight.activation is not None for weight in weights)
     return Agreement(
         encoder=worst[0],
         logits=worst[1],
         tokens=float(np.mean([f.tokens for f in found])),
         cached=worst[2],
-        layers=layer_distance(model, folder, samples[0], weights) if rounds else None,
-        excess=worst[3] if rounds else None,
+        layers=max(linear, default=0.0) if layers else None,
+        attention=max(attention) if attention else None,
+        excess=worst[3] if layers else None,
     )
 
 
@@ -134,6 +163,11 @@ def check_agreement(agreement: Agreement) -> None:
         if not agreement.layers <= LAYER_TOLERANCE:
             remedy = f"one differs from PyTorch by {agreement.layers:.2g} of its range, more than {LAYER_TOLERANCE:g}"
             raise UserError("export", "int8 layers", f"{remedy}; report this")
+        if agreement.attention is not None and not agreement.attention <= ATTENTION_TOLERANCE:
+            remedy = (
+                f"differs from PyTorch by {agreement.attention:.2g} of its range, more than {ATTENTION_TOLERANCE:g}"
+            )
+            raise UserError("export", "int8 attention", f"{remedy}; report this")
         if not agreement.excess <= EXCESS:
             remedy = f"differ from float ones by {agreement.excess:.2f} times what PyTorch's do, more than {EXCESS:g}"
             raise UserError("export", "int8 activations", f"{remedy}; report this")
@@ -151,11 +185,12 @@ def _compare(
     encoder: onnxruntime.InferenceSession,
     decoder: onnxruntime.InferenceSession,
     sample: Sample,
-    weights: Sequence[QuantizedWeight],
+    rounding: Callable[[], AbstractContextManager[None]],
     is_rough: bool,
+    is_rounded: bool,
 ) -> Agreement:
     inputs = encoder_inputs(model, encoder, sample)
-    with fake_activations(model, weights):
+    with rounding():
         expected, logits = _pytorch(model, inputs, sample)
     fed = {name: value.numpy() for name, value in inputs.items()}
     hidden = encoder.run(None, fed)[0]
@@ -174,7 +209,7 @@ def _compare(
         return np.take_along_axis(scores, chosen, -1)[same] if is_rough else scores
 
     excess = None
-    if any(weight.activation is not None for weight in weights):
+    if is_rounded:
         exact = _pytorch(model, inputs, sample)
         said = [tuple(map(compared, triple)) for triple in ((whole, logits, exact[1]), (stepped, logits, exact[1]))]
         excess = max(_excess(*triple) for triple in ((hidden, expected, exact[0]), *said))

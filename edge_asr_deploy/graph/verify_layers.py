@@ -8,7 +8,8 @@ coarse; layer by layer nothing of that adds up.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,64 +18,87 @@ import onnx_ir as ir
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from edge_asr_deploy.graph.build import MERGED
-from edge_asr_deploy.graph.export import ENCODER
+from edge_asr_deploy.bundle import Graphs
+from edge_asr_deploy.graph.attention import Shape, shape_of
+from edge_asr_deploy.graph.build import EMBEDDING
 from edge_asr_deploy.graph.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.graph.integer import product_name
-from edge_asr_deploy.ptq.activations import rounded_input
+from edge_asr_deploy.ptq.activations import rounded, rounded_input
 from edge_asr_deploy.ptq.calibration import Sample
-from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.ptq.int8_attention import attend
+from edge_asr_deploy.ptq.stem import convolutions
+from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
+from edge_asr_deploy.recipe import Recipe
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 # Layers whose inputs and outputs are held at a time: those of a whole encoder would be gigabytes.
 TOGETHER = 8
+Expected = Callable[..., Tensor]
 ROUNDING = ("DynamicQuantizeLinear", "QuantizeLinear")
 
 
-def layer_distance(model: Any, folder: Path, sample: Sample, weights: Sequence[QuantizedWeight]) -> float:
-    """The largest difference of an int8 layer from PyTorch, relative to its largest output; 0 without such layers.
+def layer_distances(
+    model: Any,
+    folder: Path,
+    sample: Sample,
+    weights: Sequence[QuantizedWeight],
+    graphs: Graphs,
+    recipe: Recipe | None = None,
+) -> dict[str, float]:
+    """By module path the largest difference of an int8 layer from PyTorch, relative to its largest output.
 
-    The key and value projections inside the decoder's branches are compared by the K/V that the decoder hands out.
+    The encoder's convolutions and attention are among them where `recipe` says so. The key and value projections inside
+    the decoder's branches are compared by the K/V that the decoder hands out.
     """
-    wanted = {weight.name: weight for weight in weights if weight.activation is not None}
+    wanted = _expectations(model, weights, recipe)
     if not wanted:
-        return 0.0
+        return {}
     settings = SessionSettings(accuracy_level=1)
     with tempfile.TemporaryDirectory() as scratch:
-        encoder, heard = _exposed(folder / ENCODER, Path(scratch), wanted, settings)
-        decoder, said = _exposed(folder / MERGED, Path(scratch), wanted, settings)
+        encoder, heard = _exposed(folder / graphs.encoder, Path(scratch), wanted, settings)
+        decoder, said = _exposed(folder / graphs.decoder, Path(scratch), wanted, settings)
         feeds = {name: value.numpy() for name, value in encoder_inputs(model, encoder, sample).items()}
         hidden = encoder.run(["last_hidden_state"], feeds)[0]
         found = _distances(encoder, heard, feeds, wanted)
         common = {"encoder_hidden_states": hidden, "encoder_attention_mask": feeds.get("attention_mask")}
         feeds = decoder_feeds(decoder, common, sample.tokens.numpy())
         found |= _distances(decoder, said, feeds, wanted)
-        found |= _cross_distances(model, decoder, feeds, hidden, wanted)
+        crossed = [weight.name for weight in weights if weight.activation and weight.component == "cross_attention"]
+        found |= _cross_distances(model, decoder, feeds, hidden, {name: wanted[name] for name in crossed})
     assert found.keys() == wanted.keys(), wanted.keys() - found.keys()
-    return max(found.values())
+    return found
+
+
+def _expectations(model: Any, weights: Sequence[QuantizedWeight], recipe: Recipe | None) -> dict[str, Expected]:
+    """What PyTorch computes from what a layer reads, by the layer's module path."""
+    wanted: dict[str, Expected] = {w.name: partial(_linear, weight=w) for w in weights if w.activation is not None}
+    if recipe is not None and recipe.stem.activations != "float":
+        wanted |= {path: partial(_convolved, model.get_submodule(path)) for path in convolutions(recipe.family)}
+    if recipe is not None and recipe.encoder.attention == "int8":
+        shape = shape_of(model.config.to_dict(), recipe.family, "encoder")
+        layers = range(shape.layers)
+        wanted |= {f"model.encoder.layers.{layer}.self_attn": partial(_attended, shape=shape) for layer in layers}
+    return wanted
 
 
 def _exposed(
     path: Path, scratch: Path, wanted: Iterable[str], settings: SessionSettings
-) -> tuple[onnxruntime.InferenceSession, dict[str, tuple[str, str]]]:
-    """A session that also gives what the layers in the main graph read and their products; both names, by layer."""
+) -> tuple[onnxruntime.InferenceSession, dict[str, list[str]]]:
+    """A session that also gives what the layers in the main graph read and their products; their names, by layer."""
     model = ir.load(path)
     values = {value.name: value for node in model.graph for value in node.outputs}
     exposed: dict[str, ir.Value] = {}
     names = {}
     for layer in wanted:
-        product = values.get(product_name(layer))
+        # The head's product is the graph's output, where no shortlist is scored again.
+        product = values.get(product_name(layer)) or (values.get("logits") if layer == EMBEDDING else None)
         if product is None:
             continue
-        node = product.producer()
-        while node is not None and node.op_type not in ROUNDING:
-            before = node.inputs[0]
-            node = None if before is None else before.producer()
-        read = None if node is None else node.inputs[0]
-        assert read is not None and read.name is not None and product.name is not None
-        names[layer] = (read.name, product.name)
-        exposed |= {read.name: read, product.name: product}
+        shown = [*(_operands(product) if layer.endswith(".self_attn") else [_before(product, *ROUNDING)]), product]
+        names[layer] = [str(value.name) for value in shown]
+        exposed |= zip(names[layer], shown, strict=True)
     present = {value.name for value in model.graph.outputs}
     for name, value in exposed.items():
         value.type = ir.TensorType(ir.DataType.FLOAT)
@@ -84,11 +108,34 @@ def _exposed(
     return open_session(scratch / path.name, settings), names
 
 
+def _operands(product: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Queries, keys and values of an attention with integer products."""
+    shares, values = _node_before(product, "MatMulInteger").inputs[:2]
+    queries, keys = _node_before(shares, "MatMulInteger").inputs[:2]
+    return _before(queries, "Split"), _before(keys, *ROUNDING), _before(values, *ROUNDING)
+
+
+def _before(value: ir.Value | None, *kinds: str) -> ir.Value:
+    read = _node_before(value, *kinds).inputs[0]
+    assert read is not None
+    return read
+
+
+def _node_before(value: ir.Value | None, *kinds: str) -> ir.Node:
+    """The next node of these kinds on the way up from `value`, along first inputs."""
+    node = None if value is None else value.producer()
+    while node is not None and node.op_type not in kinds:
+        first = node.inputs[0]
+        node = None if first is None else first.producer()
+    assert node is not None
+    return node
+
+
 def _distances(
     session: onnxruntime.InferenceSession,
-    names: Mapping[str, tuple[str, str]],
+    names: Mapping[str, list[str]],
     feeds: dict[str, Any],
-    wanted: Mapping[str, QuantizedWeight],
+    wanted: Mapping[str, Expected],
 ) -> dict[str, float]:
     found = {}
     layers = list(names)
@@ -97,8 +144,9 @@ def _distances(
         outputs = list(dict.fromkeys(name for layer in chunk for name in names[layer]))
         arrays = dict(zip(outputs, session.run(outputs, feeds), strict=True))
         for layer in chunk:
-            read, product = names[layer]
-            found[layer] = _distance(arrays[product], _expected(wanted[layer], arrays[read]))
+            *reads, product = (arrays[name] for name in names[layer])
+            expected = wanted[layer](*(torch.from_numpy(read) for read in reads))
+            found[layer] = _distance(product, expected.numpy())
     return found
 
 
@@ -107,25 +155,33 @@ def _cross_distances(
     decoder: onnxruntime.InferenceSession,
     feeds: dict[str, Any],
     hidden: NDArray[np.float32],
-    wanted: Mapping[str, QuantizedWeight],
+    wanted: Mapping[str, Expected],
 ) -> dict[str, float]:
     found = {}
-    for layer, weight in wanted.items():
-        if weight.component != "cross_attention":
-            continue
+    for layer, compute in wanted.items():
         number, kind = layer.split(".")[-3], {"k_proj": "key", "v_proj": "value"}[layer.rsplit(".", 1)[1]]
         (heads,) = decoder.run([f"present.{number}.encoder.{kind}"], feeds)
         product = heads.transpose(0, 2, 1, 3).reshape(*hidden.shape[:2], -1)
         bias = model.get_submodule(layer).bias
-        expected = _expected(weight, hidden)
+        expected = compute(torch.from_numpy(hidden)).numpy()
         found[layer] = _distance(product, expected if bias is None else expected + bias.detach().numpy())
     return found
 
 
-def _expected(weight: QuantizedWeight, read: NDArray[np.float32]) -> NDArray[np.float32]:
-    values = rounded_input(torch.from_numpy(read), weight)
-    product: NDArray[np.float32] = (values @ torch.from_numpy(weight.dequantize()).T).numpy()
-    return product
+def _linear(read: Tensor, weight: QuantizedWeight) -> Tensor:
+    return rounded_input(read, weight) @ torch.from_numpy(weight.dequantize()).T
+
+
+def _convolved(module: nn.Conv1d, read: Tensor) -> Tensor:
+    values = rounded(read, Activation("int8-dynamic"))
+    return nn.functional.conv1d(values, module.weight.detach(), None, module.stride, module.padding).transpose(1, 2)
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor, shape: Shape) -> Tensor:
+    def heads(part: Tensor) -> Tensor:
+        return part.reshape(*part.shape[:-1], shape.heads, shape.head_dim).transpose(1, 2)
+
+    return attend(heads(query), heads(key), heads(value), shape.head_dim**-0.5).transpose(1, 2).flatten(2)
 
 
 def _distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

@@ -7,7 +7,6 @@ that are folded when the session is created. Scales are float16 behind a Cast, w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from edge_asr_deploy.graph.packing import store, unpack_nodes
 from edge_asr_deploy.ptq.stem import int8_rows
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 
-FLOAT, FLOAT16, UINT8, UINT4 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8, ir.DataType.UINT4
+FLOAT, INT8, INT32, UINT4 = ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT32, ir.DataType.UINT4
 
 
 def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
@@ -30,20 +29,56 @@ def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
     if weight.scale_codes is not None:
         merged, points, wide_scale, bits = kernel_inputs(builder, weight)
         return dequantize(builder, widen(builder, merged, bits), wide_scale, widen(builder, points, bits), weight)
+    stored, zeros = stored_codes(builder, weight)
+    if weight.bits not in (4, 8):
+        stored = widen(builder, stored, weight.bits)
+        if zeros is None:
+            zeros = widen(builder, middle_points(builder, weight), weight.bits)
+    return dequantize(builder, stored, _group_scales(builder, weight), zeros, weight)
+
+
+def stored_codes(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir.Value | None]:
+    """Codes [in, out] and zero points [groups, out], the same initializers whichever kernel reads them.
+
+    Without zero points where the grid is symmetric: codes of 4 and 8 bits are then signed, others around `middle`.
+    """
     codes, zero_points = weight.codes.T, weight.zero_points.T
     if weight.bits in (4, 8):
-        stored, zeros = _native(builder, weight, codes, zero_points)
-    else:
-        planes = store(builder, codes, weight.bits, 0, "codes")
-        stored = widen(
-            builder, unpack_nodes(builder, planes, weight.bits, 0, codes.shape[0], codes.shape[1:]), weight.bits
-        )
-        if weight.symmetric:
-            zeros = widen(builder, middle_points(builder, weight), weight.bits)
-        else:
-            # They are few: the operators to unpack them would take more bytes than packing them saves.
-            zeros = builder.constant(uint4(zero_points) if weight.bits <= 4 else zero_points, "zeros")
-    return dequantize(builder, stored, _group_scales(builder, weight), zeros, weight)
+        return _native(builder, weight, codes, zero_points)
+    planes = store(builder, codes, weight.bits, 0, "codes")
+    unpacked = unpack_nodes(builder, planes, weight.bits, 0, codes.shape[0], codes.shape[1:])
+    if weight.symmetric:
+        return unpacked, None
+    # They are few: the operators to unpack them would take more bytes than packing them saves.
+    return unpacked, builder.constant(uint4(zero_points) if weight.bits <= 4 else zero_points, "zeros")
+
+
+def int8_products(
+    builder: Builder, codes: ir.Value, zeros: ir.Value | int, multipliers: ir.Value | None, weight: QuantizedWeight
+) -> ir.Value:
+    """(codes - zeros) * multipliers as int8 [in, out]; codes are [in, out], the others [groups, out] or one number.
+
+    Multipliers are given less one, as they are stored.
+    """
+    rows, columns = weight.shape
+    # Whole groups are broadcast: a table as int32 is large enough once.
+    blocks = None if weight.group is None or columns % weight.group else (columns // weight.group, weight.group, rows)
+
+    def by_group(value: ir.Value) -> ir.Value:
+        return builder.op("Unsqueeze", value, builder.integers(1)) if blocks else spread_groups(builder, value, weight)  # type: ignore[no-any-return]
+
+    values = builder.op("Cast", codes, to=INT32)
+    values = builder.op("Reshape", values, builder.integers(*blocks)) if blocks else values
+    if not isinstance(zeros, int):
+        values = builder.op("Sub", values, by_group(builder.op("Cast", zeros, to=INT32)))
+    elif zeros:
+        values = builder.op("Sub", values, builder.constant(np.array(zeros, np.int32)))
+    if multipliers is not None:
+        factors = builder.op("Cast", multipliers, to=INT32)
+        factors = builder.op("Add", factors, builder.constant(np.array(1, np.int32)))
+        values = builder.op("Mul", values, by_group(factors))
+    values = builder.op("Cast", values, to=INT8)
+    return builder.op("Reshape", values, builder.integers(columns, rows)) if blocks else values  # type: ignore[no-any-return]
 
 
 def stored_multipliers(builder: Builder, weight: QuantizedWeight) -> ir.Value:
@@ -73,7 +108,12 @@ def _group_scales(builder: Builder, weight: QuantizedWeight) -> ir.Value:
     scales = wide_scales(builder, weight.scales.astype(np.float16).T)
     if weight.multipliers is None:
         return scales
-    factors = builder.op("Cast", stored_multipliers(builder, weight), to=FLOAT)
+    return multiplied(builder, stored_multipliers(builder, weight), scales)
+
+
+def multiplied(builder: Builder, multipliers: ir.Value, scales: ir.Value) -> ir.Value:
+    """The groups' scales, float32, from their multipliers, which are stored less one, and the channels' scales."""
+    factors = builder.op("Cast", multipliers, to=FLOAT)
     factors = builder.op("Add", factors, builder.constant(np.array(1, np.float32)))
     return builder.op("Mul", factors, scales)  # type: ignore[no-any-return]
 
@@ -136,90 +176,6 @@ def _native(
         return builder.constant(int4(signed) if weight.bits == 4 else signed.astype(np.int8), "codes"), None
     narrow = uint4 if weight.bits == 4 else np.ascontiguousarray
     return builder.constant(narrow(codes), "codes"), builder.constant(narrow(zero_points), "zeros")
-
-
-@dataclass(frozen=True)
-class TiedTable:
-    """The embedding that is also the head, stored once: rows are looked up packed, the head unpacks all of them."""
-
-    codes: list[ir.Value]
-    zeros: list[ir.Value] | None
-    """None where the grid is symmetric: every zero point is then the middle of the codes."""
-    scales: ir.Value
-    weight: QuantizedWeight
-
-    @classmethod
-    def store(cls, builder: Builder, weight: QuantizedWeight) -> TiedTable:
-        """Initializers [vocabulary, ...], packed along the channels, so that a row is a row of bytes."""
-        check(weight)
-        return cls(
-            store(builder, weight.codes, weight.bits, 1, "codes"),
-            None if weight.symmetric else store(builder, weight.zero_points, weight.bits, 1, "zeros"),
-            builder.constant(weight.scales, "scales"),
-            weight,
-        )
-
-    def head(self, builder: Builder, bits: int | None = None) -> ir.Value:
-        """The whole table as a matrix [channels, vocabulary] for the last MatMul; folded and fused at load.
-
-        With `bits` only that many leading bits of every code and zero point, on a grid as much wider.
-        """
-        weight = self.weight
-        dropped = weight.bits - (bits or weight.bits)
-        columns, groups = weight.codes.shape[1], weight.scales.shape[1]
-        codes = unpack_nodes(builder, self.codes, weight.bits, axis=1, length=columns)
-        codes, scales = (builder.op("Transpose", v, perm=[1, 0]) for v in (codes, self.scales))
-        if self.zeros is None:
-            zeros = middle_points(builder, weight)
-        else:
-            zeros = unpack_nodes(builder, self.zeros, weight.bits, axis=1, length=groups)
-            zeros = builder.op("Transpose", zeros, perm=[1, 0])
-        scales = builder.op("Cast", scales, to=FLOAT)
-        if dropped:
-            shift = builder.constant(np.array(dropped, dtype=np.uint8))
-            codes, zeros = (builder.op("BitShift", v, shift, direction="RIGHT") for v in (codes, zeros))
-            scales = builder.op("Mul", scales, builder.constant(np.array(2**dropped, dtype=np.float32)))
-        codes, zeros = (widen(builder, v, weight.bits - dropped) for v in (codes, zeros))
-        return dequantize(builder, codes, scales, zeros, weight)
-
-    def refine(self, builder: Builder, hidden: ir.Value, coarse: ir.Value, number: int) -> ir.Value:
-        """Logits (batch, steps, vocabulary) that are exact for the `number` best tokens of the `coarse` ones.
-
-        Exact: the table's own values times `hidden` (batch, steps, channels) in float32. All others are lowered by the
-        largest overestimate among the best, so that none of them can pass one that was looked at.
-        """
-        columns = self.weight.codes.shape[1]
-        values, best = builder.op("TopK", coarse, builder.integers(number), outputs=2, axis=-1, sorted=0)
-        rows = self.embed(builder, builder.op("Reshape", best, builder.integers(0, -1)))
-        rows = builder.op("Reshape", rows, builder.integers(0, -1, number, columns))
-        last = builder.integers(-1)
-        exact = builder.op("Squeeze", builder.op("MatMul", rows, builder.op("Unsqueeze", hidden, last)), last)
-        excess = builder.op("ReduceMax", builder.op("Sub", values, exact), last, keepdims=1)
-        return builder.op("ScatterElements", builder.op("Sub", coarse, excess), best, exact, axis=-1)  # type: ignore[no-any-return]
-
-    def embed(self, builder: Builder, tokens: ir.Value) -> ir.Value:
-        """Rows for `tokens` (batch, steps): float32 (batch, steps, channels), only these rows unpacked."""
-        weight = self.weight
-        columns, groups = weight.codes.shape[1], weight.scales.shape[1]
-        rows = [builder.op("Gather", plane, tokens, axis=0) for plane in self.codes]
-        scales = builder.op("Cast", builder.op("Gather", self.scales, tokens, axis=0), to=FLOAT)
-        codes = builder.op("Cast", unpack_nodes(builder, rows, weight.bits, axis=2, length=columns), to=FLOAT)
-        width = columns if weight.group is None else weight.group
-        if ragged := -columns % width:
-            codes = builder.op("Pad", codes, builder.integers(0, 0, 0, 0, 0, ragged))
-        codes = builder.op("Reshape", codes, builder.integers(0, 0, groups, width))
-        last = builder.integers(3)
-        if self.zeros is None:
-            zeros = builder.constant(np.array(middle(weight), dtype=np.float32))
-        else:
-            row_zeros = [builder.op("Gather", plane, tokens, axis=0) for plane in self.zeros]
-            zeros = builder.op("Cast", unpack_nodes(builder, row_zeros, weight.bits, axis=2, length=groups), to=FLOAT)
-            zeros = builder.op("Unsqueeze", zeros, last)
-        values = builder.op("Mul", builder.op("Sub", codes, zeros), builder.op("Unsqueeze", scales, last))
-        values = builder.op("Reshape", values, builder.integers(0, 0, -1))
-        if ragged:
-            values = builder.op("Slice", values, builder.integers(0), builder.integers(columns), builder.integers(2))
-        return values  # type: ignore[no-any-return]
 
 
 def float_matrix(builder: Builder, array: NDArray[np.float32], bits: int, name: str) -> ir.Value:

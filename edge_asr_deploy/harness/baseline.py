@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_asr_deploy.bundle import MANIFEST
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_output
 from edge_asr_deploy.harness.result import Environment
 
 FOLDER = "baselines"
@@ -59,6 +57,7 @@ class Listening(_Model):
 
     threads: int = Field(2, ge=1)
     accuracy_level: int | None = Field(None, ge=0, le=4)
+    audio_context: float | None = Field(None, description="seconds after the clip for Whisper's encoder; null: all")
     language: str = "en"
 
 
@@ -124,23 +123,7 @@ def read_baseline(path: Path) -> Baseline:
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write a record all at once or not at all. UserError where that is impossible."""
-    partial: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(baseline.model_dump_json(indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for their owner only; a tracked record is for everyone.
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError("--baseline", path, f"cannot be written ({error.strerror})") from None
-    finally:
-        if partial is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(partial)
+    write_output("--baseline", path, baseline.model_dump_json(indent=1) + "\n")
 
 
 def override(tolerances: Tolerances, settings: Sequence[str]) -> Tolerances:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -13,14 +11,15 @@ from statistics import median
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr_deploy.bundle import Manifest, bundle_hash, read_manifest, verify
+from edge_asr_deploy.bundle import Manifest, bundle_hash, verify
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_output
 from edge_asr_deploy.harness import bench_result as result
 from edge_asr_deploy.harness.bench_result import Benchmark, Comparison, LengthTimes, Options, Ratio, Run, Times
 from edge_asr_deploy.harness.board_state import BoardState, board_state, disturbances
 from edge_asr_deploy.harness.environment import environment
-from edge_asr_deploy.harness.evaluate import find_baseline, language_options
+from edge_asr_deploy.harness.evaluate import baseline_folder, language_options
 from edge_asr_deploy.harness.judge import speed_ratios
 from edge_asr_deploy.harness.measure import Subject, Timed, milliseconds, speed_of, time_in_turn
 from edge_asr_deploy.harness.profiling import profile
@@ -47,13 +46,12 @@ def run(
 ) -> Benchmark:
     """What `edge-deploy bench` does: find baseline and speech, measure, say so on `messages`, write `output`.
 
-    `baseline` is a folder, `auto` (`find_baseline`) or `none`; without `data` (as `load_speech` takes it) the default
+    `baseline` is a folder, `auto` or `none` (`baseline_folder`); without `data` (as `load_speech` takes it) the default
     evaluation corpus is used. UserError for a damaged bundle, and for speech or an output that cannot be used.
     """
     if output is not None and not output.parent.is_dir():
         raise UserError("--output", output, "its folder does not exist; create it first")
-    read_manifest(bundle)
-    folder = None if baseline == "none" else find_baseline(bundle) if baseline == "auto" else Path(baseline)
+    folder = baseline_folder(bundle, baseline)
     utterances, _ = load_speech(data)
     audio = stretches(utterances, options.lengths)
     with Progress(console=messages, transient=True, disable=not messages.is_terminal) as progress:
@@ -62,7 +60,7 @@ def run(
     for note in found.notes:
         messages.print(f"Note: {note}.")
     if output is not None:
-        _write(output, found.model_dump_json(indent=1) + "\n")
+        write_output("--output", output, found.model_dump_json(indent=1) + "\n")
     return found
 
 
@@ -80,7 +78,11 @@ def bench(
     """
     folders = [bundle] if baseline is None else [bundle, baseline]
     manifests = [verify(folder) for folder in folders]
-    subjects = [Subject(folder, language_options(folder, options.language)) for folder in folders]
+    wanted = [(options.target, options.audio_context), (None, None)][: len(folders)]
+    subjects = [
+        Subject(folder, language_options(folder, options.language), *what)
+        for folder, what in zip(folders, wanted, strict=True)
+    ]
     clips = [utterance for utterance, _ in audio]
     here, cpu = environment(), cpu_features()
     notes = _notes(manifests, look())
@@ -108,7 +110,7 @@ def bench(
         audio=[stretch for _, stretch in audio],
         runs=runs,
         soak=soaked,
-        profile=profile(bundle, first) if options.profile else [],
+        profile=profile(bundle, first, options.target) if options.profile else [],
         notes=notes,
     )
 
@@ -207,20 +209,3 @@ def _notes(manifests: Sequence[Manifest], state: BoardState) -> list[str]:
     if (load := os.getloadavg()[0]) > BUSY:
         notes.append(f"other programs kept {load:.1f} cores busy in the last minute")
     return notes
-
-
-def _write(path: Path, text: str) -> None:
-    """All at once or not at all."""
-    partial: str | None = None
-    try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError("--output", path, f"cannot be written ({error.strerror})") from None
-    finally:
-        if partial is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(partial)

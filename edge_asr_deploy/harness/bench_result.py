@@ -147,6 +147,10 @@ class Options(_Model):
 
     threads: tuple[int, ...] = (2,)
     accuracy_level: int | None = Field(None, description="of onnxruntime's MatMulNBits; null: its default, 4")
+    target: str | None = Field(None, description="whose graphs of the bundle were asked for; null: the CPU's")
+    audio_context: float | None = Field(
+        None, description="seconds after the clip that Whisper's encoder is given; null: its window. Not the baseline's"
+    )
     language: str = "en"
     lengths: tuple[float, ...]
     rounds: int = 5

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from edge_asr_deploy.harness.bootstrap import difference_interval
-from edge_asr_deploy.harness.facts import Duplicate
 from edge_asr_deploy.harness.relative_speed import Ratio
 from edge_asr_deploy.harness.result import Accuracy
+
+if TYPE_CHECKING:
+    # Needs onnx, which tables of results do without.
+    from edge_asr_deploy.harness.facts import Duplicate
 
 Verdict = Literal["passed", "failed", "not measured"]
 NAMES = (

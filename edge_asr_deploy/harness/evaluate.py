@@ -17,6 +17,7 @@ from edge_asr_deploy.bundle import Manifest, bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_output
 from edge_asr_deploy.harness.environment import environment
 from edge_asr_deploy.harness.judge import compare, judge
 from edge_asr_deploy.harness.measure import Subject, measure_speed, speed_clips, transcribe_all
@@ -25,7 +26,10 @@ from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.harness.speech import Item, load_speech, prepare, refuse_calibrated_on, select
 from edge_asr_deploy.harness.transcripts import TranscriptCache, default_root
 from edge_asr_deploy.recipe import COMPONENTS
+from edge_asr_deploy.runtime.context import describe_audio_context
+from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.targets import Wish, choose
 
 # What onnxruntime does with MatMulNBits from a DequantizeLinear pair unless told otherwise.
 DEFAULT_ACCURACY_LEVEL = 4
@@ -34,7 +38,10 @@ FEW_UTTERANCES = 100
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How to measure. `clips` and `rounds` are of the speed part; 0 clips leaves it out."""
+    """How to measure. `clips` and `rounds` are of the speed part; 0 clips leaves it out.
+
+    `target` names one of the bundle's, as in `Transcriber.open`; the baseline's graphs are those for this CPU.
+    """
 
     threads: int = 2
     accuracy_level: int | None = None
@@ -43,6 +50,9 @@ class EvaluationSettings:
     clips: int = 5
     rounds: int = 3
     seed: int = 0
+    target: str | None = None
+    audio_context: float | None = None
+    """Of the bundle, as in `SessionSettings`; the baseline is given full windows."""
 
 
 def run(
@@ -58,14 +68,13 @@ def run(
 ) -> Result:
     """What `edge-deploy evaluate` does: find baseline and speech, measure, say so on `messages`, write `output`.
 
-    `baseline` is a folder, `auto` (`find_baseline`) or `none`; without `data` (as `load_speech` takes it) the default
+    `baseline` is a folder, `auto` or `none` (`baseline_folder`); without `data` (as `load_speech` takes it) the default
     evaluation corpus is used. `command` is the command line that asked for this, for the record.
     """
     if output is not None and not output.parent.is_dir():
         # Found out before the work, not after it.
         raise UserError("--output", output, "its folder does not exist; create it first")
-    read_manifest(bundle)
-    folder = None if baseline == "none" else find_baseline(bundle) if baseline == "auto" else Path(baseline)
+    folder = baseline_folder(bundle, baseline)
     columns = (TextColumn("{task.description}"), MofNCompleteColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task("fetching clips from the Hub", total=None, visible=False)
@@ -79,7 +88,7 @@ def run(
     for note in result.notes:
         messages.print(f"Note: {note.removesuffix('.')}.")
     if output is not None:
-        output.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_output("--output", output, result.model_dump_json(indent=1) + "\n")
     return result
 
 
@@ -103,13 +112,21 @@ def evaluate(
     items = prepare(utterances, normalizer, progress)
     for manifest in manifests:
         refuse_calibrated_on(manifest, items)
-    session = SessionSettings(threads=settings.threads, accuracy_level=settings.accuracy_level)
-    subjects = [Subject(folder, language_options(folder, settings.language)) for folder in folders]
+    wanted = [settings.target, None][: len(folders)]
+    targets = [choose(m.targets, name, cpu_features()) for m, name in zip(manifests, wanted, strict=True)]
+    session = targets[0].settings(Wish(settings.threads, settings.accuracy_level))
+    subjects = [
+        Subject(folder, language_options(folder, settings.language), target.name, context)
+        for folder, target, context in zip(folders, targets, [settings.audio_context, None], strict=False)
+    ]
 
     accuracies: list[Accuracy] = []
     for subject, manifest in zip(subjects, manifests, strict=True):
         task = progress.add_task(f"transcribing with {manifest.name}", total=len(items))
-        cache = TranscriptCache(cache_root, bundle_hash(manifest), session, subject.options) if cache_root else None
+        cache = None
+        if cache_root:
+            mine = subject.session(session)
+            cache = TranscriptCache(cache_root, bundle_hash(manifest), mine, subject.options, subject.target)
         texts = transcribe_all(subject, items, session, settings.jobs, cache, lambda t=task: progress.advance(t))  # type: ignore[misc]
         accuracies.append(judge(items, texts, normalizer, settings.seed))
 
@@ -129,13 +146,27 @@ def evaluate(
         corpora=dict(Counter(item.utterance.source for item in items)),
         dropped=len(utterances) - len(items),
         normalizer=NormalizerName(name=normalizer.name, version=normalizer.version),
-        settings=_settings(settings),
+        settings=_settings(settings, targets[0].name, session),
         environment=environment(),
         bundle=measured[0],
         baseline=measured[1] if len(measured) > 1 else None,
         comparison=compare(measured[0], measured[1], settings.seed) if len(measured) > 1 else None,
         notes=_notes(manifests, items),
     )
+
+
+def baseline_folder(bundle: Path, wanted: str) -> Path | None:
+    """The bundle to compare with: the folder `wanted`, the one that `auto` finds (`find_baseline`), or none for `none`.
+
+    UserError, before any work, when `bundle` or that folder is no bundle.
+    """
+    read_manifest(bundle)
+    if wanted == "none":
+        return None
+    if wanted == "auto":
+        return find_baseline(bundle)
+    read_manifest(Path(wanted))
+    return Path(wanted)
 
 
 def find_baseline(bundle: Path) -> Path | None:
@@ -176,14 +207,18 @@ def _measured(folder: Path, manifest: Manifest, accuracy: Accuracy, speed: Speed
     )
 
 
-def _settings(settings: EvaluationSettings) -> Settings:
-    level = DEFAULT_ACCURACY_LEVEL if settings.accuracy_level is None else settings.accuracy_level
-    says = "onnxruntime's default" if settings.accuracy_level is None else "as asked"
+def _settings(settings: EvaluationSettings, target: str, session: SessionSettings) -> Settings:
+    level = DEFAULT_ACCURACY_LEVEL if session.accuracy_level is None else session.accuracy_level
+    says = "onnxruntime's default" if level == DEFAULT_ACCURACY_LEVEL else "the target's"
+    if settings.accuracy_level is not None:
+        says = "as asked"
     activations = "int8, quantized block by block" if level == DEFAULT_ACCURACY_LEVEL else "not int8"
     return Settings(
+        target=target,
         threads=settings.threads,
         accuracy_level=level,
         accuracy_level_note=f"{says}; activations of the low-bit MatMuls are {activations}",
+        audio_context=describe_audio_context(settings.audio_context),
         language=settings.language,
         seed=settings.seed,
     )

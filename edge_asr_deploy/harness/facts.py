@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-from edge_asr_deploy.bundle import Layer, Manifest
+from edge_asr_deploy.bundle import CARD, Layer, Manifest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.inspect import large_dequantize, operators
 
@@ -26,8 +26,6 @@ KERNELS = (
     "QLinearMatMul",
     "QGemm",
 )
-# The model card tells of measurements, which change from one export to the next.
-CARD = "README.md"
 # Biases and rotary tables of a few elements may be equal by chance; weights are larger.
 SMALLEST = 256
 # Below this a matrix that stays a DequantizeLinear costs nothing, unless the model itself is that small.

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from edge_asr_deploy.bundle import MANIFEST, Manifest, bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_output
 from edge_asr_deploy.harness import checks
 from edge_asr_deploy.harness.baseline import (
     Baseline,
@@ -32,7 +33,7 @@ from edge_asr_deploy.harness.checks import BundleReport, Check, Report, not_meas
 from edge_asr_deploy.harness.environment import environment
 from edge_asr_deploy.harness.evaluate import find_baseline
 from edge_asr_deploy.harness.facts import facts_of, layer_forms, side_files
-from edge_asr_deploy.harness.golden import choose, find, hear, text_of
+from edge_asr_deploy.harness.golden import choose, find, hear, known_speech, text_of
 from edge_asr_deploy.harness.judge import judge
 from edge_asr_deploy.harness.junit import junit_xml
 from edge_asr_deploy.harness.relative_speed import PARTS, relative_speed
@@ -86,10 +87,7 @@ def check(
             reports.append(BundleReport(bundle=str(bundle), baseline=str(path), checks=found))
     report = Report(allowed=allowed, bundles=reports)
     if junit is not None:
-        try:
-            junit.write_text(junit_xml(report), encoding="utf-8")
-        except OSError as error:
-            raise UserError("--junit", junit, f"cannot be written ({error.strerror})") from None
+        write_output("--junit", junit, junit_xml(report))
     return report
 
 
@@ -202,7 +200,7 @@ def _speech_checks(
 ) -> list[Check]:
     normalizer = normalizer_for(record.listening.language)
     try:
-        utterances, _ = load_speech(options.data)
+        utterances = known_speech(options.data)
     except UserError as error:
         if options.data:
             raise

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from edge_asr_deploy.corpora import demo
 from edge_asr_deploy.corpora.normalize import Normalizer
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.harness.baseline import GoldenClip, Listening
 from edge_asr_deploy.harness.evaluate import language_options
 from edge_asr_deploy.harness.process import Worker
-from edge_asr_deploy.harness.speech import Item, prepare, select
+from edge_asr_deploy.harness.speech import Item, load_speech, prepare, select
 from edge_asr_deploy.harness.transcripts import Text
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcript
@@ -29,6 +30,15 @@ def choose(utterances: Sequence[Utterance], number: int) -> list[Utterance]:
     pool = short or with_text
     corpora = len({utterance.source for utterance in pool})
     return select(pool, math.ceil(number / max(1, corpora)))[:number]
+
+
+def known_speech(data: Sequence[Path]) -> list[Utterance]:
+    """Where a record's clips are looked for: in `data`, else in the default speech and in the demo wheel's clip.
+
+    The wheel is what every machine can have, whatever its default speech is. UserError as `load_speech`.
+    """
+    utterances, _ = load_speech(data)
+    return utterances if data or not demo.is_installed() else [*utterances, *demo.demo_evaluation()]
 
 
 def find(
@@ -50,7 +60,9 @@ def find(
 def hear(bundle: Path, items: Sequence[Item], listening: Listening, progress: Progress) -> list[Transcript]:
     """Transcribe in a process of its own; nothing is taken from a cache. UserError when the bundle does not run."""
     options = language_options(bundle, listening.language)
-    settings = SessionSettings(threads=listening.threads, accuracy_level=listening.accuracy_level)
+    settings = SessionSettings(
+        threads=listening.threads, accuracy_level=listening.accuracy_level, audio_context=listening.audio_context
+    )
     with Worker(bundle, settings) as worker:
         tracked = progress.track(items, description=f"transcribing with {bundle.name}")
         return [worker.transcribe(item.utterance.samples(), options).transcript for item in tracked]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from typing import Any
 
 from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_output
 from edge_asr_deploy.harness.charts import Chart, Mark, chart
 from edge_asr_deploy.harness.differences import Difference, worst
 from edge_asr_deploy.harness.durations import by_duration
@@ -43,14 +43,7 @@ def write_report(paths: Sequence[Path], output: Path, number: int) -> int:
     if output.is_dir() or not output.parent.is_dir():
         raise UserError("--output", output, "its folder does not exist, or it is one itself; name an .html file")
     data = page(read_results(paths), number).encode()
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(output)
-    except OSError as error:
-        raise UserError("--output", output, f"cannot be written ({error.strerror}); choose another place") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_output("--output", output, data)
     return len(data)
 
 
@@ -192,6 +185,7 @@ def _facts(results: Sequence[Result]) -> list[tuple[str, list[object]]]:
         "language": lambda result: result.settings.language,
         "threads": lambda result: result.settings.threads,
         "accuracy level": lambda result: f"{result.settings.accuracy_level}: {result.settings.accuracy_level_note}",
+        "audio context": lambda result: result.settings.audio_context,
         "seed": lambda result: result.settings.seed,
         "CPU": lambda result: result.environment.cpu,
         "machine": lambda result: result.environment.machine,

@@ -81,7 +81,8 @@ def optimized(path: Path) -> onnx.ModelProto:
         except Exception as error:
             # onnxruntime raises a dozen types of its own without a common base class below Exception.
             raise UserError("model file", path, f"onnxruntime does not load it ({error})") from error
-        return onnx.load(options.optimized_model_filepath)
+        # What lies in a data file is still there, not beside the copy; only shapes are asked of it.
+        return onnx.load(options.optimized_model_filepath, load_external_data=False)
 
 
 def _count(model: onnx.ModelProto) -> Counter[str]:

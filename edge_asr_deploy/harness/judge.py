@@ -29,6 +29,7 @@ def judge(items: Sequence[Item], texts: Sequence[Text], normalizer: Normalizer, 
         runaway=sum(row.runaway for row in rows),
         empty=sum(row.empty for row in rows),
         hit_length_cap=sum(row.hit_length_cap for row in rows),
+        fallbacks=sum(row.fallbacks for row in rows),
         rows=rows,
     )
 
@@ -80,6 +81,7 @@ def _row(item: Item, text: Text, normalizer: Normalizer) -> Row:
         runaway=is_runaway(text.text),
         empty=not hypothesis,
         hit_length_cap=text.hit_length_cap,
+        fallbacks=text.fallbacks,
     )
 
 

@@ -23,10 +23,20 @@ from edge_asr_deploy.runtime.session import SessionSettings
 
 @dataclass(frozen=True)
 class Subject:
-    """A bundle's folder, and the keywords for its `Transcriber.transcribe` (the language, where it has any)."""
+    """A bundle's folder, the keywords for its `Transcriber.transcribe` (the language, where it has any), its target.
+
+    Without a target the CPU decides which of the bundle's graphs run. `audio_context` as in `SessionSettings`: of two
+    bundles side by side only one may be given less than its full window.
+    """
 
     bundle: Path
     options: dict[str, str]
+    target: str | None = None
+    audio_context: float | None = None
+
+    def session(self, settings: SessionSettings) -> SessionSettings:
+        """The settings for this bundle."""
+        return dataclasses.replace(settings, audio_context=self.audio_context)
 
 
 def transcribe_all(
@@ -49,7 +59,7 @@ def transcribe_all(
     shared = dataclasses.replace(settings, spinning=settings.spinning and jobs == 1)
 
     def work() -> None:
-        with Worker(subject.bundle, shared) as worker:
+        with Worker(subject.bundle, subject.session(shared), subject.target) as worker:
             while remaining:
                 try:
                     index = remaining.popleft()
@@ -110,14 +120,22 @@ def time_in_turn(
 
     Each round opens every bundle in a fresh process, one after the other, lets each transcribe the first `warm_up`
     clips untimed, then takes the clips in turn: A B A B. Odd rounds go B A B A, so that neither always runs on the
-    warmer machine.
+    warmer machine. Before, every bundle is opened once: what a first start leaves in the start-up cache is there then,
+    so load time and peak memory are those of later starts.
     """
     samples = [clip.samples() for clip in clips]
     timed = [Timed([], []) for _ in subjects]
+    for subject in subjects:
+        with Worker(subject.bundle, settings, subject.target):
+            pass
     for number in range(rounds):
         order = list(range(len(subjects)))[:: -1 if number % 2 else 1]
         with ExitStack() as stack:
-            workers = {which: stack.enter_context(Worker(subjects[which].bundle, settings)) for which in order}
+            opened = {which: subjects[which] for which in order}
+            workers = {
+                which: stack.enter_context(Worker(subject.bundle, subject.session(settings), subject.target))
+                for which, subject in opened.items()
+            }
             for which in order:
                 timed[which].loads.append(workers[which].load_seconds)
                 for audio in samples[:warm_up]:

@@ -32,10 +32,11 @@ class Heard:
 class Worker:
     """A bundle in a process of its own. Use as a context manager; `load_seconds` is how long it took to open.
 
-    UserError when the bundle does not open, or when the process dies (on small boards mostly for lack of memory).
+    `target` names one of the bundle's; without it the CPU decides. UserError when the bundle does not open, or when the
+    process dies (on small boards mostly for lack of memory).
     """
 
-    def __init__(self, bundle: Path, settings: SessionSettings) -> None:
+    def __init__(self, bundle: Path, settings: SessionSettings, target: str | None = None) -> None:
         self.bundle = bundle
         # Its own process group: Ctrl-C reaches the parent only, which ends its workers itself.
         self._process = subprocess.Popen(
@@ -45,7 +46,7 @@ class Worker:
             process_group=0,
         )
         try:
-            job = {"bundle": str(bundle), "settings": dataclasses.asdict(settings)}
+            job = {"bundle": str(bundle), "settings": dataclasses.asdict(settings), "target": target}
             self.load_seconds = float(self._ask(json.dumps(job).encode() + b"\n")["load_seconds"])
         except BaseException:
             self.close()

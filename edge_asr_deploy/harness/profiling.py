@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.bench_result import GraphProfile, NodeTime, OperatorTime
-from edge_asr_deploy.harness.relative_speed import GRAPHS, part_calls
+from edge_asr_deploy.harness.relative_speed import graph_files, part_calls
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 RUNS: dict[Literal["encoder", "step"], int] = {"encoder": 5, "step": 50}
@@ -19,10 +19,15 @@ SLOWEST = 10
 KERNEL = "_kernel_time"
 
 
-def profile(bundle: Path, settings: SessionSettings) -> list[GraphProfile]:
-    """Profile encoder and decoder step of a bundle on fixed inputs (8 s of noise, 4 tokens in the cache)."""
+def profile(bundle: Path, settings: SessionSettings, target: str | None = None) -> list[GraphProfile]:
+    """Profile encoder and decoder step of a bundle on fixed inputs (8 s of noise, 4 tokens in the cache).
+
+    `target` as in `graph_files`.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        encoder, decoder = (open_session(bundle / name, settings, Path(folder) / name) for name in GRAPHS)
+        encoder, decoder = (
+            open_session(path, settings, Path(folder) / path.name) for path in graph_files(bundle, target)
+        )
         calls = part_calls(bundle, encoder, decoder)
         for part, runs in RUNS.items():
             for _ in range(runs):

@@ -17,11 +17,12 @@ from onnxruntime import InferenceSession
 
 from edge_asr_deploy.bundle import read_manifest
 from edge_asr_deploy.runtime.audio import SAMPLE_RATE
+from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoder import Decoder, from_numpy
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.targets import choose
 from edge_asr_deploy.runtime.transcriber import FAMILIES
 
-GRAPHS = ("encoder_model.onnx", "decoder_model_merged.onnx")
 PARTS = ("encoder", "prompt", "step")
 SECONDS = 8
 PROMPT = 4
@@ -51,10 +52,17 @@ def relative_speed(
     """
     settings = SessionSettings(threads=1, accuracy_level=accuracy_level)
     ours, theirs = (
-        part_calls(folder, *(open_session(folder / name, settings) for name in GRAPHS))
+        part_calls(folder, *(open_session(path, settings) for path in graph_files(folder)))
         for folder in (bundle, float_bundle)
     )
     return {part: measure_ratio(ours[part], theirs[part], limits.get(part)) for part in PARTS}
+
+
+def graph_files(bundle: Path, target: str | None = None) -> tuple[Path, Path]:
+    """Encoder and decoder of a bundle that run here: those of `target`, else those for this CPU."""
+    targets = read_manifest(bundle).targets
+    graphs = targets[choose(targets, target, cpu_features()).name]
+    return bundle / graphs.encoder, bundle / graphs.decoder
 
 
 def measure_ratio(ours: Callable[[], object], theirs: Callable[[], object], limit: float | None) -> Ratio:
@@ -102,7 +110,7 @@ def part_calls(
     decoder = Decoder(decoder_session)
     prompt = from_numpy(np.ones((1, PROMPT), np.int64))
     context = {**values, "encoder_hidden_states": hidden, "use_cache_branch": decoder.no, "input_ids": prompt}
-    first = {name: value for name, value in {**context, **decoder.empty}.items() if name in decoder.accepts}
+    first = {name: value for name, value in {**context, **decoder.empty(1)}.items() if name in decoder.accepts}
     _, *present = decoder.session.run_with_ort_values(["logits", *decoder.present], first)
     past = {name.replace("present", "past_key_values"): v for name, v in zip(decoder.present, present, strict=True)}
     token = from_numpy(np.ones((1, 1), np.int64))

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -13,9 +14,12 @@ from rich.text import Text
 from edge_asr_deploy.bundle import Layer, Manifest
 from edge_asr_deploy.harness.checks import BundleReport
 from edge_asr_deploy.harness.cost import GraphCost
-from edge_asr_deploy.harness.inspect import Inspection
 from edge_asr_deploy.harness.result import Interval, Measured, Result, Speed, WordErrors
 from edge_asr_deploy.harness.size import size_of
+
+if TYPE_CHECKING:
+    # Needs onnx, which boards do not have.
+    from edge_asr_deploy.harness.inspect import Inspection
 
 MB = 1_000_000
 
@@ -26,7 +30,7 @@ def evaluation_table(result: Result) -> Table:
     table = Table(
         title=f"{result.bundle.name} ({result.bundle.model})",
         caption=f"{environment.cpu}, {settings.threads} threads, onnxruntime {environment.onnxruntime}, "
-        f"accuracy level {settings.accuracy_level}; {normalizer.name} ({normalizer.version})",
+        f"accuracy level {settings.accuracy_level}, {settings.audio_context}; {normalizer.name} ({normalizer.version})",
     )
     table.add_column("", overflow="fold")
     columns = [result.bundle] if result.baseline is None else [result.baseline, result.bundle]

@@ -45,6 +45,7 @@ class Row(_Model):
     runaway: bool = Field(description="the text repeats itself without end")
     empty: bool
     hit_length_cap: bool
+    fallbacks: int = Field(0, description="windows transcribed again with their full context")
 
     @property
     def errors(self) -> int:
@@ -63,6 +64,7 @@ class Accuracy(_Model):
     runaway: int
     empty: int
     hit_length_cap: int
+    fallbacks: int = Field(0, description="windows transcribed again with their full context")
     rows: list[Row]
 
 
@@ -165,9 +167,11 @@ class Environment(_Model):
 class Settings(_Model):
     """What the run was asked to do."""
 
+    target: str = Field("generic", description="whose graphs of the bundle ran")
     threads: int
     accuracy_level: int = Field(description="of onnxruntime's MatMulNBits")
     accuracy_level_note: str
+    audio_context: str = Field("full window", description="of the bundle; a baseline is given full windows")
     language: str
     seed: int
 

@@ -47,7 +47,7 @@ def soak(
     audio_seconds = sum(map(len, samples.values())) / SAMPLE_RATE
     board, points, peak = [look()], [], 0
     passes: list[float] = []
-    with Worker(subject.bundle, settings) as worker:
+    with Worker(subject.bundle, subject.session(settings), subject.target) as worker:
         started = monotonic()
         while not passes or monotonic() - started < seconds:
             busy = 0.0

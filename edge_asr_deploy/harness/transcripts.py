@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -16,6 +15,7 @@ from typing import Any
 import onnxruntime
 from pydantic import TypeAdapter, ValidationError
 
+from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.harness.environment import cpu_name
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcript
@@ -29,25 +29,37 @@ class Text:
     tokens: int
     windows: int
     hit_length_cap: bool
+    fallbacks: int = 0
 
     @classmethod
     def of(cls, transcript: Transcript) -> Text:
         """The lasting part of a transcript."""
-        return cls(transcript.text, len(transcript.tokens), transcript.windows, transcript.hit_length_cap)
+        tokens, capped = len(transcript.tokens), transcript.hit_length_cap
+        return cls(transcript.text, tokens, transcript.windows, capped, transcript.fallbacks)
 
 
 class TranscriptCache:
     """Texts by utterance fingerprint, for one bundle under one setting, on disk below `root`.
 
-    The key holds all that can change a text: the files of the bundle, threads and accuracy level, onnxruntime's
-    version, the CPU (kernels round differently) and the runtime's own source.
+    The key holds all that can change a text: the files of the bundle, the target whose graphs ran, threads, accuracy
+    level and audio context, onnxruntime's version, the CPU (kernels round differently) and the runtime's own source.
     """
 
-    def __init__(self, root: Path, bundle_hash: str, settings: SessionSettings, options: dict[str, str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        bundle_hash: str,
+        settings: SessionSettings,
+        options: dict[str, str],
+        target: str | None = None,
+    ) -> None:
         parts = {
             "bundle": bundle_hash,
+            "target": target,
             "threads": settings.threads,
             "accuracy_level": settings.accuracy_level,
+            "audio_context": settings.audio_context,
+            "batch": settings.batch,
             "options": options,
             "onnxruntime": onnxruntime.__version__,
             "cpu": cpu_name(),
@@ -66,11 +78,7 @@ class TranscriptCache:
     def put(self, fingerprint: str, text: Text) -> None:
         """Keep a text. Where the folder cannot be written the next run is slower, no more: that is no error."""
         with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, suffix=".partial")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(dataclasses.asdict(text), file)
-            os.replace(name, self.folder / f"{fingerprint}.json")
+            write_atomically(self.folder / f"{fingerprint}.json", json.dumps(dataclasses.asdict(text)))
 
 
 def default_root(environment: dict[str, str] | os._Environ[str]) -> Path:

@@ -27,7 +27,8 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     try:
         job = json.loads(requests.readline())
         started = time.perf_counter()
-        transcriber = Transcriber.open(Path(job["bundle"]), SessionSettings(**job["settings"]), verify=False)
+        settings = SessionSettings(**job["settings"])
+        transcriber = Transcriber.open(Path(job["bundle"]), settings, verify=False, target=job.get("target"))
         _reply(replies, {"load_seconds": time.perf_counter() - started})
         while line := requests.readline():
             request = json.loads(line)

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from edge_asr_deploy.analysis.measurements import write_atomically
 from edge_asr_deploy.analysis.plots import plot_front, require_matplotlib
 from edge_asr_deploy.analysis.progress import bars
 from edge_asr_deploy.analysis.subject import Subject, load_subject, ticker
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.mixed.document import as_yaml
 from edge_asr_deploy.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.mixed.problem import Bits, Problem, Sizes, matrix_sizes, measure_rest, with_bits

@@ -11,11 +11,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr_deploy.analysis.measurements import Measurements, write_atomically
+from edge_asr_deploy.analysis.measurements import Measurements
 from edge_asr_deploy.bundle import bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.harness.evaluate import EvaluationSettings, evaluate
 from edge_asr_deploy.harness.speech import load_speech
 from edge_asr_deploy.mixed.document import as_yaml

@@ -1,4 +1,4 @@
-"""What the runtime needs besides itself: one pinned list (requirements.txt), and its wheels for other machines."""
+"""What a board needs besides this package: one pinned list (requirements.txt), and its wheels for other machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEWEST_GLIBC = 36
 
 
 def requirements() -> str:
-    """The pinned list: everything that the base install needs, `name==version` a line."""
+    """The pinned list, `name==version` a line; it is complete, so pip installs it without dependencies."""
     return resources.files("edge_asr_deploy.pack").joinpath("requirements.txt").read_text(encoding="utf-8")
 
 

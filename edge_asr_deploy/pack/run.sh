@@ -28,7 +28,7 @@ if [ ! -f "$venv/ready" ]; then
     trap 'exit 130' HUP INT TERM
     rm -rf "$venv"
     python3 -m venv "$venv" || fail "no environment can be made in $here; is the disk full?"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: @INDEX@ \
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --only-binary=:all: @INDEX@ \
         --requirement "$here/requirements.txt" "$here"/wheels/edge_asr_deploy-*.whl >&2 \
         || fail "pip could not install the wheels; its reason stands above"
     : >"$venv/ready"

@@ -93,7 +93,7 @@ def observe(
                 observed.add(values if apart is None else values.index_fill(-1, torch.from_numpy(apart), 0))
                 return values
 
-            stack.enter_context(_on_input(model.get_submodule(step.paths[0]), take))
+            stack.enter_context(on_input(model.get_submodule(step.paths[0]), take))
         for done, sample in enumerate(samples, 1):
             with torch.no_grad():
                 model(sample.inputs, decoder_input_ids=sample.tokens, use_cache=False)
@@ -113,7 +113,10 @@ def fake_activations(model: Any, weights: Sequence[QuantizedWeight]) -> Iterator
     with ExitStack() as stack:
         for weight in weights:
             if weight.activation is not None:
-                stack.enter_context(_on_input(model.get_submodule(weight.name), partial(rounded_input, weight=weight)))
+                # The tied table multiplies as the head; as the embedding it is looked up.
+                is_head = weight.component == "embedding"
+                module = model.get_output_embeddings() if is_head else model.get_submodule(weight.name)
+                stack.enter_context(on_input(module, partial(rounded_input, weight=weight)))
         yield
 
 
@@ -147,8 +150,8 @@ def rounded(values: Tensor, activation: Activation) -> Tensor:
 
 
 @contextmanager
-def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """The module reads `change(input)` instead of its input."""
+def on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within it the module reads `change(input)` instead of its input."""
     handle = module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
     try:
         yield

@@ -21,6 +21,11 @@ STEMS = {
 }
 
 
+def convolutions(family: str) -> tuple[str, ...]:
+    """The module paths of a family's front-end convolutions."""
+    return tuple(path for path in STEMS[family] if ".conv" in path)
+
+
 def float_bits(recipe: Recipe) -> int:
     """Width of the small matrices that must stay float: float16, but float32 where the stem is."""
     return max(16, recipe.stem.bits)

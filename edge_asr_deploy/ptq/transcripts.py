@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_asr_deploy.files import write_atomically
 
 
 class TokenCache:
@@ -41,11 +41,7 @@ class TokenCache:
         if self.path is None:
             return
         with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".partial")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(self._known, file)
-            os.replace(name, self.path)
+            write_atomically(self.path, json.dumps(self._known))
 
 
 def _print(audio: NDArray[np.float32]) -> str:

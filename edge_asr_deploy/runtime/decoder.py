@@ -20,39 +20,47 @@ from_numpy = onnxruntime.OrtValue.ortvalue_from_numpy
 
 
 class Decoder:
-    """A decoder session. `start` begins an utterance."""
+    """A decoder session. `start` begins one utterance, or several at once."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         inputs = session.get_inputs()
         self.session = session
         self.accepts = {value.name for value in inputs}
-        # (batch, heads, no tokens yet, head dimension)
-        self.empty = {
-            value.name: from_numpy(np.zeros((1, value.shape[1], 0, value.shape[3]), np.float32))
+        # Heads and head dimension of the cached keys and values.
+        self._past = {
+            value.name: (value.shape[1], value.shape[3])
             for value in inputs
             if value.name.startswith("past_key_values.")
         }
         self.present = [value.name for value in session.get_outputs() if value.name.startswith("present.")]
         self.no, self.yes = from_numpy(np.array([False])), from_numpy(np.array([True]))
 
+    def empty(self, rows: int) -> dict[str, onnxruntime.OrtValue]:
+        """The cache before the first token: (rows, heads, 0, head dimension)."""
+        return {
+            name: from_numpy(np.zeros((rows, heads, 0, width), np.float32))
+            for name, (heads, width) in self._past.items()
+        }
+
     def start(self, context: Mapping[str, onnxruntime.OrtValue]) -> Cache:
-        """A new utterance; `context` has `encoder_hidden_states`, (1, frames, dimension), and what else it may need."""
+        """New utterances; `context` has `encoder_hidden_states`, (rows, frames, dimension), and what else it needs."""
         return Cache(self, context)
 
 
 class Cache:
-    """The decoder in the middle of one utterance."""
+    """The decoder in the middle of some utterances, one a row."""
 
     def __init__(self, decoder: Decoder, context: Mapping[str, onnxruntime.OrtValue]) -> None:
         self._session = decoder.session
         self._yes = decoder.yes
-        feeds = {**context, **decoder.empty, "use_cache_branch": decoder.no}
+        self.rows: int = context["encoder_hidden_states"].shape()[0]
+        feeds = {**context, **decoder.empty(self.rows), "use_cache_branch": decoder.no}
         self._feeds = {name: value for name, value in feeds.items() if name in decoder.accepts}
         self._present = decoder.present
 
-    def step(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Feed tokens; the scores (vocabulary,) of the one that follows them, for the caller to change."""
-        self._feeds["input_ids"] = from_numpy(np.array([tokens], np.int64))
+    def step(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Feed tokens (rows, steps); the scores (rows, vocabulary) of those that follow, for the caller to change."""
+        self._feeds["input_ids"] = from_numpy(tokens)
         logits, *present = self._session.run_with_ort_values(["logits", *self._present], self._feeds)
         for name, value in zip(self._present, present, strict=True):
             self._feeds[name.replace("present", "past_key_values")] = value
@@ -60,35 +68,65 @@ class Cache:
         if self._feeds.get("use_cache_branch") is not self._yes:
             self._feeds["use_cache_branch"] = self._yes
             self._present = [name for name in self._present if ".decoder." in name]
-        scores: NDArray[np.float32] = logits.numpy()[0, -1]
+        scores: NDArray[np.float32] = logits.numpy()[:, -1]
         return scores
+
+    def keep(self, rows: NDArray[np.intp]) -> None:
+        """Forget all other rows."""
+        self.rows = len(rows)
+        for name, value in self._feeds.items():
+            if name not in ("input_ids", "use_cache_branch"):
+                self._feeds[name] = from_numpy(value.numpy()[rows])
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Tokens without prompt and end; `capped` when the limit ended it; the seconds of each decoder call."""
+    """Tokens without prompt and end; `capped` when the limit ended it; the seconds of each decoder call.
+
+    A call for several rows counts as a share of its seconds to each that still runs. `ending`: log-probability of the
+    last token that was taken, the end token where there is one.
+    """
 
     tokens: tuple[int, ...]
     capped: bool
     seconds: tuple[float, ...]
+    ending: float
 
 
-def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limit: int) -> Decoded:
-    """Take the best allowed token each time, until an end token or `limit` tokens. A loop runs into the limit."""
-    tokens: list[int] = []
-    seconds: list[float] = []
-    feed = prompt
-    while True:
+def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limits: Sequence[int]) -> list[Decoded]:
+    """Take the best allowed token each time, until an end token or a row's limit of tokens. A loop runs into it.
+
+    Rows that ended are fed on until they are half of the cache: taking them out copies the others.
+    """
+    taken: list[list[tuple[int, float, float]]] = [[] for _ in limits]
+    rows, ended = list(range(cache.rows)), set[int]()
+    feed = np.repeat(np.array([prompt], np.int64), cache.rows, axis=0)
+    is_first = True
+    while len(ended) < len(limits):
+        running = [row not in ended for row in rows]
+        if 2 * sum(running) <= len(rows):
+            keep = np.flatnonzero(running)
+            cache.keep(keep)
+            rows, feed, running = [rows[index] for index in keep], feed[keep], [True] * len(keep)
         started = perf_counter()
         scores = cache.step(feed)
-        scores[rules.never] = -np.inf
-        if not tokens:
-            scores[rules.never_first] = -np.inf
-        token = int(scores.argmax())
-        seconds.append(perf_counter() - started)
-        if token in rules.end:
-            return Decoded(tuple(tokens), False, tuple(seconds))
-        tokens.append(token)
-        if len(tokens) >= limit:
-            return Decoded(tuple(tokens), True, tuple(seconds))
-        feed = (token,)
+        scores[:, rules.never] = -np.inf
+        if is_first:
+            scores[:, rules.never_first] = -np.inf
+        best = scores.argmax(axis=1)
+        highest = np.take_along_axis(scores, best[:, None], 1)
+        chances = -np.log(np.exp(scores - highest).sum(axis=1))
+        share = (perf_counter() - started) / sum(running)
+        for row, runs, token, chance in zip(rows, running, best.tolist(), chances.tolist(), strict=True):
+            if runs:
+                taken[row].append((token, chance, share))
+                if token in rules.end or len(taken[row]) >= limits[row]:
+                    ended.add(row)
+        feed, is_first = best[:, None], False
+    return [_decoded(calls, rules) for calls in taken]
+
+
+def _decoded(calls: Sequence[tuple[int, float, float]], rules: Rules) -> Decoded:
+    tokens, chances, seconds = zip(*calls, strict=True)
+    capped = tokens[-1] not in rules.end
+    return Decoded(tokens if capped else tokens[:-1], capped, seconds, chances[-1])

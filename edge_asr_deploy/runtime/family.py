@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,8 +40,14 @@ class Family(Protocol):
     def languages(self) -> dict[int, str]:
         """Language tokens, for detection."""
 
-    def inputs(self, samples: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
-        """Encoder and decoder inputs made from samples (n,), 16 kHz, by the names they have in Optimum's graphs."""
+    def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
+        """Encoder and decoder inputs made from samples (n,), 16 kHz, by the names they have in Optimum's graphs.
+
+        `seconds`: how much of its window an encoder with a fixed one is given, None for all of it.
+        """
+
+    def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
+        """Decoder inputs for several clips at once, one a row, from what the encoder gave for each: (1, frames, n)."""
 
     def longest(self, samples: int, prompt: int) -> int:
         """How many tokens decoding may add after `prompt` tokens, for audio of that many samples."""

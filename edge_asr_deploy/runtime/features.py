@@ -14,6 +14,8 @@ N_FFT = 400
 HOP = 160
 FLOOR = 1e-10
 DYNAMIC_RANGE = 8.0
+# Frames that are transformed at once: they stay in the processor's cache, and 30 s take 1 MB instead of 12.
+BLOCK = 256
 
 
 class LogMel:
@@ -24,22 +26,29 @@ class LogMel:
 
     def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-mel of samples (n,) at 16 kHz, n at most `seconds`: float32 (1, mel_bins, 100 * seconds), about -1..1."""
-        log_mel = np.log10(np.maximum(self._power(samples) @ self._filters, FLOOR)).T
+        frames = self._frames(samples)
+        log_mel = np.empty((self.mel_bins, len(frames)), np.float32)
+        for start in range(0, len(frames), BLOCK):
+            block = slice(start, start + BLOCK)
+            log_mel[:, block] = np.log10(np.maximum(self._power(frames[block]) @ self._filters, FLOOR)).T
         lowest = max(log_mel.max() - DYNAMIC_RANGE, np.log10(FLOOR))
         # Frames beyond the samples hold nothing: they lie on the floor.
         features = np.full((1, self.mel_bins, self.length // HOP), (lowest + 4) / 4, np.float32)
         features[0, :, : log_mel.shape[1]] = (np.maximum(log_mel, lowest) + 4) / 4
         return features
 
-    def _power(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Power spectrum of every frame that touches a sample: (frames, 201). Ends are mirrored, as in torch.stft."""
+    def _frames(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Views of every frame that touches a sample: (frames, 400). Ends are mirrored, as in torch.stft."""
         half = N_FFT // 2
         padded = np.zeros(self.length + N_FFT, np.float32)
         padded[half : half + len(samples)] = samples
         padded[:half] = padded[N_FFT:half:-1]
         padded[-half:] = padded[-half - 2 : -N_FFT - 2 : -1]
         touched = min(self.length // HOP, -(-(len(samples) + half) // HOP))
-        frames = sliding_window_view(padded, N_FFT)[: touched * HOP : HOP]
+        return sliding_window_view(padded, N_FFT)[: touched * HOP : HOP]
+
+    def _power(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Their power spectra: (frames, 201)."""
         spectrum = np.fft.rfft(frames * self._window)
         power: NDArray[np.float32] = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
         return power

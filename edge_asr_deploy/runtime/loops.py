@@ -8,6 +8,7 @@ from itertools import pairwise
 
 # A phrase of up to PHRASE words, REPEATS times in a row, WORDS words in all.
 PHRASE, REPEATS, WORDS = 30, 5, 12
+ENDING = 3
 # Length of a text over that of its zlib-compressed form. openai/whisper decodes again above 2.4, where a second try
 # costs little; here a false alarm costs trust, and "It was the best of times, it was the worst of times" reaches 2.42.
 COMPRESSION_RATIO = 3.0
@@ -25,6 +26,12 @@ def is_runaway(text: str) -> bool:
         return True
     starts = range(0, max(1, len(text) - CHARACTERS // 2), CHARACTERS // 2)
     return any(_ratio(text[start : start + CHARACTERS]) > COMPRESSION_RATIO for start in starts)
+
+
+def ends_twice(text: str) -> bool:
+    """True when the last words, ENDING at least, are those before them: how a decoder that missed the end goes on."""
+    words = re.findall(r"\w+", text.lower())
+    return any(words[-length:] == words[-2 * length : -length] for length in range(ENDING, len(words) // 2 + 1))
 
 
 def _repeats(words: list[str], length: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from edge_asr_deploy.runtime.whisper import refuse_choice
 
 # Without the cap Moonshine loops on hard clips; the Open ASR Leaderboard decodes with this one.
 TOKENS_PER_SECOND, SPARE_TOKENS = 6.5, 2
-# The three convolutions of the encoder (kernels 127, 7, 3; strides 64, 3, 2) give one frame from this many samples on.
+# The three convolutions of the encoder (kernels 127, 7, 3; strides 64, 3, 2) give a frame per so many samples, and the
+# first from this many on.
+STRIDE = 64 * 3 * 2
 SHORTEST = 127 + (7 - 1 + (3 - 1) * 3) * 64
 
 
@@ -41,14 +44,23 @@ class Moonshine:
         """None: a Moonshine knows one language, without a token for it."""
         return {}
 
-    def inputs(self, samples: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
+    def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
         """`input_values`: float32 (1, n), and masks of the same length for encoder and decoder.
 
-        The decoder downsamples its mask itself, so that one, too, counts samples.
+        The decoder downsamples its mask itself, so that one, too, counts samples. It hears all of any length, and
+        nothing else: `seconds` does not matter.
         """
         samples = np.pad(samples, (0, max(0, SHORTEST - len(samples))))
         mask = np.ones((1, len(samples)), np.int64)
         return {"input_values": samples[None], "attention_mask": mask, "encoder_attention_mask": mask}
+
+    def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
+        """`encoder_hidden_states`, short rows padded with zeros, and a mask over samples that hides these."""
+        frames = [clip.shape[1] for clip in hidden]
+        longest = max(frames)
+        padded = [np.pad(clip, ((0, 0), (0, longest - clip.shape[1]), (0, 0))) for clip in hidden]
+        mask = np.arange(longest * STRIDE) < np.array(frames)[:, None] * STRIDE
+        return {"encoder_hidden_states": np.concatenate(padded), "encoder_attention_mask": mask.astype(np.int64)}
 
     def longest(self, samples: int, prompt: int) -> int:
         """6.5 tokens per second of audio, and two."""

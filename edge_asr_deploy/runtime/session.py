@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import onnxruntime
 
 from edge_asr_deploy.errors import UserError
+
+# Of an optimized graph: smaller constants stay in the file with the nodes.
+EXTERNAL_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -16,19 +20,29 @@ class SessionSettings:
 
     `threads`: within an operator. `accuracy_level`: of the low-bit MatMul; None leaves onnxruntime's default, 4, which
     quantizes activations to int8 block by block; 0 or 1 keep them float. `spinning`: waiting threads keep their core.
+    `audio_context`: seconds of silence after the clip that Whisper's encoder is given (`runtime.context`), None for its
+    whole window of 30 s. `batch`: windows of long audio that are decoded together.
     """
 
     threads: int = 2
     accuracy_level: int | None = None
     spinning: bool = True
+    audio_context: float | None = None
+    batch: int = 4
 
 
 def open_session(
-    path: Path, settings: SessionSettings, profile_prefix: Path | None = None
+    path: Path,
+    settings: SessionSettings,
+    profile_prefix: Path | None = None,
+    save_to: Path | None = None,
+    optimized: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Load a model file on the CPU. UserError, one line, when onnxruntime cannot.
 
     With `profile_prefix` onnxruntime notes the time of every operator; `end_profiling()` names the file it wrote.
+    `save_to` keeps the optimized graph, its weights beside it in a `.data` file that can be mapped; with `optimized`,
+    `path` is such a graph and is taken as it is.
     """
     options = onnxruntime.SessionOptions()
     # Always explicit: onnxruntime's own choice pins threads to cores, which fails in containers with fewer of them.
@@ -36,15 +50,39 @@ def open_session(
     options.inter_op_num_threads = 1
     # Errors are raised; warnings about folded initializers would only bury them.
     options.log_severity_level = 4
+    # A pattern of memory is a second set of buffers beside those of the first run, and buys no time.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.use_env_allocators", str(int(_share_arena())))
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
     if settings.accuracy_level is not None:
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", str(settings.accuracy_level))
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
+    if save_to is not None:
+        options.optimized_model_filepath = str(save_to)
+        data = "session.optimized_model_external_initializers"
+        options.add_session_config_entry(f"{data}_file_name", f"{save_to.name}.data")
+        options.add_session_config_entry(f"{data}_min_size_in_bytes", str(EXTERNAL_BYTES))
+    if optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no public base class
         reason = str(error).strip().splitlines()[0]
         remedy = f"onnxruntime {onnxruntime.__version__} cannot load it ({reason}); export the bundle again"
         raise UserError("bundle", path, remedy) from error
+
+
+@cache
+def _share_arena() -> bool:
+    """Let all sessions of the process take buffers from one pool: the decoder then lives in what the encoder is done
+    with. True when there is one; another user of onnxruntime may have registered an allocator of its own."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    try:
+        onnxruntime.create_and_register_allocator(memory, None)
+    except Exception:  # onnxruntime's exceptions have no public base class
+        return False
+    return True

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_asr_deploy.bundle import read_manifest
-from edge_asr_deploy.bundle import verify as verify_bundle
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.audio import SAMPLE_RATE
+from edge_asr_deploy.runtime.context import context_seconds, describe_audio_context, is_doubtful
+from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoder import Decoded, Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.family import Family
+from edge_asr_deploy.runtime.known import known
 from edge_asr_deploy.runtime.moonshine import Moonshine
-from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.optimized import open_optimized, release_memory
+from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.targets import GENERIC, Wish, choose
 from edge_asr_deploy.runtime.text import TextDecoder
 from edge_asr_deploy.runtime.whisper import Whisper
-from edge_asr_deploy.runtime.windows import cut, is_silent
+from edge_asr_deploy.runtime.windows import batches, cut, is_silent
 
+if TYPE_CHECKING:
+    # pydantic: 15 MB and 80 ms that a later start does without.
+    from edge_asr_deploy.bundle import Graphs
+
+ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
+# What decoding begins with; None where the language has to be detected.
+Prompt = tuple[int | None, ...]
 FAMILIES: dict[str, type[Whisper] | type[Moonshine]] = {"whisper": Whisper, "moonshine": Moonshine}
 
 
@@ -49,6 +60,8 @@ class Transcript:
     """What was said. `tokens` are without prompt and end, `seconds` of audio.
 
     `hit_length_cap`: in some window the limit on tokens ended decoding, mostly because it repeated itself.
+    `fallbacks`: how many windows were transcribed again with their full context, because the shorter one that
+    `SessionSettings.audio_context` asks for gave a doubtful text; their first attempt counts in `timings`.
     """
 
     text: str
@@ -57,51 +70,81 @@ class Transcript:
     windows: int
     hit_length_cap: bool
     timings: Timings
+    fallbacks: int = 0
 
 
 @dataclass(frozen=True)
 class _Window:
-    """What one window gave, and how long its parts took, seconds."""
+    """What one window gave, and how long its parts took, seconds. `is_cut`: with less than its full context."""
 
     decoded: Decoded
     features: float
     encoder: float
     detection: float
+    is_cut: bool
 
 
 class Transcriber:
     """An opened bundle. Not for several threads at once: open one each."""
 
     def __init__(
-        self, encoder: onnxruntime.InferenceSession, decoder: Decoder, family: Family, text: TextDecoder
+        self,
+        encoder: onnxruntime.InferenceSession,
+        decoder: Decoder,
+        family: Family,
+        text: TextDecoder,
+        settings: SessionSettings,
+        target: str | None = None,
     ) -> None:
         self._encoder, self._decoder, self._family, self._text = encoder, decoder, family, text
+        self._margin, self._batch = settings.audio_context, settings.batch
         self._encoder_accepts = {value.name for value in encoder.get_inputs()}
+        self.target = target
+        """The name of the target whose graphs these are; None where no manifest says so."""
 
     @classmethod
     def open(
         cls,
         bundle: Path,
-        settings: SessionSettings = SessionSettings(),  # noqa: B008
+        settings: SessionSettings | Wish = Wish(),  # noqa: B008
         verify: bool = True,
         family: str | None = None,
+        target: str | None = None,
+        graphs: Graphs | None = None,
     ) -> Self:
         """Load a bundle; `verify` checks every byte against the manifest first. UserError when it is damaged.
 
-        `family` (`whisper` or `moonshine`) is for a folder that has no manifest yet: then none is read.
+        `target` names one of those that the bundle is for; without it the CPU decides. What a `Wish` leaves out is the
+        target's own. Later starts take what was checked and optimized from the start-up cache (`runtime.kept`).
+        `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then none is read,
+        and nothing kept.
         """
+        chosen, bundle_hash = GENERIC, None
+        encoder, decoder = (graphs.encoder, graphs.decoder) if graphs else (ENCODER, DECODER)
         if family is None:
-            family = (verify_bundle(bundle) if verify else read_manifest(bundle)).family
+            found = known(bundle, verify)
+            family, bundle_hash = found.family, found.hash
+            chosen = choose(found.targets, target, cpu_features())
+            target, (encoder, decoder) = chosen.name, found.targets[chosen.name]
+        settings = chosen.settings(settings) if isinstance(settings, Wish) else settings
         try:
             rules = FAMILIES[family](bundle)
         except KeyError as error:
             raise UserError("bundle", bundle, f"its configuration has no {error}; export it again") from None
-        return cls(
-            open_session(bundle / "encoder_model.onnx", settings),
-            Decoder(open_session(bundle / "decoder_model_merged.onnx", settings)),
+        session = open_optimized(bundle / encoder, settings, bundle_hash)
+        if settings.audio_context is not None and not takes_any_length(session):
+            given = describe_audio_context(settings.audio_context)
+            raise UserError("--audio-context", given, f"{bundle} takes full windows only; export it again")
+        transcriber = cls(
+            session,
+            Decoder(open_optimized(bundle / decoder, settings, bundle_hash)),
             rules,
-            TextDecoder(bundle, rules.first_timestamp),
+            TextDecoder(bundle, rules.first_timestamp, bundle_hash),
+            settings,
+            target,
         )
+        release_memory()
+        return transcriber
 
     def transcribe(
         self, samples: NDArray[np.float32], language: str | None = None, task: str | None = None
@@ -118,17 +161,20 @@ class Transcriber:
             raise UserError("samples", "NaN or infinite", "check where the audio comes from")
         prompt = self._family.prompt(language, task)
         pieces = cut(samples.astype(np.float32, copy=False), self._family.window_seconds)
-        windows = []
-        for piece in pieces:
-            if not is_silent(piece):
-                window, prompt = self._window(piece, prompt)
-                windows.append(window)
+        heard = [piece for piece in pieces if not is_silent(piece)]
+        windows, prompt = self._windows(heard, prompt, self._margin)
+        tried = list(windows)
+        doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window)]
+        again, _ = self._windows([heard[index] for index in doubtful], prompt, None)
+        for index, window in zip(doubtful, again, strict=True):
+            windows[index] = window
+        tried += again
         texts = [self._text(window.decoded.tokens) for window in windows]
-        calls = [window.decoded.seconds for window in windows]
-        detection = sum(window.detection for window in windows)
+        calls = [window.decoded.seconds for window in tried]
+        detection = sum(window.detection for window in tried)
         timings = Timings(
-            features=sum(window.features for window in windows),
-            encoder=sum(window.encoder for window in windows),
+            features=sum(window.features for window in tried),
+            encoder=sum(window.encoder for window in tried),
             first_token=detection + sum(first for first, *_ in calls),
             decoder=detection + sum(sum(seconds) for seconds in calls),
             tokens=sum(len(seconds) for seconds in calls),
@@ -142,27 +188,57 @@ class Transcriber:
             windows=len(pieces),
             hit_length_cap=any(window.decoded.capped for window in windows),
             timings=timings,
+            fallbacks=len(again),
         )
 
-    def _window(
-        self, samples: NDArray[np.float32], prompt: tuple[int | None, ...]
-    ) -> tuple[_Window, tuple[int | None, ...]]:
-        """Transcribe one window; also the prompt with the language in it, for the windows that follow."""
-        times = [perf_counter()]
-        inputs = {name: from_numpy(value) for name, value in self._family.inputs(samples).items()}
-        times.append(perf_counter())
-        feeds = {name: value for name, value in inputs.items() if name in self._encoder_accepts}
-        [hidden] = self._encoder.run_with_ort_values(["last_hidden_state"], feeds)
-        times.append(perf_counter())
-        context = {**inputs, "encoder_hidden_states": hidden}
-        full = tuple(self._detect(context, prompt) if token is None else token for token in prompt)
-        times.append(perf_counter())
-        limit = self._family.longest(len(samples), len(full))
-        decoded = greedy(self._decoder.start(context), full, self._family.rules, limit)
-        features, encoder, detection = np.diff(times).tolist()
-        return _Window(decoded, features, encoder, detection), full
+    def _windows(
+        self, pieces: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
+    ) -> tuple[list[_Window], Prompt]:
+        """Transcribe windows, several at once; also the prompt with the language in it, detected in the first one."""
+        found: dict[int, _Window] = {}
+        for group in batches([len(piece) for piece in pieces], self._batch, first_alone=None in prompt):
+            some = [pieces[index] for index in group]
+            windows, prompt = self._group(some, prompt, margin)
+            found.update(zip(group, windows, strict=True))
+        return [found[index] for index in range(len(pieces))], prompt
 
-    def _detect(self, context: dict[str, onnxruntime.OrtValue], prompt: tuple[int | None, ...]) -> int:
+    def _group(
+        self, pieces: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
+    ) -> tuple[list[_Window], Prompt]:
+        """Windows that go through the decoder together. The encoder gains nothing from that: it takes one by one."""
+        window = self._family.window_seconds
+        seconds = None if margin is None else context_seconds(max(map(len, pieces)), margin, window)
+        inputs, hidden, spent = {}, [], []
+        for piece in pieces:
+            times = [perf_counter()]
+            inputs = self._family.inputs(piece, seconds)
+            times.append(perf_counter())
+            feeds = {name: from_numpy(value) for name, value in inputs.items() if name in self._encoder_accepts}
+            hidden.append(self._encoder.run_with_ort_values(["last_hidden_state"], feeds)[0].numpy())
+            times.append(perf_counter())
+            spent.append((times[1] - times[0], times[2] - times[1]))
+        context = {name: from_numpy(value) for name, value in self._family.join(hidden).items()}
+        before = perf_counter()
+        full = tuple(self._detect(context, prompt) if token is None else token for token in prompt)
+        detection = perf_counter() - before
+        limits = [self._family.longest(len(piece), len(full)) for piece in pieces]
+        decoded = greedy(self._decoder.start(context), full, self._family.rules, limits)
+        is_cut = seconds is not None and seconds < window
+        return [
+            _Window(said, features, encoder, detection / len(pieces), is_cut)
+            for said, (features, encoder) in zip(decoded, spent, strict=True)
+        ], full
+
+    def _is_doubtful(self, window: _Window) -> bool:
+        """Whether a window without its full context may have lost the audio."""
+        return window.is_cut and is_doubtful(window.decoded, self._text(window.decoded.tokens))
+
+    def _detect(self, context: dict[str, onnxruntime.OrtValue], prompt: Prompt) -> int:
         """The language token that scores highest right after the start token."""
-        scores = self._decoder.start(context).step([token for token in prompt[:1] if token is not None])
+        [scores] = self._decoder.start(context).step(np.array([[token for token in prompt[:1] if token is not None]]))
         return max(self._family.languages(), key=lambda token: float(scores[token]))
+
+
+def takes_any_length(encoder: onnxruntime.InferenceSession) -> bool:
+    """Whether an encoder's input has no fixed length."""
+    return not isinstance(encoder.get_inputs()[0].shape[-1], int)

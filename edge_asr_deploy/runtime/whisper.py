@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.audio import SAMPLE_RATE
 from edge_asr_deploy.runtime.configuration import read_generation, read_json, token_set
 from edge_asr_deploy.runtime.family import Rules
-from edge_asr_deploy.runtime.features import LogMel
+from edge_asr_deploy.runtime.features import HOP, LogMel
 from edge_asr_deploy.runtime.languages import LANGUAGE_CODES
 
 
@@ -49,9 +51,14 @@ class Whisper:
         """Every language token of a multilingual model."""
         return {token: name.strip("<|>") for name, token in self._languages.items()}
 
-    def inputs(self, samples: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
-        """`input_features`: float32 (1, mel bins, 3000)."""
-        return {"input_features": self._log_mel(samples)}
+    def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
+        """`input_features`: float32 (1, mel bins, 100 * seconds), the beginning of what a full window holds."""
+        features = self._log_mel(samples)
+        return {"input_features": features if seconds is None else features[:, :, : seconds * SAMPLE_RATE // HOP]}
+
+    def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
+        """`encoder_hidden_states`; all rows have as many frames."""
+        return {"encoder_hidden_states": np.concatenate(hidden)}
 
     def longest(self, samples: int, prompt: int) -> int:
         """What is left of the decoder's positions."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +34,17 @@ def cut(samples: NDArray[np.float32], seconds: int) -> list[NDArray[np.float32]]
         windows.append(samples[:position])
         samples = samples[position:]
     return [*windows, samples]
+
+
+def batches(lengths: Sequence[int], size: int, first_alone: bool = False) -> list[list[int]]:
+    """Indices of windows in groups of at most `size`, as even as possible, windows of similar length together.
+
+    With `first_alone` the first window comes first and by itself: what is found there decides about the others.
+    """
+    alone = [[0]] if first_alone and lengths else []
+    rest = sorted(range(len(alone), len(lengths)), key=lambda index: lengths[index])
+    groups = np.array_split(np.array(rest, np.intp), max(1, -(-len(rest) // size)))
+    return [*alone, *(group.tolist() for group in groups if len(group))]
 
 
 def _quietest(samples: NDArray[np.float32], start: int, stop: int) -> int:

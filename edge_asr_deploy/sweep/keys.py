@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
@@ -28,6 +28,9 @@ PLAIN_KEYS = (*UNREAD, *COMPONENTS, "family", "stem")
 PTQ_SOURCE = ("ptq", "families", "stages.py", "options.py", "recipe.py")
 EXPORT_SOURCE = (*PTQ_SOURCE, "graph", "pipeline.py")
 JUDGE_SOURCE = ("runtime", "harness", "corpora")
+METHODS = "edge_asr_deploy.ptq.methods"
+BASIC = ("rtn", "gptq")  # other methods build on them
+LEARNING, LEARNING_SOURCE = ("omniquant", "tesseraq"), frozenset({"reconstruction.py", "blockwise.py"})
 PTQ_PACKAGES = ("torch", "transformers", "numpy")
 
 
@@ -48,10 +51,11 @@ class Keys:
 
 def keys_of(cell: Cell, checkpoint: Checkpoint, calibration: Sequence[str], evaluation: Sequence[str]) -> Keys:
     """The keys of a cell. `calibration`, `evaluation`: the speech, as `audio_prints` and `speech_prints` give it."""
+    unused = unused_files(cell.recipe)
     given = {
         "weights": checkpoint.sha256,
         "versions": {package: metadata.version(package) for package in PTQ_PACKAGES},
-        "source": source_hash(PTQ_SOURCE),
+        "source": source_hash(PTQ_SOURCE, unused),
     }
     blocks, table = split_table(cell.recipe)
     heard = [*calibration, cell.evaluation.language] if _reads_speech(blocks) else []
@@ -70,7 +74,7 @@ def keys_of(cell: Cell, checkpoint: Checkpoint, calibration: Sequence[str], eval
             "recipe": cell.recipe.model_dump(mode="json"),
             "proof": list(calibration),
             "versions": package_versions(),
-            "source": source_hash(EXPORT_SOURCE),
+            "source": source_hash(EXPORT_SOURCE, unused),
         }
     )
     judged = cell.evaluation.model_dump(mode="json", include={"language", "threads", "accuracy_level", "limit"})
@@ -120,21 +124,41 @@ def speech_prints(utterances: Sequence[Utterance]) -> list[str]:
     return [key_of({"audio": print_, "text": u.text, "source": u.source}) for u, print_ in heard]
 
 
-def source_hash(parts: Sequence[str]) -> str:
-    """A hash of the source of these modules and packages of edge_asr_deploy: another version computes anew."""
+def unused_files(recipe: Recipe) -> frozenset[str]:
+    """Names of the files of methods that the recipe does not name: its weights do not depend on them."""
+    named = {*BASIC, *_methods(recipe.model_dump(mode="json"))}
+    every = {entry.name.removesuffix(".py") for entry in resources.files(METHODS).iterdir() if entry.name[0] != "_"}
+    learned = frozenset() if named & set(LEARNING) else LEARNING_SOURCE
+    return learned | {f"{name}.py" for name in every - named if name.isidentifier()}
+
+
+def _methods(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (entry for key, entry in value.items() if key == "method" and isinstance(entry, str))
+        value = list(value.values())
+    if isinstance(value, list):
+        for entry in value:
+            yield from _methods(entry)
+
+
+def source_hash(parts: Sequence[str], unused: frozenset[str] = frozenset()) -> str:
+    """A hash of the source of these modules and packages of edge_asr_deploy, but for the files named in `unused`.
+
+    Another version computes anew.
+    """
     digest = hashlib.sha256()
     root = resources.files("edge_asr_deploy")
     for part in parts:
-        _feed(digest, root.joinpath(part))
+        _feed(digest, root.joinpath(part), unused)
     return digest.hexdigest()
 
 
-def _feed(digest: Any, entry: Traversable) -> None:
+def _feed(digest: Any, entry: Traversable, unused: frozenset[str]) -> None:
     if entry.is_dir():
         for child in sorted(entry.iterdir(), key=lambda child: child.name):
             if child.is_dir() or child.name.endswith(".py"):
-                _feed(digest, child)
-    else:
+                _feed(digest, child, unused)
+    elif entry.name not in unused:
         digest.update(entry.name.encode() + b"\0" + entry.read_bytes())
 
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from edge_asr_deploy.checkpoints.cache import cache_root
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_atomically
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
@@ -30,16 +30,7 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """The same for bytes. UserError when the folder cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                os.fchmod(file.fileno(), 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_atomically(path, content)
     except OSError as error:
         remedy = f"cannot be written ({error.strerror}); free some space, or choose another folder"
         raise UserError("folder", path.parent, remedy) from None

@@ -5,28 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edge_asr_deploy.bundle import BundleWriter, Manifest, Model
 from edge_asr_deploy.families import family
-from edge_asr_deploy.graph.build import build
+from edge_asr_deploy.graph.deployment import deploy
 from edge_asr_deploy.ptq.activations import quantize_activations
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe import COMPONENTS, Recipe, float_recipe, parse
 from tests import tiny
-from tests.runtime.conftest import GENERATION, tokenizer, write_bundle
+from tests.runtime.conftest import GENERATION, tokenizer
 
 INT8 = {"weights": {"bits": 8, "granularity": "channel", "symmetric": True}, "activations": "int8-dynamic"}
 INT4 = {"weights": {"bits": 4, "granularity": "group:32", "symmetric": True}}
+BOTH = {"weights": {"bits": 4, "granularity": "group:16", "storage": "two-level"}}
+# Those of the bundle that is for several.
+TARGETS = ("pi4", "pi5", "x86")
 
 
 def recipes() -> dict[str, Recipe]:
-    """The forms in which a matrix runs on ARM: float, integer kernels, the 4-bit kernel. The table stays float."""
+    """The forms in which a matrix runs on ARM: float, integer kernels, the 4-bit kernel; and one bundle that has both.
+
+    The table stays float but in that one, where it has 5 bits and a shortlist.
+    """
     layers = [component for component in COMPONENTS if component != "embedding"]
     table = {"embedding": {"weights": {"bits": 32, "granularity": "channel"}}}
-    header = {"family": "whisper", **table}
+    wide = {"embedding": {"shortlist": 16, "weights": {**BOTH["weights"], "bits": 5}}}
+    header: dict[str, Any] = {"family": "whisper"}
     return {
         "float": float_recipe("whisper"),
-        "w8a8": parse({"name": "w8a8", **header, **dict.fromkeys(layers, INT8)}, "test"),
-        "w4": parse({"name": "w4", **header, **dict.fromkeys(layers, INT4)}, "test"),
+        "w8a8": parse({"name": "w8a8", **header, **table, **dict.fromkeys(layers, INT8)}, "test"),
+        "w4": parse({"name": "w4", **header, **table, **dict.fromkeys(layers, INT4)}, "test"),
+        "targets": parse(
+            {"name": "targets", **header, **wide, **dict.fromkeys(layers, BOTH), "target": list(TARGETS)}, "test"
+        ),
     }
 
 
@@ -39,10 +50,20 @@ def tiny_bundle(recipe: Recipe, folder: Path) -> Path:
     narrow_in_place(model, structure.components(), recipe)
     weights = quantize(model, family("whisper"), recipe, [])
     weights = quantize_activations(model, structure, recipe, weights, [])
-    parts = folder / "parts"
-    parts.mkdir(parents=True)
-    build(model, recipe, weights, parts, lambda what: None)
-    model.config.save_pretrained(parts)
-    model.generation_config.save_pretrained(parts)
-    tokenizer().save(str(parts / "tokenizer.json"))
-    return write_bundle(folder / "bundle", parts, {})
+    with BundleWriter(folder) as writer:
+        made = deploy(model, recipe, weights, writer.folder, lambda what: None)
+        model.config.save_pretrained(writer.folder)
+        model.generation_config.save_pretrained(writer.folder)
+        tokenizer().save(str(writer.folder / "tokenizer.json"))
+        writer.commit(
+            Manifest(
+                name=recipe.name,
+                family="whisper",
+                model=Model(name="tiny", origin="random", sha256="a" * 64),
+                recipe=recipe.model_dump(mode="json"),
+                versions={},
+                targets={target: one.graphs for one in made for target in one.targets},
+                created="2025-01-01T00:00:00+00:00",
+            )
+        )
+    return folder

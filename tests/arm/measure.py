@@ -12,7 +12,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tests.arm.emulator import Emulator
+from edge_asr_deploy.bundle import read_manifest
+from edge_asr_deploy.runtime.cpu import CpuFeatures
+from edge_asr_deploy.runtime.targets import choose
+from tests.arm.emulator import CPUS, Emulator
 from tests.arm.probe import PARTS, STEPS, Task, write_job
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -104,15 +107,23 @@ def hidden_states(width: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.floa
     return np.random.default_rng(seed).normal(size=(1, POSITIONS, width)).astype(np.float32)
 
 
-def prepared(bundle: Path, seconds: float, folder: Path) -> Task:
-    """Count a Whisper bundle: the encoder on a window of `seconds`, decoder steps that attend to a whole one."""
+def target_for(bundle: Path, cpu: str) -> str:
+    """The name of the bundle's target that the runtime picks on a processor of `CPUS`."""
+    return choose(read_manifest(bundle).targets, None, CpuFeatures("aarch64", frozenset(CPUS[cpu][2].split()))).name
+
+
+def prepared(bundle: Path, seconds: float, folder: Path, target: str) -> Task:
+    """Count a target's graphs of a Whisper bundle: the encoder on a window of `seconds`, decoder steps that attend to
+    a whole one."""
     folder.mkdir(parents=True, exist_ok=True)
+    graphs = read_manifest(bundle).targets[target]
     width = json.loads((bundle / "config.json").read_text())["d_model"]
-    shorten(bundle / "encoder_model.onnx", seconds, folder / "encoder.onnx")
+    shorten(bundle / graphs.encoder, seconds, folder / "encoder.onnx")
     np.save(folder / "features.npy", features(seconds))
     np.save(folder / "hidden.npy", hidden_states(width))
     return Task(
         bundle=str(bundle.resolve()),
+        decoder=str(bundle.resolve() / graphs.decoder),
         encoder=str(folder / "encoder.onnx"),
         features=str(folder / "features.npy"),
         hidden=str(folder / "hidden.npy"),

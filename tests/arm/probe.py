@@ -34,14 +34,17 @@ FIRST_STEP, STEPS = 2, 4
 class Task:
     """A bundle and its inputs, `.npy` files.
 
-    `samples`: to transcribe, or None. `features`: of the encoder graph `encoder`, or None. `hidden`: what the decoder
-    attends to, or None for the encoder's own output. `tokens`: at most so many, after the prompt. `arrays`: whether
-    the encoder's output and the logits after the prompt are part of the result.
+    `target` names whose graphs transcribe; None: those for this processor. `samples`: to transcribe, or None.
+    `features`: of the encoder graph `encoder`, or None. `hidden`: what the decoder graph `decoder` attends to, or None
+    for the encoder's own output. `tokens`: at most so many, after the prompt. `arrays`: whether the encoder's output
+    and the logits after the prompt are part of the result.
     """
 
     bundle: str
+    target: str | None = None
     samples: str | None = None
     encoder: str | None = None
+    decoder: str | None = None
     features: str | None = None
     hidden: str | None = None
     tokens: int = 0
@@ -50,12 +53,13 @@ class Task:
 
 
 def run(task: Task) -> dict[str, Any]:
-    """`transcript` (tokens) and `text` of the whole bundle; `hidden`, `logits` and `tokens` of its parts."""
+    """`target`, `transcript` (tokens) and `text` of the whole bundle; `hidden`, `logits` and `tokens` of its parts."""
     bundle, settings = Path(task.bundle), SessionSettings(threads=1, accuracy_level=task.accuracy_level)
     result: dict[str, Any] = {}
     if task.samples:
-        transcript = Transcriber.open(bundle, settings).transcribe(np.load(task.samples), language=None)
-        result |= {"transcript": [*transcript.tokens], "text": transcript.text}
+        transcriber = Transcriber.open(bundle, settings, target=task.target)
+        transcript = transcriber.transcribe(np.load(task.samples), language=None)
+        result |= {"target": transcriber.target, "transcript": [*transcript.tokens], "text": transcript.text}
     hidden = None
     if task.encoder and task.features:
         session = open_session(Path(task.encoder), settings)
@@ -67,9 +71,8 @@ def run(task: Task) -> dict[str, Any]:
             result["hidden"] = hidden.numpy().tolist()
     if task.hidden:
         hidden = from_numpy(np.load(task.hidden))
-    if hidden is not None:
-        decoder = Decoder(open_session(bundle / "decoder_model_merged.onnx", settings))
-        result |= _decode(decoder, task, hidden)
+    if hidden is not None and task.decoder:
+        result |= _decode(Decoder(open_session(Path(task.decoder), settings)), task, hidden)
     return result
 
 
@@ -78,20 +81,22 @@ def _decode(decoder: Decoder, task: Task, hidden: OrtValue) -> dict[str, Any]:
     family = FAMILIES[json.loads((bundle / "config.json").read_text())["model_type"]](bundle)
     # A language is of no interest here: whatever comes in its place is counted and compared alike.
     prompt = [token or 0 for token in family.prompt(None, None)]
+    first, later = np.array([prompt]), np.array([prompt[-1:]])
     context = {"encoder_hidden_states": hidden}
     _mark("other")
     cache = decoder.start(context)
-    logits = cache.step(prompt)
+    [logits] = cache.step(first)
     _mark("prompt")
     result: dict[str, Any] = {"logits": logits.tolist()} if task.arrays else {}
     for _ in range(FIRST_STEP):
-        cache.step(prompt[-1:])
+        cache.step(later)
     _mark("other")
     for _ in range(STEPS):
-        cache.step(prompt[-1:])
+        cache.step(later)
     _mark("step")
     if task.tokens:
-        result["tokens"] = [*greedy(decoder.start(context), prompt, family.rules, task.tokens).tokens]
+        [decoded] = greedy(decoder.start(context), prompt, family.rules, [task.tokens])
+        result["tokens"] = [*decoded.tokens]
     return result
 
 

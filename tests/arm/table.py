@@ -1,6 +1,7 @@
 """Instructions of Whisper bundles as a table: `python -m tests.arm.table BUNDLE...`, the float one first.
 
-Millions per decoder step, with a whole window of 30 s to attend to, and per second of a 3 s encoder window.
+Of a bundle for several targets the graphs are those for the CPU. Millions per decoder step, with a whole window of 30 s
+to attend to, and per second of a 3 s encoder window.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.arm.emulator import CPUS, Emulator, Unavailable, emulator
-from tests.arm.measure import Measured, emulated, prepared
+from tests.arm.measure import Measured, emulated, prepared, target_for
 from tests.arm.probe import STEPS
 
 SECONDS = 3.0
@@ -27,7 +28,8 @@ def rows(machine: Emulator, bundles: Sequence[Path]) -> Iterator[str]:
         for bundle in bundles:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
-                [measured] = emulated(machine, cpu, [prepared(bundle, SECONDS, folder)], folder)
+                task = prepared(bundle, SECONDS, folder, target_for(bundle, cpu))
+                [measured] = emulated(machine, cpu, [task], folder)
             first = first or measured
             step, encoder = measured.step, measured.encoder(SECONDS)
             dots = (measured.counts["step"].sdot + measured.counts["step"].udot) / STEPS

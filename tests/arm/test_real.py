@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy.corpora.manifest import read_manifest
-from edge_asr_deploy.pipeline import Request, export
+from edge_asr_deploy.harness.relative_speed import graph_files
 from edge_asr_deploy.runtime.features import LogMel
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 from edge_asr_deploy.runtime.text import TextDecoder
@@ -27,15 +27,20 @@ from tests.real.conftest import Exporter, data, exported  # noqa: F401
 
 pytestmark = [pytest.mark.arm, pytest.mark.real, pytest.mark.timeout(3600)]
 MODEL, CLIPS, SECONDS = "whisper-tiny.en", 8, 3.0
-COMPONENTS = ("encoder", "cross_attention", "decoder")
-FORMS = ("float", "w8", "w4", "w8a8")
+# The last two are the graphs of one bundle.
+FORMS = ("float", "w8", "w4", "pi4", "pi5")
+PICKED = {"cortex-a72": "pi4", "cortex-a76": "pi5"}
+# Instructions of a decoder step, at most so many times those of the float bundle.
+DEAREST = {"cortex-a72": 1.05, "cortex-a76": 0.8}
 
 
 @dataclass(frozen=True)
 class Case:
-    """By form: a task that counts and says a clip of about 3 s, and its text on x86."""
+    """By form: a task that counts and says a clip of about 3 s, and its text on x86. `whole` transcribes that clip
+    with the bundle for several targets."""
 
     tasks: dict[str, Task]
+    whole: Task
     texts: dict[str, str]
 
     def text(self, form: str, tokens: list[int]) -> str:
@@ -45,30 +50,25 @@ class Case:
 
 @pytest.fixture(scope="module")
 def case(exported: Exporter, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:  # noqa: F811
-    from rich.console import Console
-
     folder = tmp_path_factory.mktemp("arm")
-    settings = [
-        f"{component}.{setting}"
-        for component in COMPONENTS
-        for setting in ("weights.granularity=channel", "weights.symmetric=true", "activations=int8-dynamic")
-    ]
+    several = exported(MODEL, 4, CLIPS, "pi4,pi5,x86")
     bundles = {"float": exported(MODEL, 32), "w8": exported(MODEL, 8), "w4": exported(MODEL, 4, CLIPS)}
-    request = Request(model=MODEL, bits=8, settings=settings, output=folder / "w8a8")
-    bundles["w8a8"] = export(request, Console(quiet=True))[0]
+    bundles |= {"pi4": several, "pi5": several}
     utterances = read_manifest(data / "common_voice_en.jsonl")
     clip = min(utterances, key=lambda utterance: abs(len(utterance.samples()) / 16_000 - SECONDS)).samples()
     features = LogMel(80, 30)(clip)
     tasks, texts = {}, {}
     for form, bundle in bundles.items():
-        task = prepared(bundle, SECONDS, folder / form)
+        target = form if bundle is several else "generic"
+        task = prepared(bundle, SECONDS, folder / form, target)
         # The whole window is encoded here: it would take minutes there, and what is compared is the decoder.
-        encoder = open_session(bundle / "encoder_model.onnx", SessionSettings())
+        encoder = open_session(graph_files(bundle, target)[0], SessionSettings())
         [hidden] = encoder.run(["last_hidden_state"], {"input_features": features})
         np.save(folder / form / "hidden.npy", hidden)
         np.save(folder / form / "features.npy", features[:, :, : round(SECONDS * 100)])
         tasks[form] = replace(task, tokens=40)
-    made = Case(tasks, texts)
+    np.save(folder / "clip.npy", clip)
+    made = Case(tasks, Task(str(several), samples=str(folder / "clip.npy")), texts)
     texts |= {form: made.text(form, run(task)["tokens"]) for form, task in tasks.items()}
     return made
 
@@ -85,17 +85,37 @@ def counted(cpu: str, counting: Emulator, case: Case, tmp_path_factory: pytest.T
     return dict(zip(FORMS, measured, strict=True))
 
 
-@pytest.mark.parametrize("form", ["float", "w8a8"])
+@pytest.mark.parametrize("form", ["float", "pi4"])
 def test_float_and_int8_say_what_they_say_on_x86(form: str, counted: dict[str, Measured], case: Case) -> None:
     tokens = counted[form].result["tokens"]
     assert len(tokens) > 3
     assert case.text(form, tokens) == case.texts[form]
 
 
-@pytest.mark.parametrize("form", ["w8", "w4"])
+@pytest.mark.parametrize("form", ["w8", "w4", "pi5"])
 def test_low_bit_kernels_say_it_up_to_a_word(form: str, counted: dict[str, Measured], case: Case) -> None:
     difference = jiwer.process_words(case.texts[form], case.text(form, counted[form].result["tokens"]))
     assert difference.substitutions + difference.deletions + difference.insertions <= 1
+
+
+def test_the_bundle_for_several_targets_runs_as_the_processors_own(
+    cpu: str, machine: Emulator, case: Case, tmp_path: Path
+) -> None:
+    [there] = emulated(machine, cpu, [case.whole], tmp_path, counted=False)
+    assert there.result["target"] == PICKED[cpu]
+    here = run(replace(case.whole, target=PICKED[cpu]))
+    difference = jiwer.process_words(here["text"], there.result["text"])
+    assert difference.substitutions + difference.deletions + difference.insertions <= (cpu == "cortex-a76")
+
+
+def test_the_kernels_are_those_of_the_target(cpu: str, counted: dict[str, Measured]) -> None:
+    float_step, own = counted["float"].counts["step"], counted[PICKED[cpu]].counts["step"]
+    assert float_step.sdot + float_step.udot == 0
+    assert (own.sdot + own.udot > 0) == (cpu == "cortex-a76")
+
+
+def test_a_step_takes_no_more_instructions_than_promised(cpu: str, counted: dict[str, Measured]) -> None:
+    assert counted[PICKED[cpu]].step <= DEAREST[cpu] * counted["float"].step
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -15,39 +15,46 @@ pytest.importorskip("optimum.exporters.onnx")
 from tests.arm.bundles import recipes, tiny_bundle
 from tests.arm.conftest import Figures
 from tests.arm.emulator import CPUS, Emulator
-from tests.arm.measure import Measured, emulated, prepared
+from tests.arm.measure import Measured, emulated, prepared, target_for
 from tests.arm.probe import Task, run
 
 pytestmark = [pytest.mark.arm, pytest.mark.timeout(1800)]
 SECONDS = 1.0
-FORMS = ("float", "w8a8", "w4")
+FORMS = ("float", "w8a8", "w4", "targets")
+PICKED = {"cortex-a72": "pi4", "cortex-a76": "pi5"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """Tasks by form: `whole` transcribes, `parts` is what is counted."""
+    """Tasks by form for one processor: `whole` transcribes, `parts` is what is counted."""
 
     whole: dict[str, Task]
     parts: dict[str, Task]
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("arm")
-    np.save(folder / "samples.npy", np.random.default_rng(0).normal(size=24_000).astype(np.float32) * 0.1)
-    whole, parts = {}, {}
-    for form, recipe in recipes().items():
-        bundle = tiny_bundle(recipe, folder / form)
-        # Accuracy level 1: the 4-bit kernel of level 4 rounds activations, differently on every processor.
-        whole[form] = Task(str(bundle), samples=str(folder / "samples.npy"), accuracy_level=1)
-        parts[form] = replace(prepared(bundle, SECONDS, folder / form / "short"), tokens=16, arrays=True)
-    return Case(whole, parts)
+    return {form: tiny_bundle(recipe, folder / form) for form, recipe in recipes().items()}
 
 
 @pytest.fixture(scope="module", params=CPUS)
 def cpu(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="module")
+def case(cpu: str, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp(cpu)
+    np.save(folder / "samples.npy", np.random.default_rng(0).normal(size=24_000).astype(np.float32) * 0.1)
+    whole, parts = {}, {}
+    for form, bundle in bundles.items():
+        # Accuracy level 1: the 4-bit kernel of level 4 rounds activations, differently on every processor.
+        whole[form] = Task(str(bundle), samples=str(folder / "samples.npy"), accuracy_level=1)
+        short = prepared(bundle, SECONDS, folder / form, target_for(bundle, cpu))
+        parts[form] = replace(short, tokens=16, arrays=True)
+    return Case(whole, parts)
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +71,18 @@ def counted(cpu: str, counting: Emulator, case: Case, tmp_path_factory: pytest.T
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_runtime_says_what_it_says_on_x86(form: str, said: dict[str, Measured], case: Case) -> None:
-    here = run(case.whole[form])
+    here = run(replace(case.whole[form], target=said[form].result["target"]))
     assert said[form].result["transcript"] == here["transcript"]
     assert said[form].result["text"] == here["text"]
     assert len(set(here["transcript"])) > 3
 
 
-@pytest.mark.parametrize(("form", "most"), [("float", 1e-4), ("w8a8", 0.02), ("w4", 0.05)])
+def test_of_several_targets_the_processors_own_runs(cpu: str, said: dict[str, Measured]) -> None:
+    assert said["targets"].result["target"] == PICKED[cpu]
+    assert said["float"].result["target"] == "generic"
+
+
+@pytest.mark.parametrize(("form", "most"), [("float", 1e-4), ("w8a8", 0.02), ("w4", 0.05), ("targets", 0.05)])
 def test_the_parts_compute_the_same_up_to_rounding(
     form: str, most: float, counted: dict[str, Measured], case: Case
 ) -> None:
@@ -79,7 +91,7 @@ def test_the_parts_compute_the_same_up_to_rounding(
         ours, theirs = np.array(here[part]), np.array(there[part])
         assert np.linalg.norm(ours - theirs) < most * np.linalg.norm(ours), part
     # At its default level the 4-bit kernel rounds activations, which may turn a close decision.
-    assert form == "w4" or there["tokens"] == here["tokens"]
+    assert form in ("w4", "targets") or there["tokens"] == here["tokens"]
 
 
 def test_the_kernels_are_those_of_the_processor(cpu: str, counted: dict[str, Measured]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -15,13 +16,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from edge_asr_deploy.pack.requirements import requirements
+from edge_asr_deploy.runtime.audio import read_audio
+from edge_asr_deploy.runtime.transcriber import Transcriber
+from tests.runtime.conftest import export
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 # Python programs that run before any other, to make the board's python3 look like another one.
 SITE = "sitecustomize.py"
+SECOND = "127.0.0.2"
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,11 @@ class Loopback:
     @property
     def address(self) -> str:
         return f"{getpass.getuser()}@127.0.0.1:{self.port}"
+
+    @property
+    def second(self) -> str:
+        """Another board: the same sshd by an address of its own, with a cache of its own."""
+        return f"{getpass.getuser()}@{SECOND}:{self.port}"
 
     def configure(self, *lines: str) -> None:
         """The user's SSH configuration, and no other."""
@@ -65,14 +77,19 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     force = folder / "force"
-    force.write_text(f'#!/bin/sh\n. {folder}/environment\nexec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    force.write_text(
+        f"#!/bin/sh\n. {folder}/environment\n"
+        f'case $SSH_CONNECTION in *" {SECOND} "*) XDG_CACHE_HOME="$XDG_CACHE_HOME 2";; esac\n'
+        'exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n'
+    )
     force.chmod(0o755)
     ssh = folder / "bin" / "ssh"
     ssh.parent.mkdir()
     ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/config "$@"\n')
     ssh.chmod(0o755)
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+        f"Port {port}\nListenAddress 127.0.0.1\nListenAddress {SECOND}\n"
+        f"HostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
         f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nForceCommand {force}\n"
     )
     if os.geteuid() == 0:
@@ -98,7 +115,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
 def board(sshd: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loopback:
     """A board with nothing on it; the user's key and the board's host key are those that are right."""
     key = (sshd.folder / "host.pub").read_text()
-    (sshd.folder / "known").write_text(f"[127.0.0.1]:{sshd.port} {key}")
+    (sshd.folder / "known").write_text(f"[127.0.0.1]:{sshd.port},[{SECOND}]:{sshd.port} {key}")
     sshd.configure(
         f"IdentityFile {sshd.folder}/key",
         "IdentitiesOnly yes",
@@ -117,19 +134,46 @@ def there(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def prepared(board: Loopback, there: Path) -> Loopback:
-    """A board whose environment is made already: it is the one that the tests run in."""
+def there_too(tmp_path: Path) -> Path:
+    """The folder of the second board."""
+    return tmp_path / "board 2" / "edge-deploy"
+
+
+@pytest.fixture
+def prepared(board: Loopback, there: Path, there_too: Path) -> Loopback:
+    """Boards whose environment is made already: it is the one that the tests run in."""
     found = subprocess.run(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True)
     python = found.stdout.decode().strip()
     key = hashlib.sha256(f"{python}\n{requirements()}".encode()).hexdigest()[:16]
-    binary = there / "environments" / key / "bin" / "python"
-    binary.parent.mkdir(parents=True)
-    binary.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    binary.chmod(0o755)
-    (binary.parent.parent / "ready").touch()
+    for folder in (there, there_too):
+        binary = folder / "environments" / key / "bin" / "python"
+        binary.parent.mkdir(parents=True)
+        binary.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        binary.chmod(0o755)
+        (binary.parent.parent / "ready").touch()
     return board
 
 
 def files_there(there: Path) -> set[str]:
     """Everything on the board but the lock, as paths."""
     return {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file() and path.name != "lock"}
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random Whisper that says something to noise."""
+    return export("whisper", tmp_path_factory.mktemp("board bundle")).bundle
+
+
+@pytest.fixture
+def clips(tmp_path: Path, bundle: Path) -> list[Path]:
+    """Two clips of noise, and a manifest whose texts are what the bundle hears."""
+    generator, transcriber = np.random.default_rng(0), Transcriber.open(bundle)
+    paths, rows = [], []
+    for number in range(2):
+        paths.append(tmp_path / f"clip {number}.wav")
+        soundfile.write(paths[-1], 0.1 * generator.normal(size=16_000 + 4_000 * number), 16_000)
+        text = transcriber.transcribe(read_audio(paths[-1]), "en").text
+        rows.append(json.dumps({"id": str(number), "audio": paths[-1].name, "text": text, "source": "noise"}))
+    (tmp_path / "noise.jsonl").write_text("\n".join(rows) + "\n")
+    return paths

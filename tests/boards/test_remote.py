@@ -9,9 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -19,33 +17,11 @@ from edge_asr_deploy.boards.remote import run_on
 from edge_asr_deploy.boards.ssh import Board, Connection
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.harness.bench_result import Benchmark
 from edge_asr_deploy.harness.result import Result
-from edge_asr_deploy.runtime.audio import read_audio
-from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.boards.conftest import Loopback, files_there
-from tests.runtime.conftest import export
 
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random Whisper that says something to noise."""
-    return export("whisper", tmp_path_factory.mktemp("board bundle")).bundle
-
-
-@pytest.fixture
-def clips(tmp_path: Path, bundle: Path) -> list[Path]:
-    """Two clips of noise, and a manifest whose texts are what the bundle hears."""
-    generator, transcriber = np.random.default_rng(0), Transcriber.open(bundle)
-    paths, rows = [], []
-    for number in range(2):
-        paths.append(tmp_path / f"clip {number}.wav")
-        soundfile.write(paths[-1], 0.1 * generator.normal(size=16_000 + 4_000 * number), 16_000)
-        text = transcriber.transcribe(read_audio(paths[-1]), "en").text
-        rows.append(json.dumps({"id": str(number), "audio": paths[-1].name, "text": text, "source": "noise"}))
-    (tmp_path / "noise.jsonl").write_text("\n".join(rows) + "\n")
-    return paths
 
 
 def test_what_a_board_says_is_what_this_machine_says(
@@ -59,6 +35,18 @@ def test_what_a_board_says_is_what_this_machine_says(
     rows = json.loads(CliRunner().invoke(app, [*command, "--json", "--on", prepared.address]).stdout)
     assert [row["file"] for row in rows] == [str(clip) for clip in clips]
     assert not any("jobs" in path for path in files_there(there)), "the job's folder is removed"
+
+
+@pytest.mark.parametrize("command", ["transcribe", "evaluate"])
+def test_the_target_is_the_boards_choice_or_the_users(
+    command: str, prepared: Loopback, bundle: Path, clips: list[Path], tmp_path: Path
+) -> None:
+    more = (
+        [str(clips[0])] if command == "transcribe" else ["--data", str(tmp_path / "noise.jsonl"), "--baseline", "none"]
+    )
+    ran = CliRunner().invoke(app, [command, str(bundle), *more, "--target", "pi4", "--on", prepared.address])
+    assert ran.exit_code == 2
+    assert "--target: pi4: this bundle is for generic" in ran.stderr
 
 
 def test_a_file_that_is_no_audio_is_named_as_it_is_called_here(
@@ -171,5 +159,9 @@ def test_from_nothing(board: Loopback, there: Path, bundle: Path, clips: list[Pa
     assert Result.model_validate_json(second.stdout).bundle.accuracy.pooled.wer == 0
     [environment] = there.glob("environments/*")
     assert not list(environment.glob("lib/*/site-packages/torch"))
+    lengths = ["--lengths", "0.5", "--rounds", "1", "--profile", "--json"]
+    timed = CliRunner().invoke(app, ["bench", str(bundle), *data[:2], *lengths, "--on", board.address])
+    assert timed.exit_code == 0, timed.output
+    assert Benchmark.model_validate_json(timed.stdout).profile
     third = CliRunner().invoke(app, [*command, "--on", board.address])
     assert f"{board.address}: 0.0 MB copied" in third.stderr

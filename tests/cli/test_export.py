@@ -154,7 +154,7 @@ def test_an_export_that_ends_early_keeps_the_old_bundle_and_leaves_nothing(
 ) -> None:
     run("--bits", "32", recipe=False)
     old = verify(Path("out"))
-    monkeypatch.setattr("edge_asr_deploy.graph.build.build", fails(error))
+    monkeypatch.setattr("edge_asr_deploy.graph.deployment.deploy", fails(error))
     ran = run("--overwrite")
     assert ran.exit_code != 0
     if isinstance(error, OSError):
@@ -206,6 +206,7 @@ def test_calibration_on_evaluation_speech_is_refused(
 def test_an_export_that_cannot_speak_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     from types import SimpleNamespace
 
+    from edge_asr_deploy.bundle import Graphs
     from edge_asr_deploy.corpora.utterance import Utterance
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
@@ -213,7 +214,7 @@ def test_an_export_that_cannot_speak_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Transcriber, "open", lambda *args, **options: said)
     clip = Utterance("clip", np.zeros(10, np.float32), None, "test")
     with pytest.raises(UserError, match="use more bits"):
-        pipeline._check_speech(tmp_path, "whisper", [clip])
+        pipeline._check_speech(tmp_path, "whisper", [clip], Graphs())
 
 
 def test_transformers_5_is_named_at_once(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -240,16 +241,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, result: Result,
 def test_a_failure_leaves_the_old_page_and_no_other_file(
     tmp_path: Path, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:100])
+    def full(source: str, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     (tmp_path / "x.json").write_text(result.model_dump_json())
     output = tmp_path / "pages" / "report.html"
     output.parent.mkdir()
     output.write_text("the page of yesterday")
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "replace", full)
     ran = CliRunner().invoke(app, ["report", str(tmp_path / "x.json"), "--output", str(output)])
     with pytest.raises(UserError, match=r"report\.html: cannot be written .No space left"):
         raise ran.exception or AssertionError

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from edge_asr_deploy.cli import transcribe
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.targets import Wish
 from edge_asr_deploy.runtime.transcriber import Transcriber, Transcript
 from tests.harness.fakes import transcript
 
@@ -24,11 +24,12 @@ class FakeTranscriber:
     """Hears how long a clip is, and keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.opened: tuple[Path, SessionSettings] | None = None
+        self.opened: tuple[Path, Wish, str | None] | None = None
+        self.target = "generic"
         self.asked: list[tuple[str | None, str | None]] = []
 
-    def open(self, bundle: Path, settings: SessionSettings) -> FakeTranscriber:
-        self.opened = (bundle, settings)
+    def open(self, bundle: Path, settings: Wish, target: str | None) -> FakeTranscriber:
+        self.opened = (bundle, settings, target)
         return self
 
     def transcribe(self, samples: NDArray[np.float32], language: str | None, task: str | None) -> Transcript:
@@ -92,8 +93,20 @@ def test_a_bad_file_does_not_stop_the_good_ones(fake: FakeTranscriber, folder: P
 
 
 def test_wishes_are_passed_on(fake: FakeTranscriber, folder: Path) -> None:
-    invoke("one.wav", "--language", "de", "--task", "translate", "--threads", "3", "--accuracy-level", "1")
-    assert fake.opened == (Path("bundle"), SessionSettings(threads=3, accuracy_level=1))
+    invoke(
+        "one.wav",
+        "--language",
+        "de",
+        "--task",
+        "translate",
+        "--threads",
+        "3",
+        "--accuracy-level",
+        "1",
+        "--target",
+        "pi4",
+    )
+    assert fake.opened == (Path("bundle"), Wish(threads=3, accuracy_level=1), "pi4")
     assert fake.asked == [("de", "translate")]
 
 

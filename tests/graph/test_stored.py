@@ -18,8 +18,8 @@ from edge_asr_deploy.recipe import COMPONENTS, Recipe, WeightSpec, parse
 from tests import tiny
 
 
-def recipe(name: str, layers: dict[str, Any]) -> Recipe:
-    weights = {"weights": {"bits": 4, "granularity": "group:16"}}
+def recipe(name: str, layers: dict[str, Any], storage: str = "plain") -> Recipe:
+    weights = {"weights": {"bits": 4, "granularity": "group:16", "storage": storage}}
     return parse({"name": "test", "family": name, **dict.fromkeys(COMPONENTS, weights), "layers": layers}, "test")
 
 
@@ -45,6 +45,12 @@ def test_the_rest_of_the_files_is_the_same_whatever_the_widths(name: str, tmp_pa
     predicted = first[0] - first[1] + then[1]
     assert abs(predicted - then[0]) < 0.005 * then[0]
     assert abs(first[0] - then[0]) > 0.02 * then[0], "the widths make a difference here"
+
+
+def test_multipliers_are_counted(tmp_path: Path) -> None:
+    plain = written_and_known("whisper", recipe("whisper", {}), tmp_path / "plain")
+    two_level = written_and_known("whisper", recipe("whisper", {}, "two-level"), tmp_path / "two-level")
+    assert abs(plain[0] - plain[1] + two_level[1] - two_level[0]) < 0.005 * two_level[0]
 
 
 def test_a_matrix_that_stays_float_is_no_integer_codes() -> None:

@@ -14,9 +14,11 @@ import pytest
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.graph.weights import TiedTable, float_matrix, matmul_weight, narrow_tensor
+from edge_asr_deploy.graph.integer import round_input, scaled_product
+from edge_asr_deploy.graph.table import TiedTable
+from edge_asr_deploy.graph.weights import float_matrix, matmul_weight, narrow_tensor
 from edge_asr_deploy.harness.inspect import large_dequantize, operators
-from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 
 FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
@@ -109,6 +111,48 @@ def test_one_table_serves_the_embedding_and_the_head(
     y, e = run(path, {"x": weight.dequantize()[chosen], "tokens": chosen})
     np.testing.assert_array_equal(e, weight.dequantize()[chosen])
     np.testing.assert_allclose(y, weight.dequantize()[chosen] @ weight.dequantize().T, atol=1e-4)
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6])
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("columns", [96, 80])
+def test_a_two_level_table_serves_the_embedding_and_both_heads(
+    tmp_path: Path, bits: int, symmetric: bool, columns: int
+) -> None:
+    random = np.random.default_rng(bits)
+    weight = quantized(500, columns, bits, 32, symmetric)
+    groups = weight.zero_points.shape[1]
+    # Around the middle every product fits int8.
+    near = np.full((500, groups), 1 << (bits - 1)) - (0 if symmetric else random.integers(0, 2, (500, groups)))
+    weight = replace(
+        weight,
+        component="embedding",
+        scales=random.uniform(0.001, 0.01, (500, 1)).astype(np.float16),
+        zero_points=near.astype(np.uint8),
+        multipliers=random.integers(1, (1 << (7 - bits)) + 1, (500, groups)).astype(np.uint8),
+    )
+    builder = Builder("table")
+    x = ir.Value(name="x", type=FLOAT, shape=ir.Shape(["batch", "steps", columns]))
+    tokens = ir.Value(name="tokens", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["batch", "steps"]))
+    table = TiedTable.store(builder, weight)
+    whole = scaled_product(builder, round_input(builder, x, Activation("int8-dynamic")), *table.int8_head(builder))
+    outputs = {
+        "y": (builder.op("MatMul", x, table.head(builder)), ["batch", "steps", 500]),
+        "z": (whole, ["batch", "steps", 500]),
+        "e": (table.embed(builder, tokens), ["batch", "steps", columns]),
+    }
+    path = save(tmp_path / "t.onnx", builder, [x, tokens], outputs)
+    counts = operators(path)
+    assert (counts["MatMulNBits"], counts["DynamicQuantizeMatMul"]) == (1, 1)
+    chosen = np.array([[0, 7, 499], [3, 3, 250]])
+    # Whole numbers up to 255, the ends among them, are what the rounding of activations leaves as they are.
+    hidden = random.integers(0, 256, (2, 3, columns)).astype(np.float32)
+    hidden[0, 0, :2] = 0, 255
+    y, z, e = run(path, {"x": hidden, "tokens": chosen})
+    np.testing.assert_array_equal(e, weight.dequantize()[chosen])
+    expected = hidden @ weight.dequantize().T
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(("bits", "error"), [(32, 0), (16, 1e-3), (8, 1e-2)])

@@ -90,7 +90,7 @@ class Workers:
         self.calls: list[tuple[str, float]] = []
         self.options: list[dict[str, str]] = []
 
-    def __call__(self, bundle: Path, settings: SessionSettings) -> FakeWorker:
+    def __call__(self, bundle: Path, settings: SessionSettings, target: str | None = None) -> FakeWorker:
         self.opened.append(bundle.name)
         self.settings.append(settings)
         return FakeWorker(self, bundle.name)

@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from edge_asr_deploy.harness import measure
 from edge_asr_deploy.harness.evaluate import EvaluationSettings, evaluate
-from edge_asr_deploy.harness.result import Result
+from edge_asr_deploy.harness.result import Result, Row
 from tests.harness.fakes import Workers, speech, write_bundle
 
 SAID = {
@@ -42,4 +42,24 @@ def make_result(
         EvaluationSettings(clips=clips, rounds=1),
         None,
         Progress(disable=True),
+    )
+
+
+def row(errors: int, seconds: float = 1.0, words: int = 10, id: str = "clip") -> Row:
+    """A row with that many substituted words and nothing else remarkable."""
+    return Row(
+        id=id,
+        source="corpus",
+        seconds=seconds,
+        reference="",
+        hypothesis="",
+        substitutions=errors,
+        deletions=0,
+        insertions=0,
+        words=words,
+        tokens=1,
+        windows=1,
+        runaway=False,
+        empty=False,
+        hit_length_cap=False,
     )

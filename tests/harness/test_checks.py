@@ -9,29 +9,12 @@ from hypothesis import strategies as st
 from edge_asr_deploy.harness import checks
 from edge_asr_deploy.harness.checks import BundleReport, Check, Report
 from edge_asr_deploy.harness.relative_speed import Ratio
-from edge_asr_deploy.harness.result import Accuracy, Row, WordErrors
+from edge_asr_deploy.harness.result import Accuracy, WordErrors
+from tests.harness.results import row
 
 
 def accuracy(errors: list[int], words: int = 10) -> Accuracy:
-    rows = [
-        Row(
-            id=str(number),
-            source="test",
-            seconds=1,
-            reference="",
-            hypothesis="",
-            substitutions=count,
-            deletions=0,
-            insertions=0,
-            words=words,
-            tokens=1,
-            windows=1,
-            runaway=False,
-            empty=False,
-            hit_length_cap=False,
-        )
-        for number, count in enumerate(errors)
-    ]
+    rows = [row(count, id=str(number), words=words) for number, count in enumerate(errors)]
     pooled = WordErrors(
         wer=sum(errors) / (words * len(errors)),
         interval=(0, 0),

@@ -21,8 +21,8 @@ from tests.harness.fakes import transcript
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, requests: bytes, transcribe: Any) -> list[dict[str, Any]]:
-    def open_bundle(bundle: Path, settings: SessionSettings, verify: bool) -> SimpleNamespace:
-        assert (bundle, settings.threads, verify) == (Path("tiny"), 1, False)
+    def open_bundle(bundle: Path, settings: SessionSettings, verify: bool, target: str | None) -> SimpleNamespace:
+        assert (bundle, settings.threads, verify, target) == (Path("tiny"), 1, False, None)
         return SimpleNamespace(transcribe=transcribe)
 
     monkeypatch.setattr(worker, "Transcriber", SimpleNamespace(open=open_bundle))

@@ -26,7 +26,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def exported(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
-    """`exported(model, bits, **request)`: a bundle, made when first asked for.
+    """`exported(model, bits, number, target)`: a bundle, made when first asked for.
 
     With EDGE_ASR_BUNDLES set, bundles are kept in that folder and used again: the whole table takes hours.
     """
@@ -38,14 +38,15 @@ def exported(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
     kept = os.environ.get("EDGE_ASR_BUNDLES")
     root = Path(kept) if kept else tmp_path_factory.mktemp("bundles")
 
-    def make(model: str, bits: int, number: int | None = None) -> Path:
+    def make(model: str, bits: int, number: int | None = None, target: str | None = None) -> Path:
         try:
             resolve(model)
         except UserError as error:
             pytest.skip(str(error))
         folder = root / f"{model}-{'float' if bits == 32 else f'w{bits}'}{f'-{number}' if number else ''}"
+        folder = folder if target is None else folder.with_name(f"{folder.name}-{target.replace(',', '-')}")
         if not folder.is_dir():
-            export(Request(model=model, bits=bits, number=number, output=folder), Console(quiet=True))
+            export(Request(model=model, bits=bits, number=number, target=target, output=folder), Console(quiet=True))
         verify(folder)
         return folder
 

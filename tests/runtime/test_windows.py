@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_asr_deploy.runtime.windows import cut, is_silent
+from edge_asr_deploy.runtime.windows import batches, cut, is_silent
 
 Noise = Callable[..., NDArray[np.float32]]
 
@@ -51,3 +53,18 @@ def test_silence_is_below_minus_70_decibels(peak: float, silent: bool) -> None:
 
 def test_nothing_is_silence() -> None:
     assert is_silent(np.zeros(0, np.float32))
+
+
+@given(lengths=st.lists(st.integers(1, 30), max_size=20), size=st.integers(1, 6), first_alone=st.booleans())
+def test_batches_hold_every_window_once_beside_others_of_its_length(
+    lengths: list[int], size: int, first_alone: bool
+) -> None:
+    groups = batches(lengths, size, first_alone)
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    assert all(0 < len(group) <= size for group in groups)
+    if first_alone and lengths:
+        assert groups.pop(0) == [0]
+    numbers = [len(group) for group in groups]
+    assert max(numbers, default=0) - min(numbers, default=0) <= 1
+    ordered = [lengths[index] for group in groups for index in group]
+    assert ordered == sorted(ordered)

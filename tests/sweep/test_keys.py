@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.recipe import Recipe, parse
 from edge_asr_deploy.sweep.grid import Cell, Evaluation, lay_over
-from edge_asr_deploy.sweep.keys import Keys, keys_of, split_table
+from edge_asr_deploy.sweep.keys import Keys, keys_of, source_hash, split_table, unused_files
 
 CHECKPOINT = Checkpoint("tiny", "whisper", Path("nowhere"), "test", "a" * 64)
 GPTQ = {"weights": {"bits": 4, "granularity": "channel", "quantizer": {"method": "gptq"}}}
@@ -65,7 +65,7 @@ def test_ranges_depend_on_their_calibrator_and_their_speech() -> None:
 
 def test_another_source_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(recipe())
-    monkeypatch.setattr("edge_asr_deploy.sweep.keys.source_hash", lambda parts: "another version")
+    monkeypatch.setattr("edge_asr_deploy.sweep.keys.source_hash", lambda *parts: "another version")
     after = keys(recipe())
     assert before.weights != after.weights and before.result != after.result
 
@@ -75,3 +75,11 @@ def test_a_split_recipe_rounds_every_matrix_once() -> None:
     assert table is not None
     for name in ("encoder", "cross_attention", "decoder", "embedding"):
         assert [blocks.component(name).is_integer, table.component(name).is_integer].count(True) == 1
+
+
+def test_only_methods_that_are_named_count() -> None:
+    unused = unused_files(recipe())
+    assert {"omniquant.py", "blockwise.py", "awq.py"} <= unused and not {"gptq.py", "rtn.py", "quantize.py"} & unused
+    learned = unused_files(recipe(encoder={"weights": {"quantizer": {"method": "tesseraq"}}}))
+    assert not {"tesseraq.py", "blockwise.py", "reconstruction.py"} & learned and "omniquant.py" in learned
+    assert source_hash(("ptq",), unused) != source_hash(("ptq",), learned)

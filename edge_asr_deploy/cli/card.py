@@ -1,0 +1,23 @@
+"""`edge-deploy card`: measurements into a bundle's README.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    results: Annotated[list[Path], typer.Argument(help="Files written by `edge-deploy evaluate --output`, of it.")],
+) -> None:
+    """Write a bundle's model card (README.md) anew, with what was measured: the numbers of `edge-deploy report`.
+
+    Example: `edge-deploy card exported/whisper-tiny.en-w4 result.json`
+    """
+    from edge_asr_deploy.bundle import CARD
+    from edge_asr_deploy.card import update_card
+
+    update_card(bundle, results)
+    print(f"{bundle / CARD}: {len(results)} result{'s' if len(results) > 1 else ''}")

@@ -1,0 +1,41 @@
+"""Whisper's encoder for any number of frames: the exporter writes it for one window of 30 s."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edge_asr_deploy.graph.builder import Builder
+from edge_asr_deploy.graph.editing import Finder
+from edge_asr_deploy.runtime.context import TAIL_SECONDS
+
+# Positions of the encoder per second.
+RATE = 50
+
+
+def free_length(graph: ir.Graph, positions: int) -> None:
+    """Let the encoder take any even number of mel frames up to a window; a full one gives what it gave before.
+
+    Two mel frames become one of the window's `positions`. The last `TAIL_SECONDS` always take the window's last ones:
+    in a shorter input what is left out is a piece of the silence between speech and end. Whisper keeps something about
+    the whole clip in the last frames; with them a decoder notices where the speech ends, without them it repeats itself
+    (docs/performance.md). Weights are not touched: this comes after they are in place.
+    """
+    add = Finder(graph).node("/Add")
+    heard, table = add.inputs
+    builder = Builder("/positions")
+    frames = builder.op("Shape", heard, start=1, end=2)
+    zero, whole = builder.integers(0), builder.integers(positions)
+    head = builder.op("Max", builder.op("Sub", frames, builder.integers(TAIL_SECONDS * RATE)), zero)
+    first = builder.op("Sub", whole, builder.op("Sub", frames, head))
+    rows = [builder.op("Slice", table, zero, head, zero), builder.op("Slice", table, first, whole, zero)]
+    add.replace_input_with(1, builder.op("Concat", *rows, axis=0))
+    builder.add_to(graph)
+    [features], [hidden] = graph.inputs, graph.outputs
+    assert features.shape is not None and hidden.shape is not None
+    shapes = features.shape, hidden.shape
+    # What was traced for the values between is a full window's.
+    for node in graph:
+        for value in node.outputs:
+            value.shape = None
+    features.shape = ir.Shape([*shapes[0][:2], "feature_frames"])
+    hidden.shape = ir.Shape([shapes[1][0], "encoder_sequence_length", shapes[1][2]])

@@ -1,0 +1,50 @@
+"""What the manifest says of each matrix in a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_asr_deploy.bundle import Layer
+from edge_asr_deploy.graph.builder import Builder
+from edge_asr_deploy.ptq.weight import QuantizedWeight
+
+
+def quantized_layer(weight: QuantizedWeight, builder: Builder, shortlisted: bool = False) -> Layer:
+    """Of a matrix of codes; `builder` made what is stored of it. `shortlisted`: the head looks at it twice."""
+    return Layer(
+        name=weight.name,
+        component=weight.component,
+        method=weight.method,
+        bits=weight.bits,
+        group=weight.group,
+        symmetric=weight.symmetric,
+        shape=list(weight.shape),
+        bytes=stored_bytes(builder),
+        error=weight.error,
+        effective_bits=round(weight.effective_bits, 4),
+        outliers=weight.outliers,
+        float_columns=None if weight.columns is None else len(weight.columns.index),
+        float_products=(weight.columns is not None) + shortlisted,
+        activations="float" if weight.activation is None else weight.activation.kind,
+        storage="plain" if weight.multipliers is None else "two-level",
+    )
+
+
+def float_layer(name: str, component: str, bits: int, array: Any, builder: Builder, products: int = 0) -> Layer:
+    """Of a tensor that stays float, or is int8 on disk only; `products` float MatMuls read it."""
+    method = "int8 per row" if bits == 8 else f"float{bits}"
+    return Layer(
+        name=name,
+        component=component,
+        method=method,
+        bits=bits,
+        shape=list(array.shape),
+        bytes=stored_bytes(builder),
+        float_products=products,
+        effective_bits=bits,
+    )
+
+
+def stored_bytes(builder: Builder) -> int:
+    """Bytes of the initializers that were built."""
+    return sum(value.const_value.nbytes for value in builder.initializers if value.const_value is not None)

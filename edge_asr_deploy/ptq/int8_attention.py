@@ -1,0 +1,95 @@
+"""The encoder's self-attention with 8-bit operands, in PyTorch: what the exported graph computes, rounding included.
+
+Queries are rounded to uint8 block by block, keys and values to int8, each on its own extremes. The shares that softmax
+gives are rounded to uint8 on a scale for each row, its largest / 255: one scale for all would lose every row that
+attends to many frames alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_asr_deploy.ptq.activations import fake_activations, on_input, rounded
+from edge_asr_deploy.ptq.stem import convolutions
+from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
+from edge_asr_deploy.recipe import Recipe
+
+# Queries are rounded, and attended for, in so many blocks.
+BLOCKS = 6
+SIGNED_TOP, UNSIGNED_TOP = 127, 255
+# Of a largest magnitude, so that scales of silence can be divided by.
+SMALLEST = 1e-20
+DYNAMIC = Activation("int8-dynamic")
+# Transformers looks attention functions up by name, in its own public table.
+NAME = "edge_asr_int8"
+
+
+@contextmanager
+def fake_int8(model: Any, weights: Sequence[QuantizedWeight], recipe: Recipe | None = None) -> Iterator[None]:
+    """As `fake_activations`; with a `recipe` the encoder's attention and convolutions round where it says so, too."""
+    with ExitStack() as stack:
+        stack.enter_context(fake_activations(model, weights))
+        if recipe is not None and recipe.stem.activations != "float":
+            for path in convolutions(recipe.family):
+                stack.enter_context(on_input(model.get_submodule(path), lambda values: rounded(values, DYNAMIC)))
+        if recipe is not None and recipe.encoder.attention == "int8":
+            stack.enter_context(_fake_attention(model.get_encoder()))
+        yield
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T scaling + mask) v with rounded operands, all (batch, heads, frames, head_dim), float32."""
+    key, value = _signed(key), _signed(value)
+    outputs = []
+    for block in torch.split(query, block_sizes(query.shape[2]), dim=2)  # type: ignore[no-untyped-call]:
+        scores = rounded(block, DYNAMIC) @ key.transpose(2, 3) * scaling
+        shares = (scores if mask is None else scores + mask).softmax(-1)
+        steps = shares.amax(-1, keepdim=True) / UNSIGNED_TOP
+        outputs.append((shares / steps).round() @ value * steps)
+    return torch.cat(outputs, dim=2)
+
+
+def block_sizes(frames: int) -> list[int]:
+    """How `frames` queries are split: all blocks of one size but the last, which takes the rest."""
+    size = frames // BLOCKS
+    return [size] * (BLOCKS - 1) + [frames - size * (BLOCKS - 1)] if size else [frames]
+
+
+def _signed(values: Tensor) -> Tensor:
+    scale = values.abs().max().clamp(min=SMALLEST) / SIGNED_TOP
+    return (values / scale).round() * scale
+
+
+@contextmanager
+def _fake_attention(encoder: nn.Module) -> Iterator[None]:
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, _interface)
+    modules: list[Any] = [layer.self_attn for layer in encoder.get_submodule("layers").children()]
+    configs = [module.config for module in modules]
+    for module, config in zip(modules, configs, strict=True):
+        module.config = copy(config)
+        module.config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        for module, config in zip(modules, configs, strict=True):
+            module.config = config
+
+
+def _interface(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    return attend(query, key, value, scaling, attention_mask).transpose(1, 2).contiguous(), None

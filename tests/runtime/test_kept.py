@@ -1,0 +1,149 @@
+"""Entries of the start-up cache: made once, noticed when damaged, never in the way."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_asr_deploy.runtime import kept
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(kept.VARIABLE, str(tmp_path / "startup"))
+    return tmp_path / "startup"
+
+
+class Maker:
+    """Writes one file, and counts how often."""
+
+    def __init__(self, content: bytes = b"content") -> None:
+        self.content, self.times = content, 0
+
+    def __call__(self, folder: Path) -> None:
+        self.times += 1
+        (folder / "file").write_bytes(self.content)
+
+
+def made(maker: Callable[[Path], None], name: str = "kind/name", about: str = "this") -> Path:
+    folder = kept.entry(name, about, maker)
+    assert folder is not None
+    return folder
+
+
+def test_an_entry_is_made_once() -> None:
+    maker = Maker()
+    assert [(made(maker) / "file").read_bytes() for _ in range(3)] == [b"content"] * 3
+    assert maker.times == 1
+
+
+def test_an_entry_about_something_else_is_made_again() -> None:
+    made(Maker(b"old"))
+    assert (made(Maker(b"new"), about="that") / "file").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "file").write_bytes(b"cOntent"),
+        lambda folder: (folder / "file").write_bytes(b"cont"),
+        lambda folder: (folder / "file").unlink(),
+        lambda folder: (folder / kept.INDEX).unlink(),
+        lambda folder: (folder / kept.INDEX).write_bytes(b'{"about": "this", "fi'),
+        lambda folder: (folder / kept.INDEX).write_text('{"about": "this", "files": {"file": 3}}'),
+        lambda folder: (folder / kept.INDEX).write_text('["about", "this"]'),
+    ],
+    ids=["changed", "cut", "gone", "no index", "cut index", "odd index", "another index"],
+)
+def test_a_damaged_entry_is_made_again(damage: Callable[[Path], None]) -> None:
+    damage(made(Maker()))
+    maker = Maker()
+    assert (made(maker) / "file").read_bytes() == b"content"
+    assert maker.times == 1
+
+
+def test_a_file_that_was_only_touched_is_read_and_kept() -> None:
+    maker = Maker()
+    os.utime(made(maker) / "file", (0, 0))
+    before = kept.read_index(made(maker) / kept.INDEX)
+    assert maker.times == 1
+    assert before == kept.read_index(made(maker) / kept.INDEX)
+
+
+def test_nothing_of_a_making_that_failed_is_left(root: Path) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "file").write_bytes(b"half")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        kept.entry("kind/name", "this", fails)
+    assert [*(root / "kind").iterdir()] == []
+
+
+def test_makers_at_once_all_get_a_whole_entry(root: Path) -> None:
+    barrier = threading.Barrier(6)
+
+    def slow(folder: Path) -> None:
+        barrier.wait()
+        (folder / "file").write_bytes(b"x" * 100_000)
+
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append((made(slow) / "file").read_bytes())) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [b"x" * 100_000] * 6
+    assert [path.name for path in (root / "kind").iterdir()] == ["name"]
+
+
+@pytest.mark.parametrize("value", ["off", "0", "OFF"])
+def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, value: str, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(kept.VARIABLE, value)
+    maker = Maker()
+    assert kept.entry("kind/name", "this", maker) is None
+    assert maker.times == 0
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_place_that_cannot_be_written_means_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "occupied").write_text("a file")
+    monkeypatch.setenv(kept.VARIABLE, str(tmp_path / "occupied" / "startup"))
+    assert kept.entry("kind/name", "this", Maker()) is None
+
+
+def test_without_a_variable_it_lies_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(kept.VARIABLE)
+    monkeypatch.setenv("EDGE_ASR_CACHE", "/somewhere")
+    assert kept.startup_root() == Path("/somewhere/startup")
+
+
+def test_beyond_the_limit_the_longest_unused_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    big = Maker(b"x" * 1000)
+    folders = [made(big, f"kind/{name}") for name in "abc"]
+    for age, folder in zip((2000, 3000, 1000), folders, strict=True):
+        os.utime(folder / kept.INDEX, (time.time() - age, time.time() - age))
+    monkeypatch.setattr(kept, "LIMIT", 4000)
+    newest = made(big, "kind/d")
+    assert [folder.exists() for folder in (*folders, newest)] == [True, False, True, True]
+
+
+def test_an_entry_above_the_limit_stays_while_it_is_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "LIMIT", 10)
+    assert made(Maker(b"x" * 1000)).exists()
+
+
+def test_what_a_killed_process_left_goes_after_a_day(root: Path) -> None:
+    made(Maker())
+    for name, age in (("old", 25), ("young", 1)):
+        left = root / "kind" / f".name.{name}"
+        left.mkdir()
+        os.utime(left, (time.time() - age * 3600,) * 2)
+    made(Maker(), "kind/other")
+    assert sorted(path.name for path in (root / "kind").iterdir()) == [".name.young", "name", "other"]

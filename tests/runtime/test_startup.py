@@ -1,0 +1,214 @@
+"""A later start reads, folds and parses nothing again, says the same, and notices what changed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models
+from tokenizers.pre_tokenizers import ByteLevel
+
+from edge_asr_deploy import bundle as bundles
+from edge_asr_deploy.bundle import bundle_hash, read_manifest
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime import kept, known, optimized, pieces
+from edge_asr_deploy.runtime.cpu import CpuFeatures
+from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.transcriber import Transcriber
+from tests.runtime.conftest import Exported
+
+Noise = Callable[..., NDArray[np.float32]]
+ONE_THREAD = SessionSettings(threads=1)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(kept.VARIABLE, str(tmp_path / "startup"))
+    return tmp_path / "startup"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The model files that sessions are made from, as they are made."""
+    paths: list[Path] = []
+    real = onnxruntime.InferenceSession
+
+    def session(path: Path, *options: object, **more: object) -> onnxruntime.InferenceSession:
+        paths.append(Path(path))
+        return real(path, *options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    return paths
+
+
+@pytest.fixture(params=["whisper", "moonshine"])
+def exported(request: pytest.FixtureRequest) -> Exported:
+    found: Exported = request.getfixturevalue(request.param)
+    return found
+
+
+def words(transcriber: Transcriber, sound: NDArray[np.float32]) -> tuple[tuple[int, ...], str]:
+    transcript = transcriber.transcribe(sound, "en")
+    return transcript.tokens, transcript.text
+
+
+def test_every_start_says_the_same(
+    exported: Exported, noise: Noise, opened: list[Path], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(kept.VARIABLE, "off")
+    plain = words(Transcriber.open(exported.bundle, ONE_THREAD), noise(3))
+    assert {path.parent for path in opened} == {exported.bundle}
+    monkeypatch.setenv(kept.VARIABLE, str(root))
+    assert words(Transcriber.open(exported.bundle, ONE_THREAD), noise(3)) == plain
+    opened.clear()
+    assert words(Transcriber.open(exported.bundle, ONE_THREAD), noise(3)) == plain
+    assert len(plain[0]) > 3 and plain[1]
+    assert all(path.is_relative_to(root) for path in opened) and len(opened) == 2
+
+
+def test_a_later_start_reads_no_file_to_verify_it(whisper: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = known.known(whisper.bundle, verify=True)
+    monkeypatch.setattr(bundles, "verify", lambda folder: pytest.fail("read again"))
+    assert known.known(whisper.bundle, verify=True) == first
+    assert first.hash == bundle_hash(read_manifest(whisper.bundle))
+
+
+def test_a_changed_bundle_is_noticed_and_nothing_of_it_kept(
+    whisper: Exported, tmp_path: Path, opened: list[Path], root: Path
+) -> None:
+    folder = Path(shutil.copytree(whisper.bundle, tmp_path / "bundle"))
+    Transcriber.open(folder, ONE_THREAD)
+    config = folder / "generation_config.json"
+    config.write_bytes(config.read_bytes().replace(b"\n", b" ", 1))
+    with pytest.raises(UserError, match="was changed since the export"):
+        Transcriber.open(folder, ONE_THREAD)
+    opened.clear()
+    Transcriber.open(folder, ONE_THREAD, verify=False)
+    assert {path.parent for path in opened} == {folder}
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_graph_is_made_again(whisper: Exported, noise: Noise, root: Path, name: str, damage: str) -> None:
+    plain = words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2))
+    files = [*root.glob(f"graphs/*/{name}")]
+    assert len(files) == 2
+    for path in files:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 64
+        path.unlink()
+        if damage != "gone":
+            path.write_bytes(content if damage == "flip" else content[: len(content) // 2])
+    assert words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2)) == plain
+    assert [*root.glob(f"graphs/*/{name}")] == files
+
+
+def test_an_entry_that_onnxruntime_refuses_is_replaced_by_the_bundles_own_graph(
+    whisper: Exported, noise: Noise, root: Path
+) -> None:
+    plain = words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2))
+    for path in root.glob("graphs/*/model.onnx"):
+        path.write_bytes(b"no graph")
+        index = kept.read_index(path.parent / kept.INDEX)
+        kept._settle(path.parent, index["about"])  # as if it had been written so
+    assert words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2)) == plain
+    assert words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2)) == plain
+
+
+def test_what_graphs_depend_on_makes_entries_of_their_own(whisper: Exported, root: Path) -> None:
+    for level in (None, 1):
+        Transcriber.open(whisper.bundle, SessionSettings(threads=1, accuracy_level=level))
+    assert len([*root.glob("graphs/*")]) == 4
+    Transcriber.open(whisper.bundle, SessionSettings(threads=2, accuracy_level=1, spinning=False))
+    assert len([*root.glob("graphs/*")]) == 4
+
+
+def test_another_onnxruntime_or_processor_is_another_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = optimized.describe("encoder_model.onnx", ONE_THREAD, "a" * 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(onnxruntime, "__version__", "0.1")
+        other_runtime = optimized.describe("encoder_model.onnx", ONE_THREAD, "a" * 64)
+    monkeypatch.setattr(optimized, "cpu_features", lambda: CpuFeatures("aarch64", frozenset({"asimddp"})))
+    other_cpu = optimized.describe("encoder_model.onnx", ONE_THREAD, "a" * 64)
+    assert len({before, other_runtime, other_cpu}) == 3
+
+
+def test_processes_that_start_at_once_say_the_same(whisper: Exported, root: Path) -> None:
+    program = f"""
+import numpy as np
+from pathlib import Path
+from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.transcriber import Transcriber
+sound = np.random.default_rng(0).normal(size=32000).astype(np.float32) * 0.1
+print(Transcriber.open(Path({str(whisper.bundle)!r}), SessionSettings(1)).transcribe(sound, "en").tokens)
+"""
+    running = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    answers = [process.communicate() for process in running]
+    assert len({out for out, _ in answers}) == 1 and answers[0][0].strip(), answers
+    assert len([*root.glob("graphs/*")]) == 2
+
+
+def test_without_a_place_to_keep_anything_it_starts_all_the_same(
+    whisper: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: Noise
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(kept.VARIABLE, str(tmp_path / "file" / "startup"))
+    assert Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(noise(1), "en").tokens
+
+
+def test_a_later_start_imports_no_pydantic_and_no_openssl(whisper: Exported) -> None:
+    Transcriber.open(whisper.bundle, ONE_THREAD)
+    program = f"""
+import sys
+from pathlib import Path
+from edge_asr_deploy.runtime.transcriber import Transcriber
+Transcriber.open(Path({str(whisper.bundle)!r}))
+print(sorted({{"pydantic", "hashlib", "edge_asr_deploy.bundle"}} & set(sys.modules)))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout.strip() == "[]", ran.stderr
+
+
+def byte_level() -> Tokenizer:
+    """Every byte is a token."""
+    built = Tokenizer(models.BPE({text: number for number, text in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    built.decoder = decoders.ByteLevel()
+    return built
+
+
+def words_with_spaces() -> Tokenizer:
+    built = Tokenizer(models.WordLevel({f"▁w{n}": n for n in range(20)} | {"<0xE2>": 20, "<0x82>": 21, "<0xAC>": 22}))
+    built.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return built
+
+
+def without_decoder() -> Tokenizer:
+    return Tokenizer(models.WordLevel({f"w{n}": n for n in range(20)}))
+
+
+@pytest.mark.parametrize("build", [byte_level, words_with_spaces, without_decoder])
+def test_pieces_decode_as_the_tokenizer(build: Callable[[], Tokenizer], tmp_path: Path) -> None:
+    tokenizer = build()
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.add_tokens(["plain"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    pieces.write(tmp_path / "tokenizer.json", tmp_path)
+    found = pieces.Pieces.read(tmp_path)
+    generator = np.random.default_rng(0)
+    size = tokenizer.get_vocab_size()
+    for _ in range(500):
+        # Beyond the vocabulary, too: heads are padded.
+        tokens = generator.integers(0, size + 3, size=generator.integers(0, 12)).tolist()
+        assert found.decode(tokens) == tokenizer.decode(tokens)

@@ -1,0 +1,41 @@
+"""Files appear all at once or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_atomically, write_output
+
+
+@pytest.mark.parametrize("content", ["grün\n", b"\x00\xff"])
+def test_what_was_written_is_read(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "new" / "file"
+    write_atomically(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644, "others may read it"
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_failure_leaves_the_old_contents_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def full(handle: int, mode: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fchmod", full)
+    with pytest.raises(UserError, match=r"--output: .*file: cannot be written \(No space left on device\)"):
+        write_output("--output", path, "new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_what_can_be_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "below", tmp_path):
+        with pytest.raises(UserError, match="--junit"):
+            write_output("--junit", place, "x")
