@@ -26,7 +26,8 @@ from tests.peers.store import Store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 MESSAGES = Console(stderr=True, highlight=False)
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Models = Annotated[list[str], typer.Option("--model", help="A model, as `edge-deploy export --model` takes it.")]
 Work = Annotated[Path, typer.Option(help="Folder that keeps rivals' files, clips and measurements.")]

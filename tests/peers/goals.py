@@ -43,7 +43,7 @@ def _steps(one: Summary) -> float | None:
     if MIDDLE not in one.parts or "bandwidth" not in one.facts:
         return None
     floor = one.facts["step_bytes"] / one.facts["bandwidth"]
-    return one.parts[MIDDLE]["per_token"] / 1000 / floor
+    return float(one.parts[MIDDLE]["per_token"] / 1000 / floor)
 
 
 GOALS = (

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_asr_deploy.checkpoints import Checkpoint
+from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from tests.peers.cells import PACKAGES, Cell, Configuration, ours, timed_cells
-from tests.peers.clips import BANDS, Clip, Utterance, by_length
+from tests.peers.clips import BANDS, Clip, by_length
 from tests.peers.forms import Forms, installed
 from tests.peers.ggml import byte_values, ggml_name
 from tests.peers.records import FAST, FLOAT, MODEL, timed
@@ -20,7 +22,7 @@ from tests.peers.run import Runner, Subject, process, subjects
 from tests.peers.store import DONE, FAILED, SKIPPED, Record, Store
 from tests.peers.worker import Job
 
-HEAD = {"clips": []}
+HEAD: dict[str, Any] = {"clips": []}
 
 
 class Counting:
@@ -120,7 +122,7 @@ def test_store_refuses_other_clips_and_foreign_files(tmp_path: Path) -> None:
 def test_what_cannot_be_made_is_skipped_with_a_reason(checkpoint: Checkpoint, tmp_path: Path) -> None:
     forms = Forms(tmp_path / "work", Path(sys.executable), tmp_path / "none", exports=False)
     broken = Configuration("whisper.cpp", "q8_0", "ggml-q8_0")
-    gone = {"faster-whisper": "faster_whisper is not installed"}
+    gone: dict[str, str | None] = {"faster-whisper": "faster_whisper is not installed"}
     reasons = {
         one.configuration.name: one.reason for one in subjects(checkpoint, [FAST, broken, ours("w4")], forms, gone)
     }
