@@ -30,12 +30,8 @@ def free_length(graph: ir.Graph, positions: int) -> None:
     rows = [builder.op("Slice", table, zero, head, zero), builder.op("Slice", table, first, whole, zero)]
     add.replace_input_with(1, builder.op("Concat", *rows, axis=0))
     builder.add_to(graph)
-    [features], [hidden] = graph.inputs, graph.outputs
-    assert features.shape is not None and hidden.shape is not None
-    shapes = features.shape, hidden.shape
-    # What was traced for the values between is a full window's.
-    for node in graph:
-        for value in node.outputs:
-            value.shape = None
-    features.shape = ir.Shape([*shapes[0][:2], "feature_frames"])
-    hidden.shape = ir.Shape([shapes[1][0], "encoder_sequence_length", shapes[1][2]])
+    # Traced shapes are a full window's. Named, not dropped: onnxruntime fuses only what it knows to be of one shape.
+    names = {positions: "encoder_sequence_length", 2 * positions: "feature_frames"}
+    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
+        if value.shape is not None:
+            value.shape = ir.Shape([names.get(size, size) if isinstance(size, int) else size for size in value.shape])

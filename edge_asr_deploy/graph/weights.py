@@ -61,23 +61,23 @@ def int8_products(
     Multipliers are given less one, as they are stored.
     """
     rows, columns = weight.shape
-    # Whole groups are broadcast: a table as int32 is large enough once.
+    # What is folded stays in memory until all is: bytes are computed with as bytes, and whole groups are broadcast.
     blocks = None if weight.group is None or columns % weight.group else (columns // weight.group, weight.group, rows)
+    kind, number = (INT8, np.int8) if weight.bits < 8 else (INT32, np.int32)
 
     def by_group(value: ir.Value) -> ir.Value:
         return builder.op("Unsqueeze", value, builder.integers(1)) if blocks else spread_groups(builder, value, weight)  # type: ignore[no-any-return]
 
-    values = builder.op("Cast", codes, to=INT32)
+    values = builder.op("Cast", codes, to=kind)
     values = builder.op("Reshape", values, builder.integers(*blocks)) if blocks else values
     if not isinstance(zeros, int):
-        values = builder.op("Sub", values, by_group(builder.op("Cast", zeros, to=INT32)))
+        values = builder.op("Sub", values, by_group(builder.op("Cast", zeros, to=kind)))
     elif zeros:
-        values = builder.op("Sub", values, builder.constant(np.array(zeros, np.int32)))
+        values = builder.op("Sub", values, builder.constant(np.array(zeros, number)))
     if multipliers is not None:
-        factors = builder.op("Cast", multipliers, to=INT32)
-        factors = builder.op("Add", factors, builder.constant(np.array(1, np.int32)))
+        factors = builder.op("Add", builder.op("Cast", multipliers, to=kind), builder.constant(np.array(1, number)))
         values = builder.op("Mul", values, by_group(factors))
-    values = builder.op("Cast", values, to=INT8)
+    values = values if kind is INT8 else builder.op("Cast", values, to=INT8)
     return builder.op("Reshape", values, builder.integers(columns, rows)) if blocks else values  # type: ignore[no-any-return]
 
 

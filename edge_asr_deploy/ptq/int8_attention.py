@@ -47,7 +47,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tens
     """softmax(q k^T scaling + mask) v with rounded operands, all (batch, heads, frames, head_dim), float32."""
     key, value = _signed(key), _signed(value)
     outputs = []
-    for block in torch.split(query, block_sizes(query.shape[2]), dim=2)  # type: ignore[no-untyped-call]:
+    for block in torch.split(query, block_sizes(query.shape[2]), dim=2):  # type: ignore[no-untyped-call]
         scores = rounded(block, DYNAMIC) @ key.transpose(2, 3) * scaling
         shares = (scores if mask is None else scores + mask).softmax(-1)
         steps = shares.amax(-1, keepdim=True) / UNSIGNED_TOP

@@ -49,6 +49,20 @@ def test_the_target_is_the_boards_choice_or_the_users(
     assert "--target: pi4: this bundle is for generic" in ran.stderr
 
 
+def test_a_bundle_whose_graphs_share_a_data_file_runs_there(
+    prepared: Loopback, clips: list[Path], tmp_path: Path
+) -> None:
+    """onnxruntime refuses a data file that is a second name of another."""
+    pytest.importorskip("optimum.exporters.onnx")
+    from tests.arm.bundles import recipes, tiny_bundle
+
+    several = tiny_bundle(recipes()["targets"], tmp_path / "several")
+    command = ["transcribe", str(several), str(clips[0]), "--language", "en", "--target", "pi4"]
+    ran = CliRunner().invoke(app, [*command, "--on", prepared.address])
+    assert ran.exit_code == 0, ran.output
+    assert ran.stdout == CliRunner().invoke(app, command).stdout
+
+
 def test_a_file_that_is_no_audio_is_named_as_it_is_called_here(
     prepared: Loopback, bundle: Path, clips: list[Path], tmp_path: Path
 ) -> None:

@@ -54,7 +54,7 @@ def test_every_length_is_warmed_up_in_a_fresh_process_then_timed_in_turn(
     workers: Workers, bundles: tuple[Path, Path]
 ) -> None:
     timed(bundles)
-    assert workers.opened == ["w4", "float", "float", "w4"]
+    assert workers.opened == ["w4", "float", *("w4", "float"), *("float", "w4")]
     warm = [("w4", 1), ("w4", 2.5), ("float", 1), ("float", 2.5)]
     assert workers.calls[:8] == [*warm, ("w4", 1), ("float", 1), ("w4", 2.5), ("float", 2.5)]
     assert workers.calls[12:] == [("float", 1), ("w4", 1), ("float", 2.5), ("w4", 2.5)]
@@ -88,7 +88,7 @@ def test_the_record_says_what_was_timed_and_on_what(workers: Workers, bundles: t
 def test_threads_are_swept(workers: Workers, bundles: tuple[Path, Path]) -> None:
     found = timed(bundles, threads=(4, 1), rounds=1, alone=True)
     assert [run.threads for run in found.runs] == [4, 1]
-    assert [settings.threads for settings in workers.settings] == [4, 1]
+    assert [settings.threads for settings in workers.settings] == [4, 4, 1, 1]
     assert found.runs[0].baseline is found.runs[0].comparison is None
 
 

@@ -52,7 +52,8 @@ def test_an_error_ends_the_run_and_leaves_the_rest_undone(monkeypatch: pytest.Mo
 def test_speed_is_measured_in_turns_in_fresh_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = install(monkeypatch, Workers(lambda bundle, seconds: "a b c", step={"a": 0.01, "b": 0.002}))
     first, second = measure_speed([A, B], items(2), SessionSettings(), 2, lambda: None)
-    assert workers.opened == ["a", "b", "b", "a"]
+    # The first two leave what later starts take from the start-up cache.
+    assert workers.opened == ["a", "b", *("a", "b"), *("b", "a")]
     warm_up, timed = [("a", 1), ("b", 1)], [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
     other_warm_up, other_timed = [("b", 1), ("a", 1)], [("b", 1), ("a", 1), ("b", 2), ("a", 2)]
     assert workers.calls == warm_up + timed + other_warm_up + other_timed

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import Any
 
 import pytest
 import torch
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import OmniQuantOptions, TesseraqOptions
+from edge_asr_deploy.options import GptqOptions, OmniQuantOptions, TesseraqOptions
 from edge_asr_deploy.ptq.grid import fit, from_range
-from edge_asr_deploy.ptq.methods import learn, omniquant, round_weight, tesseraq
+from edge_asr_deploy.ptq.methods import gptq, learn, omniquant, round_weight, tesseraq
 from edge_asr_deploy.ptq.methods.omniquant import _Learner
-from edge_asr_deploy.ptq.methods.tesseraq import _Matrix
+from edge_asr_deploy.ptq.methods.tesseraq import DAMPING, _from_clipped, _from_gptq
 from edge_asr_deploy.ptq.reconstruction import Part, Site, layer_error, total
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
 from edge_asr_deploy.recipe import WeightSpec
@@ -155,7 +156,7 @@ def test_omniquants_scales_and_shifts_are_an_identity_around_the_rounding() -> N
 def test_tesseraq_starts_from_the_float_matrix_and_ends_on_one_of_two_codes() -> None:
     weight, hessian = layer()
     options = TesseraqOptions(clip_steps=0)
-    matrix = _Matrix(weight, spec(options), options.clip_steps, hessian.diagonal(), "a")
+    matrix = _from_clipped(weight, spec(options), options, Site(("a",), hessian), "a")
     # But for weights beyond the last code's value.
     inside = (matrix.floor + matrix.zero < 7) & (matrix.floor + matrix.zero >= 0)
     assert torch.allclose(matrix.soft()[inside], weight[inside], atol=1e-5)
@@ -171,9 +172,56 @@ def test_tesseraq_starts_from_the_float_matrix_and_ends_on_one_of_two_codes() ->
     assert torch.equal(grid.scales, expected.to(torch.float16).float())
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_tesseraq_from_gptq_begins_at_its_codes_and_ends_within_one_step_of_them(bits: int, symmetric: bool) -> None:
+    weight, hessian = layer()
+    options = TesseraqOptions(rounds=3, iterations=10, rate=0.02)
+    chosen = spec(options, bits, symmetric=symmetric)
+    damped = GptqOptions(damping=DAMPING, clip_steps=options.clip_steps)
+    grid, codes = gptq(weight, chosen, damped, hessian)
+    matrix = _from_gptq(weight, chosen, options, Site(("a",), hessian), "a")
+    assert torch.equal(matrix.start, codes)
+    assert torch.equal(matrix.hard()[1], codes) and torch.equal(matrix.hard()[0].scales, grid.scales)
+    with torch.no_grad():
+        matrix.logits.neg_()
+    # A weight that GPTQ rounded away from itself may go back, by one step.
+    other = matrix.hard()[1].int() - codes.int()
+    back = torch.sign(weight / matrix.columns(grid.scales) + matrix.zero - codes)
+    assert other.abs().max() == 1 and (other * back >= 0).all()
+    error = output_error(weight, grid.decode(codes), hessian) ** 2
+    assert tesseraq(single(weight, hessian), chosen, options).error <= error * (1 + 1e-4)
+
+
+def test_tesseraq_improves_on_gptq() -> None:
+    """Its scales and some of its codes, together; over several layers, since one may leave nothing to gain."""
+    before, after = 0.0, 0.0
+    for seed in range(3):
+        weight, hessian = layer(32, 64, seed)
+        options = TesseraqOptions(rate=0.02)
+        chosen = spec(options, 2, "group:32")
+        grid, codes = gptq(weight, chosen, GptqOptions(damping=DAMPING, clip_steps=options.clip_steps), hessian)
+        before += output_error(weight, grid.decode(codes), hessian) ** 2
+        after += tesseraq(single(weight, hessian), chosen, options).error
+    assert after < 0.98 * before
+
+
+def test_omniquant_starts_from_a_clip_search() -> None:
+    weight, hessian = layer()
+    for symmetric in (False, True):
+        learner = _Learner(single(weight, hessian), spec(OMNIQUANT, symmetric=symmetric), OMNIQUANT)
+        learner.start()
+        searched = fit(weight, 3, 16, symmetric, 10, hessian.diagonal())
+        whole = fit(weight, 3, 16, symmetric)
+        grid, _ = learner.result(0.0).rounded["a"]
+        narrower = searched.scales < 0.97 * whole.scales
+        assert narrower.any()
+        assert torch.allclose(grid.scales[narrower], searched.scales[narrower], rtol=2e-3)
+
+
 def test_tesseraq_hardens_the_decided_weights_first_and_for_good() -> None:
     weight, hessian = layer()
-    matrix = _Matrix(weight, spec(TESSERAQ), TESSERAQ.clip_steps, hessian.diagonal(), "a")
+    matrix = _from_clipped(weight, spec(TESSERAQ), TESSERAQ, Site(("a",), hessian), "a")
     up = matrix.up().detach()
     matrix.harden(0.25)
     assert int((~matrix.fixed).sum()) == weight.numel() // 4
@@ -188,20 +236,21 @@ def test_tesseraq_hardens_the_decided_weights_first_and_for_good() -> None:
     assert torch.allclose(matrix.soft(), matrix.grid.decode(matrix.hard()[1]))
 
 
-def test_tesseraq_comes_nearer_to_the_best_of_all_roundings() -> None:
-    """Against trying every way to round eight weights up or down."""
+def test_tesseraq_comes_nearer_to_the_best_of_all_roundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against trying every way to round eight weights up or down, from those that are rounded to nearest."""
     best, found, nearest = 0.0, 0.0, 0.0
     for seed in range(5):
         weight, hessian = layer(1, 8, seed)
         options = TesseraqOptions(rounds=8, iterations=20, rate=0.05, scale_rate=1e-9, clip_steps=0)
         chosen = spec(options)
         part = single(weight, hessian)
-        matrix = _Matrix(weight, chosen, options.clip_steps, hessian.diagonal(), "a")
+        monkeypatch.setattr(sys.modules[_from_clipped.__module__], "_from_gptq", _from_clipped)
+        matrix = _from_clipped(weight, chosen, options, Site(("a",), hessian), "a")
         errors = []
         for up in itertools.product((0.0, 1.0), repeat=8):
             codes = matrix.codes(torch.tensor([up]))
             errors.append(total(part.objective, {"a.weight": matrix.grid.decode(codes.to(torch.uint8))}))
-        start = total(part.objective, {"a.weight": matrix.nearest()})
+        start = total(part.objective, {"a.weight": matrix.grid.decode(matrix.start)})
         learned = tesseraq(part, chosen, options).error
         assert min(errors) * (1 - 1e-4) <= learned <= start
         best, found, nearest = best + min(errors), found + learned, nearest + start

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from edge_asr_deploy.options import OmniQuantOptions
-from edge_asr_deploy.ptq.grid import from_range, ranges
+from edge_asr_deploy.ptq.grid import fit, from_range, ranges
 from edge_asr_deploy.ptq.reconstruction import Learned, Part, Site, shuffled, spread, through, total
 from edge_asr_deploy.recipe import WeightSpec
 
 # sigmoid(4) = 0.98 of the range, the paper's start; sigmoid(20) is 1 in float32, min-max.
 START, WHOLE = 4.0, 20.0
+# Narrower ranges that are searched for the start.
+CLIP_STEPS = 10
 # Least optimizer steps in an epoch: few batches are gone through more than once.
 STEPS = 10
 
@@ -21,7 +23,9 @@ def omniquant(part: Part, spec: WeightSpec, options: OmniQuantOptions) -> Learne
 
     The range of each group becomes [sigmoid(beta) min, sigmoid(gamma) max] (the paper's equation 2); with `equivalent`
     also inputs are shifted and scaled, x -> (x - z) / s and W -> W s (equation 3). Gradients pass straight through
-    the rounding. The result is the best of all epochs and of the plain min-max grid, by the error over all batches.
+    the rounding. Clipping starts from what a search for the least squared error of each group finds, weighted by the
+    inputs' mean squares (the paper starts from the whole range), and its rate falls to 0 by a cosine. The result is the
+    best of all epochs and of the plain min-max grid, by the error over all batches.
     """
     learner = _Learner(part, spec, options)
     generator = torch.Generator().manual_seed(options.seed)
@@ -31,17 +35,20 @@ def omniquant(part: Part, spec: WeightSpec, options: OmniQuantOptions) -> Learne
     with torch.enable_grad():
         learner.start()
         optimizer = torch.optim.AdamW(learner.groups(), weight_decay=0.0)
+        steps = max(objective.batches, STEPS)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs * steps)
         for epoch in range(options.epochs + 1):
             error = total(objective, learner.parameters())
             if error < best.error:
                 best = learner.result(error)
             if epoch == options.epochs:
                 return best
-            for _ in range(max(objective.batches, STEPS)):
+            for _ in range(steps):
                 optimizer.zero_grad()
                 loss = objective.error(learner.parameters(), next(order)) * objective.batches
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+                schedule.step()
     return best
 
 
@@ -59,10 +66,13 @@ class _Learner:
         self.shifts: dict[str, Tensor] = {}
 
     def start(self) -> None:
-        """Go to the paper's starting point and ask for gradients."""
-        for pair in self.clips.values():
-            for logits in pair:
-                logits.fill_(START).requires_grad_()
+        """Go to the starting point and ask for gradients."""
+        bits, group, symmetric = self.spec.bits, self.spec.group_size, self.spec.symmetric
+        for path, site in self.part.paths():
+            weight, importance = self.weights[path], site.hessian.diagonal()
+            clipped = fit(weight, bits, group, symmetric, CLIP_STEPS, importance, path)
+            logits = (clipped.scales / fit(weight, bits, group, symmetric).scales).logit().clamp(max=START)
+            self.clips[path] = logits.clone().requires_grad_(), logits.clone().requires_grad_()
         for site in self.part.sites:
             if site.scales is not None:
                 self.logs[site.paths[0]] = site.scales.log().requires_grad_()

@@ -5,35 +5,48 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.options import TesseraqOptions
+from edge_asr_deploy.options import GptqOptions, TesseraqOptions
 from edge_asr_deploy.ptq.grid import FLOAT16_MAX, Grid, fit
-from edge_asr_deploy.ptq.reconstruction import Learned, Part, shuffled, spread, through, total
+from edge_asr_deploy.ptq.methods.gptq import gptq
+from edge_asr_deploy.ptq.reconstruction import Learned, Part, Site, shuffled, spread, through, total
 from edge_asr_deploy.recipe import WeightSpec
 
 # The sigmoid is stretched to this interval and cut to [0, 1], so that it reaches both (AdaRound, arXiv 2004.10568).
 LOWEST, HIGHEST = -0.1, 1.1
 # The paper's decay of the learned scale factors.
 DECAY = 1e-4
+# How much of the way from a start's codes to the float values soft rounding goes at first. More would forget what GPTQ
+# chose (so little only says which weights are decided), while rounding to nearest chose nothing.
+FROM_GPTQ, FROM_NEAREST = 0.02, 1.0
+# Of GPTQ, as in the shipped recipes.
+DAMPING = 0.1
 
 
 def tesseraq(part: Part, spec: WeightSpec, options: TesseraqOptions) -> Learned:
-    """Learn the rounding of a part of a block, on the grids of a clip search or min-max, whichever starts better.
+    """Learn the rounding of a part of a block, from GPTQ's codes, a clip search or min-max, whichever starts best.
 
-    W' = (clip(floor(W / s) + h(v) + z) - z) s 2 sigmoid(u) with h from 0 to 1, at first the fraction of W / s, and u
-    per group, at first 0. In each round a share of the weights, those whose h is nearest to an end, is fixed there and
-    the others go on; in the last all are fixed and only u is learned. The result is the best of the start and
-    of every round with all its weights fixed, by the error over all batches.
+    W' = (clip(f + h(v) + z) - z) s 2 sigmoid(u) with f the code below, h from 0 to 1, and u per group, at first 0.
+    Where the start rounds to nearest, f + h(v) is W / s at first; where it is GPTQ's, nearly its code, and the other
+    choice is the next one towards W / s. In each round a share of the weights, those whose h is nearest to an end, is
+    fixed there and the others go on; in the last all are fixed and only u is learned. The result is the best of the
+    start and of every round with all its weights fixed, by the error over all batches.
     """
     objective = part.objective
     order = shuffled(objective.batches, torch.Generator().manual_seed(options.seed))
-    starts = [_start(part, spec, clip_steps) for clip_steps in sorted({options.clip_steps, 0}, reverse=True)]
+    starts = [
+        {
+            path: start(part.parameters[f"{path}.weight"].detach().float(), spec, options, site, path)
+            for path, site in part.paths()
+        }
+        for start in (_from_gptq, _from_clipped, _from_whole)
+    ]
     errors = [
-        total(objective, {f"{path}.weight": matrix.nearest() for path, matrix in matrices.items()})
+        total(objective, {f"{path}.weight": matrix.grid.decode(matrix.start) for path, matrix in matrices.items()})
         for matrices in starts
     ]
     error = min(errors)
     matrices = starts[errors.index(error)]
-    best = Learned({path: (m.grid, m.grid.encode(m.weight)) for path, m in matrices.items()}, error)
+    best = Learned({path: (matrix.grid, matrix.start) for path, matrix in matrices.items()}, error)
     with torch.enable_grad():
         optimizer = torch.optim.AdamW(
             [
@@ -57,27 +70,38 @@ def tesseraq(part: Part, spec: WeightSpec, options: TesseraqOptions) -> Learned:
     return best
 
 
-def _start(part: Part, spec: WeightSpec, clip_steps: int) -> dict[str, _Matrix]:
-    return {
-        path: _Matrix(
-            part.parameters[f"{path}.weight"].detach().float(), spec, clip_steps, site.hessian.diagonal(), path
-        )
-        for path, site in part.paths()
-    }
+def _from_gptq(weight: Tensor, spec: WeightSpec, options: TesseraqOptions, site: Site, name: str) -> _Matrix:
+    grid, codes = gptq(weight, spec, GptqOptions(damping=DAMPING, clip_steps=options.clip_steps), site.hessian, name)
+    return _Matrix(weight, grid, codes, FROM_GPTQ)
+
+
+def _from_clipped(weight: Tensor, spec: WeightSpec, options: TesseraqOptions, site: Site, name: str) -> _Matrix:
+    importance = site.hessian.diagonal()
+    grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, importance, name)
+    return _Matrix(weight, grid, grid.encode(weight), FROM_NEAREST)
+
+
+def _from_whole(weight: Tensor, spec: WeightSpec, options: TesseraqOptions, site: Site, name: str) -> _Matrix:
+    grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, name=name)
+    return _Matrix(weight, grid, grid.encode(weight), FROM_NEAREST)
 
 
 class _Matrix:
-    """One matrix on its way from soft to hard rounding."""
+    """One matrix on its way from soft to hard rounding.
 
-    def __init__(self, weight: Tensor, spec: WeightSpec, clip_steps: int, importance: Tensor, name: str) -> None:
-        self.weight = weight
-        self.grid = fit(weight, spec.bits, spec.group_size, spec.symmetric, clip_steps, importance, name)
-        steps = weight / self.columns(self.grid.scales)
-        self.zero = self.columns(self.grid.zero_points)
-        self.floor = steps.floor()
-        share = (steps - self.floor - LOWEST) / (HIGHEST - LOWEST)
+    It begins `way` (0 to 1) of the distance from the codes `start` (out, in) to the float values, one step at most.
+    """
+
+    def __init__(self, weight: Tensor, grid: Grid, start: Tensor, way: float) -> None:
+        self.weight, self.grid, self.start = weight, grid, start
+        self.zero = self.columns(grid.zero_points)
+        codes = start.float() - self.zero
+        beyond = weight / self.columns(grid.scales) - codes
+        self.floor = torch.where(beyond < 0, codes - 1, codes)
+        moved = codes + way * beyond.clamp(-1, 1)
+        share = (moved - self.floor - LOWEST) / (HIGHEST - LOWEST)
         self.logits = torch.logit(share).requires_grad_()
-        self.factors = torch.zeros_like(self.grid.scales).requires_grad_()
+        self.factors = torch.zeros_like(grid.scales).requires_grad_()
         self.fixed = torch.zeros_like(weight, dtype=torch.bool)
         self.ends = torch.zeros_like(weight)
 
@@ -118,10 +142,6 @@ class _Matrix:
         stored = raw.detach().to(torch.float16).float()
         exact = torch.where((stored > 0) & (stored <= FLOAT16_MAX), stored, self.grid.scales)
         return through(raw, exact)
-
-    def nearest(self) -> Tensor:
-        """The matrix rounded to nearest on the start."""
-        return self.grid.decode(self.grid.encode(self.weight))
 
     def hard(self) -> tuple[Grid, Tensor]:
         """Grid and codes with every weight fixed at its nearer end."""
