@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.harness.wer import WordCounts, count, pooled
 from tests.peers.cells import FLOAT, OURS, RIVALS, Cell
 from tests.peers.clips import BANDS, LONG
@@ -26,7 +27,7 @@ class Summary:
 
     `seconds`: by band the sum over its clips. `rss`: the peak after all clips of at most 30 s, bytes. `loads`: of every
     start, the first one first. `spread`: of a clip's times, (largest - smallest) / median, median over clips.
-    `parts`: by band what our runtime tells of itself, in milliseconds. `texts`: by clip.
+    `parts`: by band what our runtime tells of itself, in milliseconds. `long_rate`: WER of the long audio, %.
     """
 
     model: str
@@ -45,7 +46,7 @@ class Summary:
     version: str = ""
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
+    long_rate: float | None = None
     problem: str | None = None
 
     @property
@@ -180,9 +181,17 @@ def _summary(group: Sequence[Record], clips: Mapping[str, Mapping[str, Any]]) ->
         version=done[0]["version"],
         parts=_parts([row for row in rows if row.get("parts")], clips),
         facts=done[0]["facts"],
-        texts={row["id"]: row["text"] for row in rows},
+        long_rate=_long_rate(rows, clips),
         problem=problem,
     )
+
+
+def _long_rate(rows: Sequence[Record], clips: Mapping[str, Mapping[str, Any]]) -> float | None:
+    normalize = normalizer("whisper-english")
+    texts = [(clips[row["id"]]["text"], row["text"]) for row in rows if clips[row["id"]]["band"] == LONG]
+    if not texts:
+        return None
+    return 100 * pooled(count(normalize(said), normalize(heard)) for said, heard in texts).wer
 
 
 def _parts(rows: Sequence[Record], clips: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:

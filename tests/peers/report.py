@@ -12,7 +12,6 @@ from typing import Any
 
 from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.wer import count
 from tests.peers.cells import OURS
 from tests.peers.clips import BANDS, BEYOND, LONG
 from tests.peers.figures import Accuracy, Summary, accuracy, summaries
@@ -41,7 +40,7 @@ def report(timing: Path, wer: Path, output: Path | None) -> str:
             _about(head, found),
             "## Against the goals",
             goal_table(rows),
-            *(part for model in models for part in _model(model, found, heard, head)),
+            *(part for model in models for part in _model(model, found, heard)),
             *_problems(found),
         ]
     )
@@ -92,7 +91,7 @@ def _about(head: Mapping[str, Any], found: Sequence[Summary]) -> str:
     )
 
 
-def _model(model: str, found: Sequence[Summary], heard: Accuracy, head: Mapping[str, Any]) -> list[str]:
+def _model(model: str, found: Sequence[Summary], heard: Accuracy) -> list[str]:
     parts = [f"## {model}"]
     bands = [*BANDS, BEYOND, LONG]
     header = ["", "MB", "load 1st, later (s)", "RSS MB", *(f"RTF {band}" for band in bands)]
@@ -101,7 +100,7 @@ def _model(model: str, found: Sequence[Summary], heard: Accuracy, head: Mapping[
         here = [one for one in found if (one.model, one.threads) == (model, threads) and one.seconds]
         here.sort(key=lambda one: sum(one.rtf.get(band, 0.0) for band in BANDS) or float("inf"))
         parts += [f"{threads} thread{'s' if threads > 1 else ''}:"]
-        parts += [table(header, [_timing(one, bands, found, heard, head) for one in here])]
+        parts += [table(header, [_timing(one, bands, found, heard) for one in here])]
     if own := [one for one in found if one.model == model and one.rival == OURS and one.parts]:
         parts += ["Ours by part, medians in ms: features, encoder and first token per window, later tokens each."]
         header = ["", "threads", "band", "features", "encoder", "first token", "per token", "rest", "tokens", "floor"]
@@ -121,9 +120,7 @@ def _floor(one: Summary) -> str:
     return f"{1000 * size / speed:.2f} ({size / 1e6:.1f} MB at {speed / 1e9:.1f} GB/s)"
 
 
-def _timing(
-    one: Summary, bands: Sequence[str], found: Sequence[Summary], heard: Accuracy, head: Mapping[str, Any]
-) -> list[str]:
+def _timing(one: Summary, bands: Sequence[str], found: Sequence[Summary], heard: Accuracy) -> list[str]:
     loads = f"{one.loads[0]:.2f}, {_number(one.second_load)}"
     return [
         one.title if one.rival != OURS else f"**{one.title}**",
@@ -137,16 +134,8 @@ def _timing(
         str(one.rounds),
         _number(heard.rate(one.key)),
         "-" if (rise := heard.rise(one.key)) is None else f"{rise:+.2f}",
-        _number(_long_rate(one, head)),
+        _number(one.long_rate),
     ]
-
-
-def _long_rate(one: Summary, head: Mapping[str, Any]) -> float | None:
-    normalize = normalizer("whisper-english")
-    long = [clip for clip in head["clips"] if clip["band"] == LONG and clip["id"] in one.texts]
-    if not long:
-        return None
-    return 100 * count(normalize(long[0]["text"]), normalize(one.texts[long[0]["id"]])).wer
 
 
 def _problems(found: Sequence[Summary]) -> list[str]:
@@ -163,8 +152,7 @@ def _accuracy(path: Path) -> Accuracy:
 
 
 def _figures(one: Summary, heard: Accuracy) -> dict[str, Any]:
-    figures = {name: value for name, value in asdict(one).items() if name != "texts"}
-    return figures | {"second_load": one.second_load, "wer": heard.rate(one.key), "rise": heard.rise(one.key)}
+    return asdict(one) | {"second_load": one.second_load, "wer": heard.rate(one.key), "rise": heard.rise(one.key)}
 
 
 def _number(value: float | None, digits: int = 2) -> str:

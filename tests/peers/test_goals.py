@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from tests.peers.cells import OURS, Cell
+from tests.peers.cells import OURS, Cell, Configuration
 from tests.peers.figures import Accuracy, Summary, accuracy, out_of_race, summaries
 from tests.peers.goals import GOALS, Row, judge
 from tests.peers.records import BATCHED, CLIPS, FAST, FLOAT, MACHINE, MINE, MODEL, SMALL, heard, stored, timed
@@ -110,7 +110,14 @@ def test_smallest_file_and_leanest_process_may_be_different_rivals() -> None:
 
 def test_decoder_step_is_compared_with_reading_its_bytes() -> None:
     cell, record = timed(MINE, 0.5)
-    parts: dict[str, Any] = {"features": 0.01, "encoder": 0.1, "first_token": 0.02, "decoder": 0.1, "tokens": 3, "windows": 1}
+    parts: dict[str, Any] = {
+        "features": 0.01,
+        "encoder": 0.1,
+        "first_token": 0.02,
+        "decoder": 0.1,
+        "tokens": 3,
+        "windows": 1,
+    }
     parts |= {"per_token": [0.004, 0.004], "total": 0.3}
     record["facts"] = {"step_bytes": 20_000_000, "bandwidth": 1e10}
     record["clips"] = [row | {"parts": parts} for row in record["clips"]]
@@ -155,3 +162,22 @@ def test_report_keeps_what_is_written_by_hand(tmp_path: Path) -> None:
 def test_report_of_nothing_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="make bench-peers"):
         report(tmp_path / "timing.json", tmp_path / "wer.json", None)
+
+
+def test_rival_that_loses_the_long_audio_is_not_the_best() -> None:
+    def long(configuration: Configuration, text: str) -> tuple[Cell, Record]:
+        cell, record = timed(configuration, 1.0, part="long")
+        return cell, record | {"clips": [record["clips"][0] | {"id": "five minutes", "text": text}]}
+
+    clips = [*CLIPS, {"id": "five minutes", "band": "5 min", "seconds": 300.0, "text": TEN}]
+    pairs = (
+        timed(SMALL, 0.5),
+        timed(FAST, 1.0),
+        timed(MINE, 0.5),
+        long(SMALL, "one"),
+        long(FAST, TEN),
+        long(MINE, TEN),
+    )
+    rows = judge(summaries(stored(*pairs), clips), NO_WER)
+    sentence = row(rows, "RTF, 5-15 s, full window")
+    assert sentence.best is not None and sentence.best[0] == "faster-whisper int8"
