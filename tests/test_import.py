@@ -17,6 +17,7 @@ BLOCKED = ("torch", "transformers", "optimum", "datasets")
 MODULES = [
     "edge_asr_deploy.bundle",
     "edge_asr_deploy.recipe",
+    "edge_asr_deploy.recipe_files",
     "edge_asr_deploy.cli.transcribe",
     *(f"edge_asr_deploy.corpora.{name}" for name in ("manifest", "utterance", "normalize", "defaults")),
     *(f"edge_asr_deploy.corpora.{name}" for name in ("open_asr", "common_voice", "streamed")),

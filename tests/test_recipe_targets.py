@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.recipe import COMPONENTS, for_bits, override, parse, stored_for
+from edge_asr_deploy.recipe import parse
+from edge_asr_deploy.recipe_files import for_bits, override, stored_for
 from edge_asr_deploy.runtime.targets import TARGETS
+from edge_asr_deploy.specs import COMPONENTS
 
 PLAIN: dict[str, Any] = {"name": "x", "family": "whisper"}
 
@@ -64,8 +66,10 @@ def test_single_layers_are_judged_with_the_model() -> None:
     document = stored_for(for_bits("whisper", 4), [TARGETS["x86"]])
     components = {"model.encoder.layers.0.fc1": "encoder", "model.decoder.layers.0.fc1": "decoder"}
     parse({**document, "layers": {"*.fc1": {"bits": 6}}}, "test").require_kernels(components)
-    recipe = parse({**document, "layers": {"*.fc1": {"bits": 8}}}, "test")
-    with pytest.raises(UserError, match=r"model\.encoder\.layers\.0\.fc1, int8 on x86.*up to 7 bits"):
-        recipe.require_kernels(components)
+    # 8 bits have no room for multipliers: one scale per channel unless the recipe says otherwise.
+    parse({**document, "layers": {"*.fc1": {"bits": 8}}}, "test").require_kernels(components)
+    grouped = {"*.fc1": {"bits": 8, "granularity": "group:64"}}
+    with pytest.raises(UserError, match=r"model\.encoder\.layers\.0\.fc1, int8 on x86.*one scale per output channel"):
+        parse({**document, "layers": grouped}, "test").require_kernels(components)
     skipping = override(document, ["encoder.activations={kind: int8-dynamic, skip: ['*.fc1']}"])
-    parse({**skipping, "layers": {"*.fc1": {"bits": 8}}}, "test").require_kernels(components)
+    parse({**skipping, "layers": grouped}, "test").require_kernels(components)

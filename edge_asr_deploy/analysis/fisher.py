@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edge_asr_deploy.analysis.sensitivity import rounded
 from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 
 def squared_gradients(

@@ -16,7 +16,7 @@ from edge_asr_deploy.families import Structure
 from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
 from edge_asr_deploy.ptq.grid import fit
 from edge_asr_deploy.ptq.stream import Stream
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 # Rounding to nearest stands for every method here, on ranges that are searched as the methods search theirs.
 CLIP_STEPS = 10

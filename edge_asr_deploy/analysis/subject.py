@@ -21,7 +21,8 @@ from edge_asr_deploy.pipeline import Request, chosen
 from edge_asr_deploy.ptq.calibration import Progress, Sample, prepare, silent
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.ptq.transcripts import TokenCache
-from edge_asr_deploy.recipe import Recipe, WeightSpec
+from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.specs import WeightSpec
 from edge_asr_deploy.stages import load_model
 
 Sensitivities = dict[str, dict[int, float]]

@@ -11,7 +11,7 @@ from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.table import TiedTable
 from edge_asr_deploy.graph.weights import matmul_weight
 from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 
 def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: WeightSpec) -> int:

@@ -21,7 +21,7 @@ import onnxruntime
 
 from edge_asr_deploy.bundle import verify
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.recipe import COMPONENTS
+from edge_asr_deploy.specs import COMPONENTS
 
 # Operators that multiply matrices by stored weights, however onnxruntime fused them.
 PRODUCTS = (

@@ -25,11 +25,11 @@ from edge_asr_deploy.harness.result import Accuracy, Measured, NormalizerName, R
 from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.harness.speech import Item, load_speech, prepare, refuse_calibrated_on, select
 from edge_asr_deploy.harness.transcripts import TranscriptCache, default_root
-from edge_asr_deploy.recipe import COMPONENTS
 from edge_asr_deploy.runtime.context import describe_audio_context
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.targets import Wish, choose
+from edge_asr_deploy.specs import COMPONENTS
 
 # What onnxruntime does with MatMulNBits from a DequantizeLinear pair unless told otherwise.
 DEFAULT_ACCURACY_LEVEL = 4

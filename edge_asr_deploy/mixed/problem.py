@@ -17,7 +17,8 @@ from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.mixed.knapsack import Table, tabulate
 from edge_asr_deploy.options import RtnOptions
 from edge_asr_deploy.ptq.quantize import quantize
-from edge_asr_deploy.recipe import COMPONENTS, LayerSpec, Recipe, WeightSpec
+from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.specs import COMPONENTS, LayerSpec, WeightSpec
 
 Bits = dict[str, int]
 

@@ -22,7 +22,8 @@ from edge_asr_deploy.analysis.subject import Subject
 from edge_asr_deploy.mixed.problem import Bits, Problem, with_bits
 from edge_asr_deploy.options import AwqOptions, GptqOptions, QepOptions
 from edge_asr_deploy.ptq.quantize import quantize
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, WeightSpec
+from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.specs import COMPONENTS, WeightSpec
 
 STEPS: dict[str, tuple[Any, ...]] = {
     "none": (),

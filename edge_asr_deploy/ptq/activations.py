@@ -19,7 +19,8 @@ from edge_asr_deploy.families import Structure
 from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
 from edge_asr_deploy.ptq.ranges import Observed, extremes
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
-from edge_asr_deploy.recipe import COMPONENTS, Recipe
+from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.specs import COMPONENTS
 
 TOP = 255
 

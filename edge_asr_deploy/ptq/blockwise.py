@@ -15,7 +15,7 @@ from edge_asr_deploy.ptq import folding
 from edge_asr_deploy.ptq.methods import learn, smoothquant
 from edge_asr_deploy.ptq.reconstruction import Learned, OutputError, Part, Site, output_error
 from edge_asr_deploy.ptq.stream import Pool, Stream, answering, statistics
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 # Utterances, or positions, per optimizer step.
 CLIPS, POSITIONS = 4, 512

@@ -11,7 +11,7 @@ from edge_asr_deploy.families import Step
 from edge_asr_deploy.options import AwqOptions
 from edge_asr_deploy.ptq.methods import choose_scales
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 
 def is_foldable(model: Any, step: Step) -> bool:

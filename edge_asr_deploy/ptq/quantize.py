@@ -24,7 +24,8 @@ from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.ptq.stream import Stream, compare, statistics
 from edge_asr_deploy.ptq.twin import Twin
 from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, WeightSpec
+from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.specs import COMPONENTS, WeightSpec
 
 
 def needs_samples(recipe: Recipe) -> bool:

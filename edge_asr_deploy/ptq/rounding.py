@@ -17,7 +17,7 @@ from edge_asr_deploy.ptq.reconstruction import Learned
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
 from edge_asr_deploy.ptq.two_level import multipliers
 from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 
 def round_together(

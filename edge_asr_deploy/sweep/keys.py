@@ -16,7 +16,8 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.harness.environment import cpu_name
 from edge_asr_deploy.pipeline import package_versions
 from edge_asr_deploy.ptq.methods import needs_statistics
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, Stem, WeightSpec
+from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.specs import COMPONENTS, Stem, WeightSpec
 from edge_asr_deploy.sweep.grid import Cell
 from edge_asr_deploy.sweep.store import key_of
 
@@ -25,7 +26,7 @@ from edge_asr_deploy.sweep.store import key_of
 UNREAD = ("name", "model", "target", "calibration")
 ACTIVATIONS, STATIC = "activations", "int8-static"
 PLAIN_KEYS = (*UNREAD, *COMPONENTS, "family", "stem")
-PTQ_SOURCE = ("ptq", "families", "stages.py", "options.py", "recipe.py")
+PTQ_SOURCE = ("ptq", "families", "stages.py", "options.py", "specs.py", "recipe.py")
 EXPORT_SOURCE = (*PTQ_SOURCE, "graph", "pipeline.py")
 JUDGE_SOURCE = ("runtime", "harness", "corpora")
 METHODS = "edge_asr_deploy.ptq.methods"

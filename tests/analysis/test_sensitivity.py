@@ -15,7 +15,7 @@ from edge_asr_deploy.analysis.fisher import fisher_sensitivities, squared_gradie
 from edge_asr_deploy.analysis.measurements import Measurements
 from edge_asr_deploy.analysis.sensitivity import Probe, holding, model_divergence, rounded, sensitivities
 from edge_asr_deploy.families import family
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

@@ -11,7 +11,8 @@ from edge_asr_deploy.graph.deployment import deploy
 from edge_asr_deploy.ptq.activations import quantize_activations
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, float_recipe, parse
+from edge_asr_deploy.recipe import Recipe, float_recipe, parse
+from edge_asr_deploy.specs import COMPONENTS
 from tests import tiny
 from tests.runtime.conftest import GENERATION, tokenizer
 

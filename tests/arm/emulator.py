@@ -82,6 +82,8 @@ class Emulator:
             "PYTHONPATH": f"{self.folder / 'site'}:{ROOT}",
             "PYTHONNOUSERSITE": "1",
             "PYTHONHASHSEED": "0",
+            # Each run loads a graph as on its first start.
+            "EDGE_ASR_STARTUP_CACHE": "off",
             "OPENBLAS_NUM_THREADS": "1",
             **(environment or {}),
         }

@@ -22,7 +22,8 @@ from edge_asr_deploy.bundle import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.mixed.walk import Judge, Judged
-from edge_asr_deploy.recipe import Recipe, load
+from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.recipe_files import load
 from tests.cli.test_export import RECIPE, checkpoint, speech, user_error
 
 __all__ = ["checkpoint", "speech"]

@@ -30,11 +30,12 @@ from edge_asr_deploy.harness.relative_speed import graph_files  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight  # noqa: E402
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, parse  # noqa: E402
+from edge_asr_deploy.recipe import Recipe, parse  # noqa: E402
 from edge_asr_deploy.runtime import transcriber  # noqa: E402
 from edge_asr_deploy.runtime.cpu import CpuFeatures  # noqa: E402
 from edge_asr_deploy.runtime.targets import TARGETS  # noqa: E402
 from edge_asr_deploy.runtime.transcriber import Transcriber  # noqa: E402
+from edge_asr_deploy.specs import COMPONENTS  # noqa: E402
 from tests.graph.test_build import sample  # noqa: E402
 from tests.runtime.conftest import GENERATION, tokenizer  # noqa: E402
 from tests.tiny import MODELS  # noqa: E402

@@ -26,7 +26,8 @@ from edge_asr_deploy.ptq.activations import affine, quantize_activations, rounde
 from edge_asr_deploy.ptq.quantize import quantize, round_together  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight  # noqa: E402
-from edge_asr_deploy.recipe import Recipe, WeightSpec, parse  # noqa: E402
+from edge_asr_deploy.recipe import Recipe, parse  # noqa: E402
+from edge_asr_deploy.specs import WeightSpec  # noqa: E402
 from tests.graph.test_build import sample  # noqa: E402
 from tests.graph.test_weights import FLOAT, matmul, quantized, run, save  # noqa: E402
 from tests.tiny import MODELS  # noqa: E402

@@ -14,7 +14,8 @@ from edge_asr_deploy.graph.build import build
 from edge_asr_deploy.graph.stored import stored_bytes
 from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.ptq.quantize import quantize
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, WeightSpec, parse
+from edge_asr_deploy.recipe import Recipe, parse
+from edge_asr_deploy.specs import COMPONENTS, WeightSpec
 from tests import tiny
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Layer, Manifest, Model
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.harness.process import Heard
-from edge_asr_deploy.recipe import COMPONENTS
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Timings, Transcript
+from edge_asr_deploy.specs import COMPONENTS
 
 
 def write_bundle(

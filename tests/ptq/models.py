@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from edge_asr_deploy.ptq.calibration import Sample
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, parse
+from edge_asr_deploy.recipe import Recipe, parse
+from edge_asr_deploy.specs import COMPONENTS
 
 VOCABULARY = 120
 FRAMES = 50

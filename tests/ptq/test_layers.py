@@ -14,7 +14,8 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.calibration import Sample
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, float_recipe, parse
+from edge_asr_deploy.recipe import Recipe, float_recipe, parse
+from edge_asr_deploy.specs import COMPONENTS
 from tests import tiny
 from tests.ptq import models
 

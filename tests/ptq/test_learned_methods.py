@@ -17,7 +17,7 @@ from edge_asr_deploy.ptq.methods.omniquant import _Learner
 from edge_asr_deploy.ptq.methods.tesseraq import DAMPING, _from_clipped, _from_gptq
 from edge_asr_deploy.ptq.reconstruction import Part, Site, layer_error, total
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 OMNIQUANT = OmniQuantOptions(epochs=10, rate=0.03)
 TESSERAQ = TesseraqOptions(rounds=4, iterations=15, rate=0.1)

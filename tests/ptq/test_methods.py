@@ -13,7 +13,7 @@ from edge_asr_deploy.ptq.grid import Grid, fit
 from edge_asr_deploy.ptq.methods import gptq, needs_statistics, round_weight, rtn
 from edge_asr_deploy.ptq.methods.gptq import inverse_factor
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 
 def layer(rows: int = 24, columns: int = 40, positions: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

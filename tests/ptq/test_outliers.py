@@ -19,7 +19,7 @@ from edge_asr_deploy.ptq.outliers import with_fillers
 from edge_asr_deploy.ptq.rounding import round_together
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 
 def layer(rows: int = 32, columns: int = 48) -> tuple[torch.Tensor, Statistics]:

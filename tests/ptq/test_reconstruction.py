@@ -12,7 +12,7 @@ from edge_asr_deploy.options import OmniQuantOptions
 from edge_asr_deploy.ptq.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.reconstruction import Learned, Part, layer_error, output_error, spread, through, total
 from edge_asr_deploy.ptq.stream import Stream
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

@@ -18,7 +18,8 @@ from edge_asr_deploy.ptq.methods import needs_statistics
 from edge_asr_deploy.ptq.methods.rotation import orthogonal, rotation
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.ptq.rotation import rotate
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, parse
+from edge_asr_deploy.recipe import Recipe, parse
+from edge_asr_deploy.specs import COMPONENTS
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

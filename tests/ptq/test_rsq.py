@@ -19,7 +19,8 @@ from edge_asr_deploy.ptq.methods.rsq import importance
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.ptq.stream import Stream
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, parse
+from edge_asr_deploy.recipe import Recipe, parse
+from edge_asr_deploy.specs import COMPONENTS
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

@@ -13,7 +13,8 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.methods import needs_statistics, qep
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.ptq.statistics import Drift, Statistics
-from edge_asr_deploy.recipe import COMPONENTS, Recipe, parse
+from edge_asr_deploy.recipe import Recipe, parse
+from edge_asr_deploy.specs import COMPONENTS
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

@@ -141,6 +141,6 @@ def test_a_file_that_is_no_sweep_is_named(tmp_path: Path, text: str | None, name
 
 @pytest.mark.parametrize(("name", "cells"), [("edge-asr", 4 + 2 * 8 * 4 + 2 * 6 * 3 + 2 * 8 + 2 * 6), ("smoke", 1 + 4)])
 def test_shipped_sweeps_expand(name: str, cells: int) -> None:
-    from edge_asr_deploy.recipe import shipped
+    from edge_asr_deploy.recipe_files import shipped
 
     assert len(expand(load_sweep(shipped() / "sweeps" / f"{name}.yaml"))) == cells

@@ -28,7 +28,7 @@ from edge_asr_deploy.ptq.methods.spqr import spqr
 from edge_asr_deploy.ptq.methods.tesseraq import tesseraq
 from edge_asr_deploy.ptq.reconstruction import Learned, Part, Site, layer_error
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 __all__ = [
     "awq",

@@ -8,7 +8,7 @@ from torch import Tensor
 from edge_asr_deploy.options import OmniQuantOptions
 from edge_asr_deploy.ptq.grid import fit, from_range, ranges
 from edge_asr_deploy.ptq.reconstruction import Learned, Part, Site, shuffled, spread, through, total
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 # sigmoid(4) = 0.98 of the range, the paper's start; sigmoid(20) is 1 in float32, min-max.
 START, WHOLE = 4.0, 20.0

@@ -7,7 +7,7 @@ from torch import Tensor
 from edge_asr_deploy.options import RtnOptions
 from edge_asr_deploy.ptq.grid import Grid
 from edge_asr_deploy.ptq.two_level import fit_for
-from edge_asr_deploy.recipe import WeightSpec
+from edge_asr_deploy.specs import WeightSpec
 
 
 def rtn(
