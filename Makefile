@@ -25,18 +25,19 @@ test-real: $(VENV)/.models
 
 # Our bundles beside other runtimes on the same checkpoints, see docs/peers.md. Stopped, it goes on where it was.
 # MODELS, BUNDLES (a folder; else they are exported), OURS and OURS_CUT (bundles and options, separated by semicolons),
-# FRESH=1 (time anew), WER=1 (also hear all evaluation speech: hours).
+# ROUNDS, FRESH=1 (time anew), WER=1 (also hear all evaluation speech: hours).
 PEERS = .venv-peers
 MODELS ?= whisper-tiny.en moonshine-tiny
 BUNDLES ?=
 OURS ?= w4;w8;w3
 OURS_CUT ?=
 WORK ?= exported/peers
+ROUNDS ?= 3
 PEERS_ARGUMENTS = --work $(WORK) --python $(PEERS)/bin/python $(MODELS:%=--model %) $(if $(BUNDLES),--bundles $(BUNDLES)) $(call each,--ours,$(OURS)) $(call each,--ours-cut,$(OURS_CUT))
 each = $(shell printf "%s" "$(2)" | sed "s/ *; */\" $(1) \"/g; s/^..*\$$/$(1) \"&\"/")
 bench-peers: $(VENV)/.models $(PEERS)/.done
 	$(BIN)/python -m tests.peers prepare $(PEERS_ARGUMENTS)
-	$(BIN)/python -m tests.peers time $(PEERS_ARGUMENTS) $(if $(FRESH),--fresh)
+	$(BIN)/python -m tests.peers time $(PEERS_ARGUMENTS) --rounds $(ROUNDS) $(if $(FRESH),--fresh)
 	$(if $(WER),$(BIN)/python -m tests.peers wer $(PEERS_ARGUMENTS))
 	$(BIN)/python -m tests.peers report --work $(WORK) --output docs/peers.md
 
