@@ -98,8 +98,9 @@ def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limits: Sequence[i
 
     Rows that ended are fed on until they are half of the cache: taking them out copies the others.
     """
-    taken: list[list[tuple[int, float, float]]] = [[] for _ in limits]
-    rows, ended = list(range(cache.rows)), set[int]()
+    taken: list[list[tuple[int, float]]] = [[] for _ in limits]
+    # By row that ended, the log-probability of its last token.
+    rows, ended = list(range(cache.rows)), dict[int, float]()
     feed = np.repeat(np.array([prompt], np.int64), cache.rows, axis=0)
     is_first = True
     while len(ended) < len(limits):
@@ -114,19 +115,17 @@ def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limits: Sequence[i
         if is_first:
             scores[:, rules.never_first] = -np.inf
         best = scores.argmax(axis=1)
-        highest = np.take_along_axis(scores, best[:, None], 1)
-        chances = -np.log(np.exp(scores - highest).sum(axis=1))
         share = (perf_counter() - started) / sum(running)
-        for row, runs, token, chance in zip(rows, running, best.tolist(), chances.tolist(), strict=True):
+        for row, runs, token, row_scores in zip(rows, running, best.tolist(), scores, strict=True):
             if runs:
-                taken[row].append((token, chance, share))
+                taken[row].append((token, share))
                 if token in rules.end or len(taken[row]) >= limits[row]:
-                    ended.add(row)
+                    ended[row] = -float(np.log(np.exp(row_scores - row_scores[token]).sum()))
         feed, is_first = best[:, None], False
-    return [_decoded(calls, rules) for calls in taken]
+    return [_decoded(calls, ended[row], rules) for row, calls in enumerate(taken)]
 
 
-def _decoded(calls: Sequence[tuple[int, float, float]], rules: Rules) -> Decoded:
-    tokens, chances, seconds = zip(*calls, strict=True)
+def _decoded(calls: Sequence[tuple[int, float]], ending: float, rules: Rules) -> Decoded:
+    tokens, seconds = zip(*calls, strict=True)
     capped = tokens[-1] not in rules.end
-    return Decoded(tokens if capped else tokens[:-1], capped, seconds, chances[-1])
+    return Decoded(tokens if capped else tokens[:-1], capped, seconds, ending)

@@ -209,7 +209,7 @@ class Transcriber:
         """Windows that go through the decoder together. The encoder gains nothing from that: it takes one by one."""
         window = self._family.window_seconds
         seconds = None if margin is None else context_seconds(max(map(len, pieces)), margin, window)
-        inputs, hidden, spent = {}, [], []
+        hidden, spent = [], []
         for piece in pieces:
             times = [perf_counter()]
             inputs = self._family.inputs(piece, seconds)
