@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_asr_deploy.boards.remote import run_on
+from edge_asr_deploy.boards.remote import run_on, words
 from edge_asr_deploy.boards.results import BoardResult, results_of
 from edge_asr_deploy.boards.speech import write_corpus
 from edge_asr_deploy.boards.sync import Files
@@ -47,10 +47,12 @@ def bench_on(
         arguments += ["--json", "--threads", ",".join(map(str, options.threads)), "--language", options.language]
         arguments += ["--lengths", ",".join(map(repr, options.lengths)), "--rounds", str(options.rounds)]
         arguments += ["--soak", str(options.soak), *(["--profile"] if options.profile else [])]
-        if options.accuracy_level is not None:
-            arguments += ["--accuracy-level", str(options.accuracy_level)]
-        if options.target is not None:
-            arguments += ["--target", options.target]
+        how = {
+            "--accuracy-level": options.accuracy_level,
+            "--target": options.target,
+            "--audio-context": options.audio_context,
+        }
+        arguments += words(how)
         answers = run_on(boards, arguments, messages)
     return results_of(answers, Benchmark, {"audio": [stretch for _, stretch in audio], "command": command}, output)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_asr_deploy.boards.remote import run_on
+from edge_asr_deploy.boards.remote import run_on, words
 from edge_asr_deploy.boards.results import BoardResult, results_of
 from edge_asr_deploy.boards.speech import MANIFEST, write_corpus
 from edge_asr_deploy.boards.sync import Files
@@ -46,12 +46,12 @@ def evaluate_on(
         arguments += ["--json", "--threads", str(settings.threads), "--language", settings.language]
         arguments += ["--jobs", str(settings.jobs), "--speed" if settings.clips else "--no-speed"]
         arguments += ["--cache" if cache else "--no-cache"]
-        if settings.accuracy_level is not None:
-            arguments += ["--accuracy-level", str(settings.accuracy_level)]
-        if settings.audio_context is not None:
-            arguments += ["--audio-context", str(settings.audio_context)]
-        if settings.target is not None:
-            arguments += ["--target", settings.target]
+        how = {
+            "--accuracy-level": settings.accuracy_level,
+            "--target": settings.target,
+            "--audio-context": settings.audio_context,
+        }
+        arguments += words(how)
         answers = run_on(boards, arguments, messages)
     # The board's first line names the copied manifest; the real name was printed here.
     named = f"Evaluated on {Path(MANIFEST).name}"

@@ -107,7 +107,7 @@ def _on_boards(
 
     from rich.console import Console
 
-    from edge_asr_deploy.boards.remote import run_on
+    from edge_asr_deploy.boards.remote import run_on, words
     from edge_asr_deploy.bundle import read_manifest
 
     read_manifest(bundle)
@@ -119,9 +119,8 @@ def _on_boards(
         "--accuracy-level": accuracy_level,
         "--audio-context": audio_context,
     }
-    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     messages = Console(stderr=True, highlight=False)
-    answers = run_on(boards, ["transcribe", bundle, *files, "--json", *given], messages)
+    answers = run_on(boards, ["transcribe", bundle, *files, "--json", *words(options)], messages)
     if for_machines:
         outputs = {answer.board: answer.output for answer in answers}
         typer.echo(json.dumps(outputs if len(boards) > 1 else answers[0].output, indent=1, ensure_ascii=False))

@@ -7,11 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
+from edge_asr_deploy.boards import benchmark as module
 from edge_asr_deploy.boards.benchmark import lengths_as_corpus
 from edge_asr_deploy.boards.remote import Answer
 from edge_asr_deploy.boards.results import results_of
@@ -59,6 +61,23 @@ def test_a_person_sees_what_is_shown_here_led_by_the_board(
     assert ran.exit_code == 2, "the highest code of any board"
     assert ran.stdout.startswith(f"{prepared.address}\n") and "ratio" in ran.stdout
     assert "edge-deploy: --on: pi@board.invalid: there is no host of this name" in ran.stderr
+
+
+def test_how_the_bundle_is_run_goes_along(
+    bundle: Path, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[object]] = []
+
+    def heard(boards: object, arguments: list[object], messages: object) -> list[Answer]:
+        asked.append(arguments)
+        return [Answer("pi", 2, None, ())]
+
+    monkeypatch.setattr(module, "run_on", heard)
+    how = ["--audio-context", "auto", "--target", "generic", "--accuracy-level", "1"]
+    CliRunner().invoke(app, [*command(bundle, tmp_path), *how, "--on", "pi"])
+    said = [str(word) for word in asked[0]]
+    found = {name: said[said.index(name) + 1] for name in ("--audio-context", "--target", "--accuracy-level")}
+    assert found == {"--audio-context": "3.0", "--target": "generic", "--accuracy-level": "1"}
 
 
 class Small(BaseModel):
