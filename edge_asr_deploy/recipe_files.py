@@ -27,14 +27,19 @@ def load(path: Path) -> Recipe:
 
 def load_document(path: Path) -> dict[str, Any]:
     """Read a recipe file without validating it, so that overrides can be laid over it first."""
+    return read_mapping("--recipe", path, "at least `name` and `family`")
+
+
+def read_mapping(thing: str, path: Path, content: str) -> dict[str, Any]:
+    """A YAML file that holds a mapping; UserError, which names the file a `thing` and says the `content` it needs."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError("--recipe", path, "no such file") from None
+        raise UserError(thing, path, "no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError("--recipe", path, f"cannot be read as YAML ({str(error).splitlines()[0]})") from None
+        raise UserError(thing, path, f"cannot be read as YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(document, dict):
-        raise UserError("--recipe", path, "must be a YAML mapping with at least `name` and `family`")
+        raise UserError(thing, path, f"must be a YAML mapping with {content}")
     return document
 
 

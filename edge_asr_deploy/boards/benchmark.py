@@ -14,7 +14,7 @@ from edge_asr_deploy.boards.results import BoardResult, results_of
 from edge_asr_deploy.boards.speech import write_corpus
 from edge_asr_deploy.boards.sync import Files
 from edge_asr_deploy.corpora.utterance import Utterance
-from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import require_folder
 from edge_asr_deploy.harness.bench_result import Benchmark, Options, Stretch
 from edge_asr_deploy.harness.evaluate import baseline_folder
 from edge_asr_deploy.harness.speech import load_speech
@@ -36,8 +36,7 @@ def bench_on(
     The audio is cut and joined here, and named so in the results. `output` is one file for each board, as in
     `results_of`.
     """
-    if output is not None and not output.parent.is_dir():
-        raise UserError("--output", output, "its folder does not exist; create it first")
+    require_folder("--output", output)
     folder = baseline_folder(bundle, baseline)
     utterances, _ = load_speech(data)
     audio = stretches(utterances, options.lengths)

@@ -13,7 +13,7 @@ from edge_asr_deploy.boards.remote import run_on, words
 from edge_asr_deploy.boards.results import BoardResult, results_of
 from edge_asr_deploy.boards.speech import MANIFEST, write_corpus
 from edge_asr_deploy.boards.sync import Files
-from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import require_folder
 from edge_asr_deploy.harness.evaluate import EvaluationSettings, baseline_folder
 from edge_asr_deploy.harness.result import Result
 from edge_asr_deploy.harness.speech import load_speech, select
@@ -35,8 +35,7 @@ def evaluate_on(
 
     `output` is one file for each board, as in `results_of`.
     """
-    if output is not None and not output.parent.is_dir():
-        raise UserError("--output", output, "its folder does not exist; create it first")
+    require_folder("--output", output)
     folder = baseline_folder(bundle, baseline)
     utterances, speech = load_speech(data)
     messages.print(speech)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from edge_asr_deploy.cli.on import On, show
+from edge_asr_deploy.cli.running import AccuracyLevel, AudioContext, Target
 
 
 def command(
@@ -26,16 +27,9 @@ def command(
     threads: Annotated[
         str, typer.Option(help="Threads within an operator; several numbers (1,2,4) are a sweep.")
     ] = "2",
-    accuracy_level: Annotated[
-        int | None,
-        typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
-    ] = None,
-    audio_context: Annotated[
-        str, typer.Option(help="What Whisper's encoder is given: full (30 s), auto, or seconds after the clip.")
-    ] = "full",
+    accuracy_level: AccuracyLevel = None,
+    target: Target = None,
+    audio_context: AudioContext = "full",
     language: Annotated[str, typer.Option(help="Language of the speech (multilingual models).")] = "en",
     lengths: Annotated[str, typer.Option(help="Seconds of audio, separated by commas.")] = "1.5,3,10,30,75",
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes; every length is timed once in each.")] = 5,

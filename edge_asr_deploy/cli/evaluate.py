@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from edge_asr_deploy.cli.on import On, show
+from edge_asr_deploy.cli.running import AccuracyLevel, AudioContext, Target
 
 
 def command(
@@ -29,16 +30,9 @@ def command(
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads within an operator.")] = 2,
-    accuracy_level: Annotated[
-        int | None,
-        typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
-    ] = None,
-    audio_context: Annotated[
-        str, typer.Option(help="What Whisper's encoder is given: full (30 s), auto, or seconds after the clip.")
-    ] = "full",
+    accuracy_level: AccuracyLevel = None,
+    target: Target = None,
+    audio_context: AudioContext = "full",
     language: Annotated[str, typer.Option(help="Language of the speech; decides the text normalizer too.")] = "en",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many utterances of each corpus.")] = None,
     jobs: Annotated[

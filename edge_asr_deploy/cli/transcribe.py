@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_asr_deploy.cli.on import On, finish
+from edge_asr_deploy.cli.running import AccuracyLevel, AudioContext, Target
 
 
 class Format(StrEnum):
@@ -27,19 +28,12 @@ def command(
     task: Annotated[
         str | None, typer.Option(help="`transcribe` or, for multilingual models, `translate` (to English).")
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Whose graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
-    ] = None,
+    target: Target = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads within an operator. Default: the target's.")
     ] = None,
-    accuracy_level: Annotated[
-        int | None,
-        typer.Option(min=0, max=4, help="Of the low-bit MatMul; onnxruntime's default is 4, int8 activations."),
-    ] = None,
-    audio_context: Annotated[
-        str, typer.Option(help="What Whisper's encoder is given: full (30 s), auto, or seconds after the clip.")
-    ] = "full",
+    accuracy_level: AccuracyLevel = None,
+    audio_context: AudioContext = "full",
     output: Annotated[Format, typer.Option("--format", help="One line per file, or a JSON list.")] = Format.TXT,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     on: On = None,

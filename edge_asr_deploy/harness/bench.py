@@ -13,8 +13,7 @@ from rich.progress import Progress
 
 from edge_asr_deploy.bundle import Manifest, bundle_hash, verify
 from edge_asr_deploy.corpora.utterance import Utterance
-from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.files import write_output
+from edge_asr_deploy.files import require_folder, write_output
 from edge_asr_deploy.harness import bench_result as result
 from edge_asr_deploy.harness.bench_result import Benchmark, Comparison, LengthTimes, Options, Ratio, Run, Times
 from edge_asr_deploy.harness.board_state import BoardState, board_state, disturbances
@@ -49,8 +48,7 @@ def run(
     `baseline` is a folder, `auto` or `none` (`baseline_folder`); without `data` (as `load_speech` takes it) the default
     evaluation corpus is used. UserError for a damaged bundle, and for speech or an output that cannot be used.
     """
-    if output is not None and not output.parent.is_dir():
-        raise UserError("--output", output, "its folder does not exist; create it first")
+    require_folder("--output", output)
     folder = baseline_folder(bundle, baseline)
     utterances, _ = load_speech(data)
     audio = stretches(utterances, options.lengths)

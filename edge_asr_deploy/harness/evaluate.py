@@ -17,7 +17,7 @@ from edge_asr_deploy.bundle import Manifest, bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.files import write_output
+from edge_asr_deploy.files import require_folder, write_output
 from edge_asr_deploy.harness.environment import environment
 from edge_asr_deploy.harness.judge import compare, judge
 from edge_asr_deploy.harness.measure import Subject, measure_speed, speed_clips, transcribe_all
@@ -71,9 +71,7 @@ def run(
     `baseline` is a folder, `auto` or `none` (`baseline_folder`); without `data` (as `load_speech` takes it) the default
     evaluation corpus is used. `command` is the command line that asked for this, for the record.
     """
-    if output is not None and not output.parent.is_dir():
-        # Found out before the work, not after it.
-        raise UserError("--output", output, "its folder does not exist; create it first")
+    require_folder("--output", output)
     folder = baseline_folder(bundle, baseline)
     columns = (TextColumn("{task.description}"), MofNCompleteColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:

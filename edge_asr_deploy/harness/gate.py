@@ -15,7 +15,7 @@ from rich.progress import Progress
 from edge_asr_deploy.bundle import MANIFEST, Manifest, bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.files import write_output
+from edge_asr_deploy.files import require_folder, write_output
 from edge_asr_deploy.harness import checks
 from edge_asr_deploy.harness.baseline import (
     Baseline,
@@ -75,8 +75,7 @@ def check(
     for bad input; a bad bundle is a failed check.
     """
     allowed = _allowed(allow)
-    if junit is not None and not junit.parent.is_dir():
-        raise UserError("--junit", junit, "its folder does not exist; create it first")
+    require_folder("--junit", junit)
     bundles = _bundles(bundles)
     paths = _paths(bundles, baseline)
     records = [read_baseline(path) for path in paths]

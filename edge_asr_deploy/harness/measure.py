@@ -131,11 +131,11 @@ def time_in_turn(
     for number in range(rounds):
         order = list(range(len(subjects)))[:: -1 if number % 2 else 1]
         with ExitStack() as stack:
-            opened = {which: subjects[which] for which in order}
-            workers = {
-                which: stack.enter_context(Worker(subject.bundle, subject.session(settings), subject.target))
-                for which, subject in opened.items()
-            }
+            workers: dict[int, Worker] = {}
+            for which in order:
+                subject = subjects[which]
+                opened = Worker(subject.bundle, subject.session(settings), subject.target)
+                workers[which] = stack.enter_context(opened)
             for which in order:
                 timed[which].loads.append(workers[which].load_seconds)
                 for audio in samples[:warm_up]:

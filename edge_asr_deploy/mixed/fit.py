@@ -16,7 +16,7 @@ from edge_asr_deploy.analysis.plots import plot_front, require_matplotlib
 from edge_asr_deploy.analysis.progress import bars
 from edge_asr_deploy.analysis.subject import Subject, load_subject, ticker
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.files import write_atomically
+from edge_asr_deploy.files import require_folder, write_atomically
 from edge_asr_deploy.mixed.document import as_yaml
 from edge_asr_deploy.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.mixed.problem import Bits, Problem, Sizes, matrix_sizes, measure_rest, with_bits
@@ -163,8 +163,7 @@ def _check(goal: Goal, output: Path, overwrite: bool) -> None:
         raise UserError("--output", output, "name a .yaml file: it becomes a recipe")
     if output.exists() and not overwrite:
         raise UserError("--output", output, "exists already; add --overwrite to replace it")
-    if not output.parent.is_dir():
-        raise UserError("--output", output, "its folder does not exist; create it first")
+    require_folder("--output", output)
 
 
 def _sizes(subject: Subject, goal: Goal, said: Callable[[int, int, str], None]) -> Sizes:

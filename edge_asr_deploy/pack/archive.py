@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge_asr_deploy.bundle import verify
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import require_folder
 from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, requirements
 from edge_asr_deploy.pack.wheel import build_wheel
 
@@ -51,8 +52,7 @@ def pack(bundle: Path, output: Path, platform: str, pythons: Sequence[str], whee
         raise UserError("--output", output, f"give the archive a name that ends in {SUFFIX}")
     if output.exists() and not overwrite:
         raise UserError("--output", output, "exists already; add --overwrite to replace it")
-    if not output.parent.is_dir():
-        raise UserError("--output", output, "its folder does not exist; create it first")
+    require_folder("--output", output)
     manifest = verify(bundle)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

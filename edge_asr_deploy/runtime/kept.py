@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from edge_asr_deploy.files import write_atomically
 
 VARIABLE = "EDGE_ASR_STARTUP_CACHE"
 OFF = frozenset({"0", "off", "no", "false"})
@@ -26,6 +28,7 @@ LIMIT = 1 << 30
 STALE_SECONDS = 24 * 3600.0
 
 Stamp = list[int]
+Read = TypeVar("Read")
 
 
 def startup_root() -> Path | None:
@@ -58,18 +61,8 @@ def read_index(path: Path) -> dict[str, Any]:
 
 
 def write_index(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object through a temporary sibling. OSError when that fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    """Write a JSON object, onto the disk. OSError when that fails."""
+    write_atomically(path, json.dumps(content), lasting=True)
 
 
 def entry(name: str, about: str, make: Callable[[Path], None]) -> Path | None:
@@ -101,7 +94,25 @@ def entry(name: str, about: str, make: Callable[[Path], None]) -> Path | None:
     return folder
 
 
-def discard(folder: Path) -> None:
+def use(name: str, about: str, make: Callable[[Path], None], read: Callable[[Path], Read]) -> Read | None:
+    """What `read` makes of an entry's folder (`entry`); None where there is none to be had, or none that can be read.
+
+    Whatever `make` and `read` raise counts as that: onnxruntime's and tokenizers' exceptions have no public base class,
+    and what is really wrong shows when the caller does without.
+    """
+    try:
+        folder = entry(name, about, make)
+    except Exception:
+        return None
+    if folder is None:
+        return None
+    with suppress(Exception):
+        return read(folder)
+    _discard(folder)
+    return None
+
+
+def _discard(folder: Path) -> None:
     """Remove an entry that turned out to be of no use. Processes that have its files open keep them."""
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -163,7 +174,7 @@ def _prune(root: Path, newest: Path) -> None:
         if sum(sizes.values()) <= LIMIT:
             break
         if path != newest:
-            discard(path)
+            _discard(path)
             del sizes[path]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import onnxruntime
 
 from edge_asr_deploy.runtime.cpu import cpu_features
-from edge_asr_deploy.runtime.kept import discard, entry
+from edge_asr_deploy.runtime.kept import use
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 # Part of every entry: raise it when sessions are made in another way.
@@ -28,19 +28,13 @@ def open_optimized(path: Path, settings: SessionSettings, bundle_hash: str | Non
     if bundle_hash is None:
         return open_session(path, settings)
     about = describe(path.name, settings, bundle_hash)
-    try:
-        folder = entry(
-            f"graphs/{path.stem}-{bundle_hash[:16]}-{zlib.crc32(about.encode()):08x}",
-            about,
-            lambda partial: _optimize(path, settings, partial),
-        )
-    except Exception:  # onnxruntime's exceptions have no public base class; what is wrong shows without a copy, too
-        folder = None
-    if folder is not None:
-        with suppress(Exception):
-            return open_session(folder / MODEL, settings, optimized=True)
-        discard(folder)
-    return open_session(path, settings)
+    session = use(
+        f"graphs/{path.stem}-{bundle_hash[:16]}-{zlib.crc32(about.encode()):08x}",
+        about,
+        lambda partial: _optimize(path, settings, partial),
+        lambda folder: open_session(folder / MODEL, settings, optimized=True),
+    )
+    return session or open_session(path, settings)
 
 
 def describe(graph: str, settings: SessionSettings, bundle_hash: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +12,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from edge_asr_deploy.runtime.kept import discard, entry
+from edge_asr_deploy.runtime.kept import use
 
 # Part of every entry: raise it when other files are written.
 LAYOUT = 1
@@ -76,13 +75,9 @@ def write(tokenizer_file: Path, folder: Path) -> None:
 def kept_decode(bundle: Path, bundle_hash: str) -> Callable[[Sequence[int]], str] | None:
     """Tokens to text for a bundle of that hash, kept since an earlier start or from now on; None without a cache."""
     about = f"layout {LAYOUT}\ntokenizer of {bundle_hash}\ntokenizers {tokenizers.__version__} numpy {np.__version__}"
-    try:
-        folder = entry(f"texts/{bundle_hash[:16]}", about, lambda partial: write(bundle / "tokenizer.json", partial))
-    except Exception:  # tokenizers raises bare exceptions; what is wrong shows when the whole file is read
-        return None
-    if folder is None:
-        return None
-    with suppress(Exception):
-        return Pieces.read(folder).decode
-    discard(folder)
-    return None
+    return use(
+        f"texts/{bundle_hash[:16]}",
+        about,
+        lambda partial: write(bundle / "tokenizer.json", partial),
+        lambda folder: Pieces.read(folder).decode,
+    )

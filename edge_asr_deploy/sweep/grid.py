@@ -11,11 +11,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.recipe import Recipe, float_recipe, parse
+from edge_asr_deploy.recipe_files import read_mapping
 
 # The three components that hold the Linear layers of the blocks: what `blocks` in a fragment stands for.
 BLOCKS = ("encoder", "cross_attention", "decoder")
@@ -95,14 +95,7 @@ class Cell:
 
 def load_sweep(path: Path) -> Sweep:
     """Read and check a sweep file; UserError names the key, the value and what is allowed."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("sweep", path, "no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError("sweep", path, f"cannot be read as YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(document, dict):
-        raise UserError("sweep", path, "must be a YAML mapping with `name`, `axes` and `cells`")
+    document = read_mapping("sweep", path, "`name`, `axes` and `cells`")
     try:
         sweep = Sweep.model_validate(document)
     except ValidationError as error:

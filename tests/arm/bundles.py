@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edge_asr_deploy.bundle import BundleWriter, Manifest, Model
 from edge_asr_deploy.families import family
 from edge_asr_deploy.graph.deployment import deploy
 from edge_asr_deploy.ptq.activations import quantize_activations
@@ -14,7 +13,8 @@ from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe import Recipe, float_recipe, parse
 from edge_asr_deploy.specs import COMPONENTS
 from tests import tiny
-from tests.runtime.conftest import GENERATION, tokenizer
+from tests.bundles import pack
+from tests.runtime.conftest import GENERATION
 
 INT8 = {"weights": {"bits": 8, "granularity": "channel", "symmetric": True}, "activations": "int8-dynamic"}
 INT4 = {"weights": {"bits": 4, "granularity": "group:32", "symmetric": True}}
@@ -52,20 +52,9 @@ def tiny_bundle(recipe: Recipe, folder: Path) -> Path:
     narrow_in_place(model, structure.components(), recipe)
     weights = quantize(model, family("whisper"), recipe, [])
     weights = quantize_activations(model, structure, recipe, weights, [])
-    with BundleWriter(folder) as writer:
-        made = deploy(model, recipe, weights, writer.folder, lambda what: None)
-        model.config.save_pretrained(writer.folder)
-        model.generation_config.save_pretrained(writer.folder)
-        tokenizer().save(str(writer.folder / "tokenizer.json"))
-        writer.commit(
-            Manifest(
-                name=recipe.name,
-                family="whisper",
-                model=Model(name="tiny", origin="random", sha256="a" * 64),
-                recipe=recipe.model_dump(mode="json"),
-                versions={},
-                targets={target: one.graphs for one in made for target in one.targets},
-                created="2025-01-01T00:00:00+00:00",
-            )
-        )
-    return folder
+
+    def graphs(target: Path) -> dict[str, Any]:
+        made = deploy(model, recipe, weights, target, lambda what: None)
+        return {"targets": {name: one.graphs for one in made for name in one.targets}}
+
+    return pack(folder, recipe.name, model, recipe, graphs)

@@ -16,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("optimum.onnxruntime")
 
-from edge_asr_deploy.bundle import BundleWriter, Graphs, Manifest, Model, verify  # noqa: E402
+from edge_asr_deploy.bundle import Graphs, Manifest, verify  # noqa: E402
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED  # noqa: E402
@@ -36,8 +36,9 @@ from edge_asr_deploy.runtime.cpu import CpuFeatures  # noqa: E402
 from edge_asr_deploy.runtime.targets import TARGETS  # noqa: E402
 from edge_asr_deploy.runtime.transcriber import Transcriber  # noqa: E402
 from edge_asr_deploy.specs import COMPONENTS  # noqa: E402
+from tests.bundles import pack  # noqa: E402
 from tests.graph.test_build import sample  # noqa: E402
-from tests.runtime.conftest import GENERATION, tokenizer  # noqa: E402
+from tests.runtime.conftest import GENERATION  # noqa: E402
 from tests.tiny import MODELS  # noqa: E402
 
 # Three forms in one bundle: all low-bit, int8 where many rows meet, int8 throughout.
@@ -87,22 +88,13 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for key, value in GENERATION[name].items():
         setattr(model.generation_config, key, value)
     folder = tmp_path_factory.mktemp(name) / "bundle"
-    with BundleWriter(folder) as writer:
-        deployments = deploy(model, recipe, weights, writer.folder, lambda what: None)
-        model.config.save_pretrained(writer.folder)
-        model.generation_config.save_pretrained(writer.folder)
-        tokenizer().save(str(writer.folder / "tokenizer.json"))
-        writer.commit(
-            Manifest(
-                name="tiny",
-                family=name,
-                model=Model(name="tiny", origin="random", sha256="a" * 64),
-                recipe=recipe.model_dump(mode="json"),
-                versions={},
-                targets={target: one.graphs for one in deployments for target in one.targets},
-                created="2025-01-01T00:00:00+00:00",
-            )
-        )
+    deployments: list[Deployment] = []
+
+    def graphs(target: Path) -> dict[str, Any]:
+        deployments.extend(deploy(model, recipe, weights, target, lambda what: None))
+        return {"targets": {name: one.graphs for one in deployments for name in one.targets}}
+
+    pack(folder, "tiny", model, recipe, graphs)
     return Made(name, folder, model, weights, deployments)
 
 

@@ -15,13 +15,13 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from edge_asr_deploy.bundle import MANIFEST, BundleWriter, Layer, Manifest, Model, read_manifest
+from edge_asr_deploy.bundle import MANIFEST, BundleWriter, Layer, read_manifest
 from edge_asr_deploy.harness.gate import Options, update
 from edge_asr_deploy.recipe import Recipe, float_recipe, parse
 from edge_asr_deploy.runtime.audio import read_audio
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests import tiny
-from tests.runtime.conftest import tokenizer
+from tests.bundles import pack
 
 CLIPS = 6
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
@@ -77,23 +77,11 @@ def _export(recipe: Recipe, folder: Path) -> Path:
     model: Any = tiny.whisper()
     kind = family("whisper")
     narrow_in_place(model, kind.structure(model.config).components(), recipe)
-    with BundleWriter(folder) as writer:
-        layers = build(model, recipe, quantize(model, kind, recipe, []), writer.folder, lambda what: None)
-        model.config.save_pretrained(writer.folder)
-        model.generation_config.save_pretrained(writer.folder)
-        tokenizer().save(str(writer.folder / "tokenizer.json"))
-        writer.commit(
-            Manifest(
-                name=folder.name,
-                family="whisper",
-                model=Model(name="tiny", origin="random", sha256="a" * 64),
-                recipe=recipe.model_dump(mode="json"),
-                versions={},
-                layers=layers,
-                created="2025-01-01T00:00:00+00:00",
-            )
-        )
-    return folder
+
+    def graphs(target: Path) -> dict[str, Any]:
+        return {"layers": build(model, recipe, quantize(model, kind, recipe, []), target, lambda what: None)}
+
+    return pack(folder, folder.name, model, recipe, graphs)
 
 
 def _speech(folder: Path, bundle: Path) -> Path:
