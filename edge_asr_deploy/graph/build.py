@@ -212,7 +212,7 @@ def _place_table(graph: ir.Graph, head: ir.Node, recipe: Recipe, named: Mapping[
     if weight is not None:
         _require_equal(EMBEDDING, traced, weight.dequantize())
         table = TiedTable.store(builder, weight)
-        stored = quantized_layer(weight, builder, shortlisted=recipe.embedding.shortlist > 0)
+        stored = quantized_layer(weight, builder)
         rows = table.embed(builder, tokens)
         _place_head(graph, builder, head, table, recipe.embedding.shortlist)
     else:

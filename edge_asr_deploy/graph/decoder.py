@@ -6,6 +6,10 @@ cross-attention is an `If(use_cache_branch)`: one branch attends to the cached K
 output and also hands them out. The k/v projections' weights are initializers of that branch, because onnxruntime does
 not fuse quantized weights that an `If` takes from outside.
 
+One query row against many keys is fastest as two plain products, with the keys' channels as the rows of the first
+(docs/performance.md). So the cached keys of the cross-attention lie in memory as (batch, heads, head_dim, frames),
+though their declared shape is that of Optimum's file: nobody but the other branch reads them.
+
 Inputs, outputs and their order are those of Optimum's `decoder_model_merged.onnx`; as there, the cross-attention
 outputs are empty when `use_cache_branch` is true.
 """
@@ -22,7 +26,6 @@ from edge_asr_deploy.graph.attention import (
     frame_mask,
     replace_self_attention,
     rotation,
-    spread_mask,
 )
 from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.editing import Finder, constant_of
@@ -54,9 +57,9 @@ def merge(first: ir.Model, with_past: ir.Model, shape: Shape) -> tuple[ir.Model,
     if "encoder_attention_mask" in {value.name for value in graph.inputs}:
         hidden = find.value("encoder_hidden_states")
         frames = steps_builder.op("Shape", hidden, start=1, end=2)
-        mask = spread_mask(
-            steps_builder, frame_mask(steps_builder, find.value("encoder_attention_mask"), frames), steps
-        )
+        heard = frame_mask(steps_builder, find.value("encoder_attention_mask"), frames)
+        zero, never = (steps_builder.constant(np.array(value, dtype=np.float32)) for value in (0, -np.inf))
+        mask = steps_builder.op("Where", heard, zero, never)
     replace_self_attention(graph, shape, turn)
     projections = _replace_cross_attention(first.graph, graph, shape, mask)
     steps_builder.add_to(graph)
@@ -123,22 +126,28 @@ def _replace_cross_attention(
     find, source = Finder(graph), Finder(first)
     flag, hidden = find.value("use_cache_branch"), find.value("encoder_hidden_states")
     projections: dict[str, ir.Node] = {}
-    masks = [] if mask is None else [mask]
     for layer in range(shape.layers):
         path = f"/model/decoder/layers.{layer}/encoder_attn"
         outer = Builder(f"{path}/core")
-        query = _split_heads(outer, find.linear(f"{path}/q_proj"), shape)
+        scale = outer.constant(np.array(shape.head_dim**-0.5, dtype=np.float32))
+        query = _split_heads(outer, outer.op("Mul", find.linear(f"{path}/q_proj"), scale), shape)
         cached = Builder(f"{path}/cached")
-        past = [find.value(f"past_key_values.{layer}.encoder.{kind}") for kind in KINDS]
-        attended = cached.op("Attention", query, *past, *masks)
+        keys, values = (find.value(f"past_key_values.{layer}.encoder.{kind}") for kind in KINDS)
+        columns = cached.op("Reshape", keys, cached.integers(0, 0, shape.head_dim, -1))
+        attended = _attend(cached, query, columns, values, mask)
         nothing = [cached.op("Identity", cached.constant(_empty(shape))) for _ in KINDS]
         fresh = Builder(f"{path}/fresh")
-        heads = []
+        projected = []
         for name in ("k_proj", "v_proj"):
-            projected, node = _project(fresh, source, f"{path}/{name}", hidden)
+            product, node = _project(fresh, source, f"{path}/{name}", hidden)
             projections[f"model.decoder.layers.{layer}.encoder_attn.{name}"] = node
-            heads.append(_split_heads(fresh, projected, shape))
-        outputs = [fresh.op("Attention", query, *heads, *masks), *heads]
+            projected.append(product)
+        columns, values = (
+            _split_heads(fresh, projected[0], shape, turned=True),
+            _split_heads(fresh, projected[1], shape),
+        )
+        keys = fresh.op("Reshape", columns, fresh.integers(0, 0, -1, shape.head_dim))
+        outputs = [_attend(fresh, query, columns, values, mask), keys, values]
         for value in (attended, *nothing, *outputs):
             value.type = ir.TensorType(FLOAT)
         merged, *present = outer.op(
@@ -170,10 +179,19 @@ def _project(builder: Builder, source: Finder, path: str, hidden: ir.Value) -> t
     return builder.op("Add", product, builder.constant(array, f"{path.rsplit('/', 1)[1]}_bias")), node
 
 
-def _split_heads(builder: Builder, value: ir.Value, shape: Shape) -> ir.Value:
-    """(batch, steps, heads * head_dim) -> (batch, heads, steps, head_dim)."""
+def _attend(builder: Builder, query: ir.Value, columns: ir.Value, values: ir.Value, mask: ir.Value | None) -> ir.Value:
+    """`query` (batch, heads, steps, head_dim), scaled, `columns` (batch, heads, head_dim, frames), `values` (batch,
+    heads, frames, head_dim), `mask` added to the scores -> (batch, heads, steps, head_dim)."""
+    scores = builder.op("MatMul", query, columns)
+    if mask is not None:
+        scores = builder.op("Add", scores, mask)
+    return builder.op("MatMul", builder.op("Softmax", scores, axis=-1), values)  # type: ignore[no-any-return]
+
+
+def _split_heads(builder: Builder, value: ir.Value, shape: Shape, turned: bool = False) -> ir.Value:
+    """(batch, steps, heads * head_dim) -> (batch, heads, steps, head_dim); `turned`: (..., head_dim, steps)."""
     split = builder.op("Reshape", value, builder.integers(0, 0, shape.heads, shape.head_dim))
-    return builder.op("Transpose", split, perm=[0, 2, 1, 3])  # type: ignore[no-any-return]
+    return builder.op("Transpose", split, perm=[0, 2, 3, 1] if turned else [0, 2, 1, 3])  # type: ignore[no-any-return]
 
 
 def _empty(shape: Shape) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -9,8 +9,8 @@ from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 
 
-def quantized_layer(weight: QuantizedWeight, builder: Builder, shortlisted: bool = False) -> Layer:
-    """Of a matrix of codes; `builder` made what is stored of it. `shortlisted`: the head looks at it twice."""
+def quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
+    """Of a matrix of codes; `builder` made what is stored of it."""
     return Layer(
         name=weight.name,
         component=weight.component,
@@ -24,7 +24,7 @@ def quantized_layer(weight: QuantizedWeight, builder: Builder, shortlisted: bool
         effective_bits=round(weight.effective_bits, 4),
         outliers=weight.outliers,
         float_columns=None if weight.columns is None else len(weight.columns.index),
-        float_products=(weight.columns is not None) + shortlisted,
+        float_products=int(weight.columns is not None),
         activations="float" if weight.activation is None else weight.activation.kind,
         storage="plain" if weight.multipliers is None else "two-level",
     )

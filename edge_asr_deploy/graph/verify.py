@@ -91,8 +91,9 @@ def check_operators(
 
     That is onnxruntime's low-bit MatMul where activations are float, one of `INTEGER_KERNELS` where they are int8; so
     are both products of every block of the encoder's attention where `recipe` says so, and its convolutions.
-    What runs in float besides is what the layers name: float matrices and rotations, the float columns of hybrid
-    methods, the head's second look at a shortlist. Returns the operators of the optimized graphs, by file.
+    What runs in float besides is what the layers name, float matrices and rotations and the float columns of hybrid
+    methods, and both products of the decoder's cross-attention, in either branch of its If. Returns the operators of
+    the optimized graphs, by file.
     """
     low_bit, whole, apart = Counter[str](), Counter[str](), Counter[str]()
     for layer in layers:
@@ -102,6 +103,7 @@ def check_operators(
         elif layer.group is not None or layer.symmetric is not None:
             low_bit[file] += 1
         apart[file] += layer.float_products
+    apart[graphs.decoder] += 4 * sum(layer.name.endswith(".encoder_attn.k_proj") for layer in layers)
     if recipe is not None and recipe.encoder.attention == "int8":
         whole[graphs.encoder] += 2 * BLOCKS * sum(is_encoder_query(layer.name) for layer in layers)
     counts = {name: operators(folder / name) for name in (graphs.encoder, graphs.decoder)}

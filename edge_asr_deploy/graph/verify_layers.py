@@ -161,6 +161,9 @@ def _cross_distances(
     for layer, compute in wanted.items():
         number, kind = layer.split(".")[-3], {"k_proj": "key", "v_proj": "value"}[layer.rsplit(".", 1)[1]]
         (heads,) = decoder.run([f"present.{number}.encoder.{kind}"], feeds)
+        batch, count, frames, channels = heads.shape
+        if kind == "key":  # Turned in memory, see graph.decoder.
+            heads = heads.reshape(batch, count, channels, frames).swapaxes(2, 3)
         product = heads.transpose(0, 2, 1, 3).reshape(*hidden.shape[:2], -1)
         bias = model.get_submodule(layer).bias
         expected = compute(torch.from_numpy(hidden)).numpy()

@@ -36,6 +36,8 @@ PRODUCTS = (
     "MatMulInteger",
 )
 CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv")
+# Another shape of the same memory: nothing is moved.
+VIEWS = ("Reshape", "Squeeze", "Unsqueeze")
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ def _operators(events: Sequence[dict[str, Any]]) -> tuple[OperatorCost, ...]:
             continue
         arguments = event["args"]
         moved = int(arguments["activation_size"]) + int(arguments["output_size"])
+        if arguments["op_name"] in VIEWS:
+            moved = 0
         figures = (1, _macs(arguments), moved)
         total = sums[arguments["op_name"]]
         for index, figure in enumerate(figures):

@@ -96,10 +96,10 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             ),
             Target(
                 "pi5",
-                "Raspberry Pi 5 (dot products): int8 encoder, low-bit decoder steps on 8-bit activations",
+                "Raspberry Pi 5 (dot products): int8 layers, low-bit vocabulary head on 8-bit activations",
                 encoder="int8",
                 cross_attention="int8",
-                decoder="low-bit",
+                decoder="int8",
                 embedding="low-bit",
                 threads=4,
                 accuracy_level=4,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.graph.packing import pack, planes_of, store, unpack, unpack_nodes
+from edge_asr_deploy.graph.packing import float_nodes, pack, planes_of, store, unpack, unpack_nodes
 
 WIDTHS = range(1, 9)
 
@@ -52,13 +52,31 @@ def test_the_operators_unpack_to_the_same_codes(bits: int, axis: int, shape: tup
     codes = codes_of(*shape, bits, 1)
     builder = Builder("unpack")
     planes = store(builder, codes, bits, axis, "codes")
-    output = builder.op("Identity", unpack_nodes(builder, planes, bits, axis, shape[axis], shape[axis + 1 :]))
-    output.type, output.shape = ir.TensorType(ir.DataType.UINT8), ir.Shape(shape)
+    unpacked = unpack_nodes(builder, planes, bits, axis, shape[axis], shape[axis + 1 :])
+    np.testing.assert_array_equal(computed(builder, unpacked, ir.DataType.UINT8), codes)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("columns", [24, 11])
+def test_rows_that_are_looked_up_come_as_floats(bits: int, columns: int) -> None:
+    codes = codes_of(16, columns, bits, 1)
+    builder = Builder("unpack")
+    planes = [
+        builder.op("Gather", plane, builder.constant(np.array([[3, 0, 15], [1, 1, 2]])), axis=0)
+        for plane in store(builder, codes, bits, 1, "codes")
+    ]
+    rows = computed(builder, float_nodes(builder, planes, bits, columns), ir.DataType.FLOAT)
+    np.testing.assert_array_equal(rows, codes[[[3, 0, 15], [1, 1, 2]]].astype(np.float32))
+
+
+def computed(builder: Builder, value: ir.Value, kind: ir.DataType) -> np.ndarray:
+    output = builder.op("Identity", value)
+    output.type = ir.TensorType(kind)
     graph = ir.Graph([], [output], nodes=[], opset_imports={"": 21}, name="unpack")
     builder.add_to(graph)
     model = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    np.testing.assert_array_equal(session.run(None, {})[0], codes)
+    [array] = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {})
+    return np.asarray(array)
 
 
 def test_a_code_too_large_for_its_width_is_refused() -> None:

@@ -184,14 +184,17 @@ def test_values_that_float16_cannot_hold_are_refused() -> None:
 
 @pytest.mark.parametrize("bits", [4, 5, 6, 8])
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_a_shortlist_is_scored_exactly_after_a_pass_over_four_bits(tmp_path: Path, bits: int, symmetric: bool) -> None:
-    weight = quantized(500, 96, bits, 32, symmetric)
+@pytest.mark.parametrize("vocabulary", [500, 509, 2200], ids=["few groups", "prime", "groups"])
+def test_a_shortlist_is_scored_exactly_after_a_pass_over_four_bits(
+    tmp_path: Path, bits: int, symmetric: bool, vocabulary: int
+) -> None:
+    weight = quantized(vocabulary, 96, bits, 32, symmetric)
     builder = Builder("table")
     x = ir.Value(name="x", type=FLOAT, shape=ir.Shape(["batch", "steps", 96]))
     table = TiedTable.store(builder, weight)
     coarse = builder.op("MatMul", x, table.head(builder, 4))
     refined = table.refine(builder, x, coarse, 32)
-    shape = ["batch", "steps", 500]
+    shape = ["batch", "steps", vocabulary]
     path = save(tmp_path / "t.onnx", builder, [x], {"coarse": (coarse, shape), "y": (refined, shape)})
     assert operators(path)["MatMulNBits"] == 1
     hidden = np.random.default_rng(1).normal(size=(2, 3, 96)).astype(np.float32)
