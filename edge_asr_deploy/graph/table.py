@@ -152,15 +152,19 @@ class TiedTable:
             values = builder.op("Pad", values, builder.integers(0, 0, 0, 0, 0, self._ragged))
         values = builder.op("Reshape", values, builder.integers(0, 0, self._groups, self._width))
         scales = builder.op("Cast", builder.op("Gather", self.scales, tokens, axis=0), to=FLOAT)
-        zeros = builder.constant(np.array(middle(weight), dtype=np.float32))
         few = [builder.op("Gather", plane, tokens, axis=0) for plane in self.statistics or ()]
+        points = None
         if weight.multipliers is not None:
-            rows = builder.op("Reshape", few[0], builder.integers(0, 0, self._groups))
-            points, multipliers = self._apart(builder, rows)
+            points, multipliers = self._apart(
+                builder, builder.op("Reshape", few[0], builder.integers(0, 0, self._groups))
+            )
             assert multipliers is not None
             scales = multiplied(builder, multipliers, scales)
-            zeros = zeros if points is None else builder.op("Cast", points, to=FLOAT)
-        elif few:
+        if weight.symmetric:
+            zeros = builder.constant(np.array(middle(weight), dtype=np.float32))
+        elif points is not None:
+            zeros = builder.op("Cast", points, to=FLOAT)
+        else:
             zeros = float_nodes(builder, few, _zero_width(weight), self._groups)
         return values, zeros, scales
 

@@ -155,6 +155,7 @@ def test_all_graphs_say_the_same_and_the_cpu_picks_one(made: Made, monkeypatch: 
         made.folder / name for name in made.of("pi4").graphs.model_dump().values()
     )
     assert (asked.target, asked.transcribe(noise).tokens) == ("pi4", said["pi4"])
+    assert said["pi5"] == said["pi4"], "the same encoder and decoder layers, heads that differ only in the rough pass"
     with pytest.raises(UserError, match="no such target; choose generic, x86, pi4, pi5"):
         Transcriber.open(made.folder, target="pi6")
 
