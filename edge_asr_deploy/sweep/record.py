@@ -83,15 +83,21 @@ class Measured(_Model):
 
 
 class Record(_Model):
-    """One cell. `error` is set where it failed, `measured` where it is done; neither where it is pending."""
+    """One cell. `error` is set where it failed, `measured` where it is done; neither where it is pending.
+
+    `judged`: how it is evaluated, but for the speech. `earlier`: measured by an earlier run, with another source, other
+    versions or on another machine (see `measured`).
+    """
 
     name: str
     values: dict[str, str]
     recipe_hash: str
     recipe: Document
+    judged: Document
     keys: dict[str, str | None]
     measured: Measured | None = None
     error: str | None = None
+    earlier: bool = False
 
     @property
     def state(self) -> Literal["done", "failed", "pending"]:
@@ -115,10 +121,12 @@ class SweepResult(_Model):
 
 @dataclass(frozen=True)
 class Known:
-    """A cell, its keys and how it ended, as far as it has; `keys` is None where they could not be found out."""
+    """A cell, its keys and how it ended, as far as it has; `keys` and `checkpoint` (the hash of its weights) are None
+    where they could not be found out."""
 
     cell: Cell
     keys: Keys | None
+    checkpoint: str | None = None
     finding: Finding | None = None
     error: str | None = None
 
@@ -153,12 +161,29 @@ def records(known: Sequence[Known], reference: str) -> list[Record]:
                 values=one.cell.values,
                 recipe_hash=recipe_hash(one.cell.recipe),
                 recipe=one.cell.recipe.model_dump(mode="json"),
+                judged=one.cell.evaluation.model_dump(mode="json", exclude={"data"}),
                 keys={} if one.keys is None else asdict(one.keys),
                 measured=measured,
                 error=one.error,
             )
         )
     return found
+
+
+def with_earlier(found: Sequence[Record], known: Sequence[Known], earlier: Iterable[Record]) -> list[Record]:
+    """The records, pending ones replaced by what an earlier run measured of the same recipe and checkpoint, judged
+    alike."""
+    before = {old.name: old for old in earlier if old.measured}
+
+    def replaced(record: Record, checkpoint: str | None) -> Record:
+        old = before.get(record.name)
+        if record.state != "pending" or old is None or old.measured is None:
+            return record
+        asked = record.recipe_hash, record.judged, checkpoint
+        is_same = asked == (old.recipe_hash, old.judged, old.measured.checkpoint_sha256)
+        return old.model_copy(update={"earlier": True}) if is_same else record
+
+    return [replaced(record, one.checkpoint) for record, one in zip(found, known, strict=True)]
 
 
 def _measured(

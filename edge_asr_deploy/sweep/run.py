@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from edge_asr_deploy.checkpoints import resolve
+from edge_asr_deploy.checkpoints import Checkpoint, resolve
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.speech import load_speech
 from edge_asr_deploy.harness.speech import select as select_speech
@@ -26,7 +27,7 @@ from edge_asr_deploy.sweep.cluster import run_cluster
 from edge_asr_deploy.sweep.grid import Cell, Sweep, expand, load_sweep, select
 from edge_asr_deploy.sweep.keys import Keys, audio_prints, keys_of, speech_prints
 from edge_asr_deploy.sweep.local import run_here, run_processes
-from edge_asr_deploy.sweep.record import Known, SweepResult, records
+from edge_asr_deploy.sweep.record import Known, Record, SweepResult, records, with_earlier
 from edge_asr_deploy.sweep.store import Store, write_bytes, write_text
 
 RESULTS = "results.json"
@@ -72,7 +73,7 @@ def plan(request: Request, store: Store, messages: Console) -> Plan:
     for cell in cells:
         try:
             keys = planner.keys(cell)
-            known.append(Known(cell, keys, find(store, keys.result)))
+            known.append(Known(cell, keys, planner.checkpoint(cell).sha256, find(store, keys.result)))
         except UserError as error:
             known.append(Known(cell, None, error=str(error) if cell.name in chosen else None))
     return Plan(sweep, known, chosen, speech)
@@ -121,7 +122,7 @@ class _Planner:
         self.known: dict[str, Any] = {}
 
     def keys(self, cell: Cell) -> Keys:
-        checkpoint = self._once(["model", cell.model], lambda: resolve(cell.model))
+        checkpoint = self.checkpoint(cell)
         judged, recipe = cell.evaluation, cell.recipe
         wanted = [str(path) for path in judged.data]
 
@@ -135,6 +136,10 @@ class _Planner:
         return keys_of(
             cell, checkpoint, self._once(parts, calibration), self._once(["speech", *wanted, judged.limit], heard)
         )
+
+    def checkpoint(self, cell: Cell) -> Checkpoint:
+        found: Checkpoint = self._once(["model", cell.model], lambda: resolve(cell.model))
+        return found
 
     def _once(self, parts: list[Any], compute: Any) -> Any:
         key = json.dumps(parts)
@@ -164,6 +169,7 @@ class _Board:
 
     def __post_init__(self) -> None:
         self.known = list(self.planned.known)
+        self.earlier = _earlier(self.output / RESULTS, self.planned)
         self.result = self._result()
 
     def started(self, job: Job) -> None:
@@ -215,8 +221,17 @@ class _Board:
             normalizer=None if first is None else first.result.normalizer,
             reference=sweep.reference,
             axes=list(sweep.axes),
-            cells=records(self.known, sweep.reference),
+            cells=with_earlier(records(self.known, sweep.reference), self.known, self.earlier),
         )
+
+
+def _earlier(path: Path, planned: Plan) -> list[Record]:
+    """What the output folder's results of the same sweep on the same speech hold; nothing where it has none."""
+    try:
+        before = SweepResult.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return []
+    return before.cells if (before.name, before.speech) == (planned.sweep.name, planned.speech) else []
 
 
 def _duration(seconds: float) -> str:

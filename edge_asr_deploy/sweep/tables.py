@@ -109,6 +109,8 @@ def as_json(result: SweepResult, metric: Metric) -> str:
 def summary(result: SweepResult) -> str:
     """The sweep's README: how it was made, how far it is, the verdict against the reference, the best."""
     states = [record.state for record in result.cells]
+    earlier = sum(record.earlier for record in result.cells)
+    kept = f" ({earlier} of them by earlier runs, marked `earlier` in `results.json`)" if earlier else ""
     lines = [
         f"# Sweep {result.name}",
         "",
@@ -116,7 +118,7 @@ def summary(result: SweepResult) -> str:
         "",
         result.speech,
         "",
-        f"{states.count('done')} cells done, {states.count('failed')} failed, {states.count('pending')} pending; "
+        f"{states.count('done')} cells done{kept}, {states.count('failed')} failed, {states.count('pending')} pending; "
         f"{result.created}. `results.json` holds recipes, hashes, versions and all figures; `tables/` one table per "
         "metric; `plots/` word error rate against cost.",
         "",

@@ -124,6 +124,31 @@ def test_a_sweep_gives_results_tables_and_plots(
     assert states()["tiny/gptq/w4"] == "pending"
 
 
+def test_what_an_earlier_run_found_stays(
+    document: dict[str, Any], write: Write, mute: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(only_rounding(document))
+    assert sweep().exit_code == 0
+    before = {record.name: record.measured for record in result().cells}
+    # Another machine, with nothing in its store.
+    monkeypatch.setenv("EDGE_ASR_CACHE", "elsewhere")
+    assert "tiny/rtn/w3\tpending" in sweep("--list").stdout
+    assert sweep("--only", "tiny/rtn/w4").exit_code == 0
+    found = {record.name: record for record in result().cells}
+    assert {name: record.earlier for name, record in found.items()} == {
+        "tiny/float": False,
+        "tiny/rtn/w4": False,
+        "tiny/rtn/w3": True,
+    }
+    assert found["tiny/rtn/w3"].measured == before["tiny/rtn/w3"]
+    assert "3 cells done (1 of them by earlier runs" in Path("out/README.md").read_text()
+    # Another recipe, or judged otherwise: it is not the same cell.
+    document["axes"]["setting"]["w3"]["blocks"]["weights"]["symmetric"] = True
+    write(document)
+    assert sweep("--only", "tiny/rtn/w4").exit_code == 0
+    assert states()["tiny/rtn/w3"] == "pending"
+
+
 def test_a_bundle_from_stored_weights_is_the_same(
     document: dict[str, Any], write: Write, mute: None, counted: dict[str, int]
 ) -> None:
