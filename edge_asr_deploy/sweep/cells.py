@@ -25,6 +25,7 @@ from edge_asr_deploy.harness.evaluate import EvaluationSettings, evaluate
 from edge_asr_deploy.harness.result import Result
 from edge_asr_deploy.harness.speech import load_speech, select
 from edge_asr_deploy.harness.transcripts import default_root
+from edge_asr_deploy.harness.worker import peak_rss
 from edge_asr_deploy.pipeline import PROOF_CLIPS, Speech, calibration_speech, check_versions, write_files
 from edge_asr_deploy.recipe import Recipe
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
@@ -52,7 +53,10 @@ class Job:
 
 
 class Finding(BaseModel):
-    """What is known of a cell when it is done. `costs`: of the encoder on 30 s of audio, first call, one step."""
+    """What is known of a cell when it is done. `costs`: of the encoder on 30 s of audio, first call, one step.
+
+    `peak_memory`: bytes, of the process that calibrated, quantized and exported it;
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,6 +65,7 @@ class Finding(BaseModel):
     layers: list[Layer]
     versions: dict[str, str]
     quantize_seconds: float | None
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,13 +132,14 @@ def _judge(job: Job, bundle: Path, store: Store) -> Finding:
     with Progress(console=Console(file=io.StringIO()), disable=True) as progress:
         result = evaluate(bundle, None, chosen, speech, settings, default_root(os.environ), progress)
     manifest = verify(bundle)
-    seconds = manifest.metrics.get("quantize_seconds")
+    seconds, memory = (manifest.metrics.get(name) for name in ("quantize_seconds", "peak_memory"))
     return Finding(
         result=result,
         costs=cost_of(bundle, SECONDS_OF_AUDIO),
         layers=manifest.layers,
         versions=manifest.versions,
         quantize_seconds=seconds,
+        peak_memory=None if memory is None else int(memory),
     )
 
 
@@ -156,7 +162,7 @@ def _bundle(job: Job, store: Store, say: Say) -> Path:
             manifest = write_files(
                 writer.folder, recipe.name, checkpoint, recipe, speech, made.model, made.weights, made.samples, say
             )
-            metrics = {**manifest.metrics, "quantize_seconds": made.seconds}
+            metrics = {**manifest.metrics, "quantize_seconds": made.seconds, "peak_memory": peak_rss()}
             writer.commit(manifest.model_copy(update={"metrics": metrics}))
         return path
 

@@ -77,6 +77,7 @@ class Measured(_Model):
     counted_macs: int = Field(description="of the exported graphs: encoder and the decoder's first call")
     counted_bytes: int = Field(description="moved by these")
     quantize_seconds: float | None
+    peak_memory: int | None = Field(None, description="bytes, of the process that calibrated, quantized and exported")
     versions: dict[str, str]
     environment: Environment
     created: str
@@ -209,6 +210,7 @@ def _measured(
         counted_macs=sum(cost.macs for cost in _forward(finding.costs)),
         counted_bytes=sum(cost.bytes_moved for cost in _forward(finding.costs)),
         quantize_seconds=None if cell.is_float else finding.quantize_seconds,
+        peak_memory=None if cell.is_float else finding.peak_memory,
         versions=finding.versions,
         environment=result.environment,
         created=result.created,

@@ -61,6 +61,12 @@ def metrics(result: SweepResult) -> list[Metric]:
             lambda m: None if m.quantize_seconds is None else _plain(m.quantize_seconds),
             digits=1,
         ),
+        Metric(
+            "peak-memory",
+            "Peak memory of calibration, quantization and export, MB",
+            lambda m: None if m.peak_memory is None else _plain(m.peak_memory / MB),
+            digits=0,
+        ),
     ]
 
 
