@@ -15,17 +15,8 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from edge_asr_deploy.bundle import CARD, Layer, Manifest
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.inspect import large_dequantize, operators
+from edge_asr_deploy.harness.inspect import count, expanded, optimized, weight_kernels
 
-# What onnxruntime's CPU provider runs an integer weight matrix in.
-KERNELS = (
-    "MatMulNBits",
-    "DynamicQuantizeMatMul",
-    "MatMulIntegerToFloat",
-    "MatMulInteger",
-    "QLinearMatMul",
-    "QGemm",
-)
 # Biases and rotary tables of a few elements may be equal by chance; weights are larger.
 SMALLEST = 256
 # Below this a matrix that stays a DequantizeLinear costs nothing, unless the model itself is that small.
@@ -54,14 +45,14 @@ class Facts:
 def facts_of(folder: Path, manifest: Manifest) -> Facts:
     """Look at every graph of a verified bundle. UserError when onnxruntime does not load one."""
     files = [name for name in sorted(manifest.files) if name.endswith(".onnx")]
-    counts = {name: operators(folder / name) for name in files}
+    graphs = {name: optimized(folder / name) for name in files}
     smallest = min((math.prod(layer.shape) for layer in _integer(manifest.layers)), default=LARGE)
     return Facts(
-        operators={name: dict(sorted(count.items())) for name, count in counts.items()},
-        kernels={name: sum(count[kind] for kind in KERNELS) for name, count in counts.items()},
+        operators={name: dict(sorted(count(model).items())) for name, model in graphs.items()},
+        kernels={name: weight_kernels(model) for name, model in graphs.items()},
         wanted_kernels={name: _wanted(name, manifest.layers) for name in files},
         expanded=[
-            f"{name}: {node}" for name in files for node in large_dequantize(folder / name, min(LARGE, smallest))
+            f"{name}: {node}" for name, model in graphs.items() for node in expanded(model, min(LARGE, smallest))
         ],
         duplicates=stored_twice([folder / name for name in files]),
     )
@@ -130,8 +121,10 @@ def _integer(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _wanted(file: str, layers: Sequence[Layer]) -> int:
+    """Matrices that an integer kernel takes: those of integer codes, and convolutions that hear bytes."""
     is_encoder = file.startswith("encoder")
-    return sum((layer.component == "encoder") == is_encoder for layer in _integer(layers))
+    convolved = [layer for layer in layers if layer.component == "stem" and layer.activations != "float"]
+    return sum((layer.name.startswith("model.encoder.")) == is_encoder for layer in [*_integer(layers), *convolved])
 
 
 def _form(layer: Layer) -> str:

@@ -18,6 +18,16 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.result import Size
 from edge_asr_deploy.harness.size import size_of
 
+# What onnxruntime's CPU provider runs an integer matrix in, and which input that matrix is.
+KERNELS = {
+    "MatMulNBits": 1,
+    "DynamicQuantizeMatMul": 1,
+    "MatMulIntegerToFloat": 1,
+    "MatMulInteger": 1,
+    "QLinearMatMul": 3,
+    "QGemm": 3,
+}
+
 
 class Inspection(BaseModel):
     """What `edge-deploy inspect --json` says."""
@@ -47,14 +57,19 @@ def inspect_bundle(folder: Path) -> Inspection:
         recipe=str(manifest.recipe.get("name", "")),
         size=size_of(folder),
         layers=manifest.layers,
-        operators={name: dict(_count(model).most_common()) for name, model in graphs.items()},
-        large_dequantize={name: found for name, model in graphs.items() if (found := _large(model, 65536))},
+        operators={name: dict(count(model).most_common()) for name, model in graphs.items()},
+        large_dequantize={name: found for name, model in graphs.items() if (found := expanded(model, 65536))},
     )
 
 
 def operators(path: Path) -> Counter[str]:
     """How often each operator stands in a model file after onnxruntime's optimization, subgraphs included."""
-    return _count(optimized(path))
+    return count(optimized(path))
+
+
+def weight_kernels(model: onnx.ModelProto) -> int:
+    """How many integer kernels of an optimized graph take a stored matrix; products of two activations do not count."""
+    return _weight_kernels(model.graph, frozenset())
 
 
 def large_dequantize(path: Path, min_elements: int = 65536) -> list[str]:
@@ -63,7 +78,7 @@ def large_dequantize(path: Path, min_elements: int = 65536) -> list[str]:
     Each is a matrix that no low-bit kernel took: it is expanded to float32 in memory and runs at float speed. One whose
     size cannot be told (its input has no known rank) is listed too.
     """
-    return _large(optimized(path), min_elements)
+    return expanded(optimized(path), min_elements)
 
 
 def optimized(path: Path) -> onnx.ModelProto:
@@ -85,20 +100,31 @@ def optimized(path: Path) -> onnx.ModelProto:
         return onnx.load(options.optimized_model_filepath, load_external_data=False)
 
 
-def _count(model: onnx.ModelProto) -> Counter[str]:
+def count(model: onnx.ModelProto) -> Counter[str]:
+    """How often each operator stands in a graph, subgraphs included."""
     return Counter(node.op_type for graph in _graphs(model.graph) for node in graph.node)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node:
-                    yield from _graphs(inner)
+        for inner in _inner(node):
+            yield from _graphs(inner)
 
 
-def _large(model: onnx.ModelProto, min_elements: int) -> list[str]:
+def _weight_kernels(graph: onnx.GraphProto, outer: frozenset[str]) -> int:
+    stored = outer | {tensor.name for tensor in graph.initializer}
+    found = sum(node.op_type in KERNELS and node.input[KERNELS[node.op_type]] in stored for node in graph.node)
+    return found + sum(_weight_kernels(inner, stored) for node in graph.node for inner in _inner(node))
+
+
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from (inner for inner in (attribute.g, *attribute.graphs) if inner.node)
+
+
+def expanded(model: onnx.ModelProto, min_elements: int) -> list[str]:
+    """The DequantizeLinear nodes of `large_dequantize`, of an optimized graph."""
     inferred = shape_inference.infer_shapes(model, data_prop=True).graph
     return list(_large_in(inferred, {}, min_elements))
 
@@ -109,10 +135,8 @@ def _large_in(graph: onnx.GraphProto, outer: Mapping[str, float], min_elements: 
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and elements.get(node.input[0], math.inf) >= min_elements:
             yield node.name or node.output[0]
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node:
-                    yield from _large_in(inner, elements, min_elements)
+        for inner in _inner(node):
+            yield from _large_in(inner, elements, min_elements)
 
 
 def _elements(graph: onnx.GraphProto) -> dict[str, float]:

@@ -130,7 +130,8 @@ def add_products(model: onnx.ModelProto, number: int) -> None:
         for index, name in enumerate(node.output):
             if name == result:
                 node.output[index] = "hidden"
-    width, inner = 32, 256
+    shape = next(output for output in graph.output if output.name == result).type.tensor_type.shape
+    width, inner = shape.dim[2].dim_value, 256
     generator = np.random.default_rng(0)
     for name, shape in (("up", (width, inner)), ("down", (inner, width))):
         matrix = (0.1 * generator.normal(size=shape)).astype(np.float32)
