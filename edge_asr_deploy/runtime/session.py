@@ -12,6 +12,9 @@ from edge_asr_deploy.errors import UserError
 
 # Of an optimized graph: smaller constants stay in the file with the nodes.
 EXTERNAL_BYTES = 1024
+# The pool's first region, reserved at once and touched as it is needed. Grown from nothing the regions would be of 1,
+# 2, 4, 8 MB and so on, and tensors of 9 MB would leave the small ones idle.
+FIRST_REGION = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def _share_arena() -> bool:
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     try:
-        onnxruntime.create_and_register_allocator(memory, None)
+        arena = onnxruntime.OrtArenaCfg({"initial_chunk_size_bytes": FIRST_REGION})
+        onnxruntime.create_and_register_allocator(memory, arena)
     except Exception:  # onnxruntime's exceptions have no public base class
         return False
     return True

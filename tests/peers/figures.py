@@ -25,9 +25,10 @@ _SAME_WORDS = {(one.rival, one.name): one.accuracy_of for some in RIVALS.values(
 class Summary:
     """One configuration of one model at one number of threads; times are medians over rounds, in seconds.
 
-    `seconds`: by band the sum over its clips. `rss`: the peak after all clips of at most 30 s, bytes. `loads`: of every
-    start, the first one first. `spread`: of a clip's times, (largest - smallest) / median, median over clips.
-    `parts`: by band what our runtime tells of itself, in milliseconds. `long_rate`: WER of the long audio, %.
+    `seconds`: by band the sum over its clips. `rss`: the peak after all clips of at most 30 s, bytes, the median of
+    later starts where there are some; `first_rss`: of the first one. `loads`: of every start, the first one first.
+    `spread`: of a clip's times, (largest - smallest) / median, median over clips. `parts`: by band what our runtime
+    tells of itself, in milliseconds. `long_rate`: WER of the long audio, %.
     """
 
     model: str
@@ -38,7 +39,8 @@ class Summary:
     seconds: dict[str, float] = field(default_factory=dict)
     rtf: dict[str, float] = field(default_factory=dict)
     loads: tuple[float, ...] = ()
-    rss: int | None = None
+    rss: float | None = None
+    first_rss: int | None = None
     bytes: int | None = None
     cores: float | None = None
     spread: float | None = None
@@ -165,15 +167,16 @@ def _summary(group: Sequence[Record], clips: Mapping[str, Mapping[str, Any]]) ->
     for name, times in walls.items():
         seconds[clips[name]["band"]] += median(times)
         audio[clips[name]["band"]] += clips[name]["seconds"]
-    short = [row["peak_rss"] for row in rows if clips[row["id"]]["band"] in BANDS]
     repeated = [times for times in walls.values() if len(times) > 1]
     starts = sorted(done, key=lambda record: (record["cell"]["part"] != "clips", record["cell"]["round"]))
+    peaks = [max(short) for record in starts if (short := _peaks(record, clips))]
     return Summary(
         **values,
         seconds=dict(seconds),
         rtf={band: total / audio[band] for band, total in seconds.items()},
         loads=tuple(record["load_seconds"] for record in starts),
-        rss=max(short) if short else None,
+        rss=median(peaks[1:] or peaks) if peaks else None,
+        first_rss=peaks[0] if peaks else None,
         bytes=sum(done[0]["files"].values()),
         cores=sum(row["cpu"] for row in rows) / sum(row["wall"] for row in rows) if rows else None,
         spread=median((max(times) - min(times)) / median(times) for times in repeated) if repeated else None,
@@ -184,6 +187,12 @@ def _summary(group: Sequence[Record], clips: Mapping[str, Mapping[str, Any]]) ->
         long_rate=_long_rate(rows, clips),
         problem=problem,
     )
+
+
+def _peaks(record: Record, clips: Mapping[str, Mapping[str, Any]]) -> list[int]:
+    """Peak memory after each clip of at most 30 s; none of the long part, whose first clip only warms up."""
+    is_long = record["cell"]["part"] == "long"
+    return [] if is_long else [row["peak_rss"] for row in record["clips"] if clips[row["id"]]["band"] in BANDS]
 
 
 def _long_rate(rows: Sequence[Record], clips: Mapping[str, Mapping[str, Any]]) -> float | None:

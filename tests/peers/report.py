@@ -94,7 +94,7 @@ def _about(head: Mapping[str, Any], found: Sequence[Summary]) -> str:
 def _model(model: str, found: Sequence[Summary], heard: Accuracy) -> list[str]:
     parts = [f"## {model}"]
     bands = [*BANDS, BEYOND, LONG]
-    header = ["", "MB", "load 1st, later (s)", "RSS MB", *(f"RTF {band}" for band in bands)]
+    header = ["", "MB", "load 1st, later (s)", "RSS 1st, later (MB)", *(f"RTF {band}" for band in bands)]
     header += ["/ best", "cores", "spread", "rounds", "WER", "rise", f"WER {LONG}"]
     for threads in dict.fromkeys(one.threads for one in found if one.model == model):
         here = [one for one in found if (one.model, one.threads) == (model, threads) and one.seconds]
@@ -126,7 +126,7 @@ def _timing(one: Summary, bands: Sequence[str], found: Sequence[Summary], heard:
         one.title if one.rival != OURS else f"**{one.title}**",
         f"{(one.bytes or 0) / 1e6:.1f}",
         loads,
-        f"{one.rss / 1e6:.0f}" if one.rss else "-",
+        f"{one.first_rss / 1e6:.0f}, {one.rss / 1e6:.0f}" if one.first_rss and one.rss else "-",
         *(_number(one.rtf.get(band), 4) for band in bands),
         _number(overall(one, found, heard)),
         _number(one.cores),

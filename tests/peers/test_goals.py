@@ -91,6 +91,15 @@ def test_batched_has_the_word_error_rate_of_the_same_weights() -> None:
     assert one.key == (MODEL, "faster-whisper", "int8")
 
 
+def test_memory_is_that_of_later_starts() -> None:
+    [one] = found(
+        *(timed(MINE, 1.0, round=n, rss=rss) for n, rss in enumerate((300_000_000, 190_000_000, 180_000_000)))
+    )
+    assert (one.first_rss, one.rss) == (300_000_000, 185_000_000)
+    [alone] = found(timed(MINE, 1.0, rss=300_000_000))
+    assert alone.rss == alone.first_rss == 300_000_000
+
+
 def test_smallest_file_and_leanest_process_may_be_different_rivals() -> None:
     rows = judge(
         found(

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnxruntime
 
+from edge_asr_deploy.runtime.context import parse_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.peers.worker import Heard, Job, Opened
@@ -30,7 +31,7 @@ def load(job: Job) -> Opened:
         place = next((place for place, names in zip(places, known, strict=True) if name in names), None)
         if place is None:
             raise ValueError(f"no option {name}; there are {sorted(set().union(*known))}")
-        place[name] = _value(value)
+        place[name] = parse_audio_context(value) if name == "audio_context" else _value(value)
     settings, opening, hearing = places
     if job.language:
         hearing["language"] = job.language
