@@ -58,12 +58,12 @@ def command(
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
     for_machines = as_json or output is Format.JSON
+    # Before anything goes to a board: what is wrong here is wrong there.
+    margin = parse_audio_context(audio_context)
     if on:
         _on_boards(on, bundle, files, language, task, threads, accuracy_level, target, audio_context, for_machines)
         return
-    transcriber = Transcriber.open(
-        bundle, Wish(threads, accuracy_level, parse_audio_context(audio_context)), target=target
-    )
+    transcriber = Transcriber.open(bundle, Wish(threads, accuracy_level, margin), target=target)
     rows = []
     failed = False
     for file in files:

@@ -115,6 +115,16 @@ def test_a_language_that_cannot_be_ends_it_at_once(fake: FakeTranscriber, folder
         raise invoke("one.wav", "two.flac", "--language", "klingon").exception or AssertionError
 
 
+@pytest.mark.parametrize("board", [[], ["--on", "nobody@127.0.0.1:1"]], ids=["here", "on a board"])
+def test_an_audio_context_that_cannot_be_ends_it_before_anything_runs(
+    fake: FakeTranscriber, folder: Path, board: list[str]
+) -> None:
+    ran = invoke("one.wav", "--audio-context", "most", *board)
+    assert isinstance(ran.exception, UserError)
+    assert "most: give full, auto, or seconds" in str(ran.exception)
+    assert fake.opened is None
+
+
 def test_a_folder_that_is_no_bundle_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match="bundle: no such folder"):
         raise invoke("one.wav").exception or AssertionError
