@@ -55,7 +55,7 @@ class Job:
 class Finding(BaseModel):
     """What is known of a cell when it is done. `costs`: of the encoder on 30 s of audio, first call, one step.
 
-    `peak_memory`: bytes, of the process that calibrated, quantized and exported it;
+    `peak_memory`: bytes, of the process that calibrated, quantized and exported it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.inspect import inspect_bundle, large_dequantize, operators
+from edge_asr_deploy.harness.inspect import inspect_bundle, large_dequantize, operators, weight_kernels
 from tests.harness.fakes import write_bundle
 
 K, N, GROUP = 256, 512, 32
@@ -107,3 +107,24 @@ def test_a_damaged_bundle_is_not_inspected(tmp_path: Path) -> None:
     (tmp_path / "tiny" / "config.json").unlink()
     with pytest.raises(UserError, match=r"config\.json"):
         inspect_bundle(tmp_path / "tiny")
+
+
+def test_only_products_with_a_stored_matrix_are_weight_kernels() -> None:
+    branch = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["x", "w"], ["inner"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("inner", TensorProto.INT32, [2, 2])],
+    )
+    nodes = [
+        helper.make_node("MatMulInteger", ["x", "w"], ["product"]),
+        helper.make_node("MatMulInteger", ["x", "x"], ["attention"]),
+        helper.make_node("MatMul", ["f", "float"], ["in_float"]),
+        helper.make_node("If", ["is_first"], ["either"], then_branch=branch, else_branch=branch),
+    ]
+    stored = [
+        helper.make_tensor("w", TensorProto.INT8, [2, 2], [1] * 4),
+        helper.make_tensor("float", TensorProto.FLOAT, [2, 2], [1.0] * 4),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "graph", [], [], stored))
+    assert weight_kernels(model) == 3
