@@ -14,7 +14,7 @@ from edge_asr_deploy.errors import UserError
 EXTERNAL_BYTES = 1024
 # The pool's first region, reserved at once and touched as it is needed. Grown from nothing the regions would be of 1,
 # 2, 4, 8 MB and so on, and tensors of 9 MB would leave the small ones idle.
-FIRST_REGION = 64 * 2**20
+FIRST_REGION = 32 * 2**20
 
 
 @dataclass(frozen=True)
