@@ -37,8 +37,8 @@ def _stretch(ordered: Sequence[Utterance], seconds: float) -> tuple[Utterance, S
 
 def _cut(ordered: Sequence[Utterance], wanted: int) -> tuple[NDArray[np.float32], list[Piece]] | None:
     for utterance in ordered:
-        # A manifest's duration may be wrong or rounded: what is read decides.
-        if _seconds(utterance) * SAMPLE_RATE >= wanted and len(samples := utterance.samples()) >= wanted:
+        # A manifest's duration may be wrong or rounded: what is read decides. n / 16000 * 16000 may be just below n.
+        if round(_seconds(utterance) * SAMPLE_RATE) >= wanted and len(samples := utterance.samples()) >= wanted:
             return samples[:wanted], [_piece(utterance, wanted)]
     return None
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from typer.testing import CliRunner
@@ -100,6 +100,7 @@ def test_a_result_counts_although_its_command_ended_with_code_1(tmp_path: Path) 
     st.lists(st.integers(1, 40_000), min_size=1, max_size=4),
     st.lists(st.floats(0.1, 4.0), min_size=1, max_size=4, unique=True),
 )
+@example([3], [1.0, 2.0302042184344127])
 def test_a_board_finds_the_samples_that_are_timed_here(sizes: list[int], lengths: list[float]) -> None:
     generator = np.random.default_rng(0)
     speech = [
