@@ -24,7 +24,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.graph.integer import INTEGER_KERNELS
 from edge_asr_deploy.graph.verify_layers import layer_distances
-from edge_asr_deploy.harness.inspect import large_dequantize, operators
+from edge_asr_deploy.harness.inspect import LARGE, count, expanded, optimized
 from edge_asr_deploy.ptq.calibration import Sample
 from edge_asr_deploy.ptq.int8_attention import BLOCKS, fake_int8
 from edge_asr_deploy.ptq.weight import QuantizedWeight
@@ -106,18 +106,19 @@ def check_operators(
     apart[graphs.decoder] += 4 * sum(layer.name.endswith(".encoder_attn.k_proj") for layer in layers)
     if recipe is not None and recipe.encoder.attention == "int8":
         whole[graphs.encoder] += 2 * BLOCKS * sum(is_encoder_query(layer.name) for layer in layers)
-    counts = {name: operators(folder / name) for name in (graphs.encoder, graphs.decoder)}
-    for name, count in counts.items():
-        if (found := count["MatMulNBits"]) != (expected := low_bit[name]):
+    models = {name: optimized(folder / name) for name in (graphs.encoder, graphs.decoder)}
+    counts = {name: count(model) for name, model in models.items()}
+    for name, counted in counts.items():
+        if (found := counted["MatMulNBits"]) != (expected := low_bit[name]):
             remedy = f"{found} of {expected} integer matrices run in a low-bit kernel; choose other bits or group sizes"
             raise UserError("export", name, remedy)
-        if (found := sum(count[kernel] for kernel in INTEGER_KERNELS)) != (expected := whole[name]):
+        if (found := sum(counted[kernel] for kernel in INTEGER_KERNELS)) != (expected := whole[name]):
             remedy = f"{found} of {expected} int8 products run in an integer kernel; report this"
             raise UserError("export", name, remedy)
-        if (found := sum(count[kind] for kind in FLOAT_PRODUCTS)) != apart[name]:
+        if (found := sum(counted[kind] for kind in FLOAT_PRODUCTS)) != apart[name]:
             remedy = f"{found} products run in float, the manifest names {apart[name]}; report this"
             raise UserError("export", name, remedy)
-        if large := large_dequantize(folder / name):
+        if large := expanded(models[name], LARGE):
             raise UserError("export", name, f"{large[0]} is expanded to float at run time; choose other group sizes")
     return counts
 

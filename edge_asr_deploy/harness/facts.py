@@ -15,12 +15,10 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from edge_asr_deploy.bundle import CARD, Layer, Manifest
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.inspect import count, expanded, optimized, weight_kernels
+from edge_asr_deploy.harness.inspect import LARGE, count, expanded, optimized, weight_kernels
 
 # Biases and rotary tables of a few elements may be equal by chance; weights are larger.
 SMALLEST = 256
-# Below this a matrix that stays a DequantizeLinear costs nothing, unless the model itself is that small.
-LARGE = 65536
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ def facts_of(folder: Path, manifest: Manifest) -> Facts:
     """Look at every graph of a verified bundle. UserError when onnxruntime does not load one."""
     files = [name for name in sorted(manifest.files) if name.endswith(".onnx")]
     graphs = {name: optimized(folder / name) for name in files}
+    # In a small model every matrix is below LARGE.
     smallest = min((math.prod(layer.shape) for layer in _integer(manifest.layers)), default=LARGE)
     return Facts(
         operators={name: dict(sorted(count(model).items())) for name, model in graphs.items()},

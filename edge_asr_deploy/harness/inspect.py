@@ -27,6 +27,8 @@ KERNELS = {
     "QLinearMatMul": 3,
     "QGemm": 3,
 }
+# Elements from which a matrix that stays a DequantizeLinear costs memory and time.
+LARGE = 65536
 
 
 class Inspection(BaseModel):
@@ -58,7 +60,7 @@ def inspect_bundle(folder: Path) -> Inspection:
         size=size_of(folder),
         layers=manifest.layers,
         operators={name: dict(count(model).most_common()) for name, model in graphs.items()},
-        large_dequantize={name: found for name, model in graphs.items() if (found := expanded(model, 65536))},
+        large_dequantize={name: found for name, model in graphs.items() if (found := expanded(model, LARGE))},
     )
 
 
@@ -72,7 +74,7 @@ def weight_kernels(model: onnx.ModelProto) -> int:
     return _weight_kernels(model.graph, frozenset())
 
 
-def large_dequantize(path: Path, min_elements: int = 65536) -> list[str]:
+def large_dequantize(path: Path, min_elements: int = LARGE) -> list[str]:
     """Names of the DequantizeLinear nodes of at least `min_elements` elements that survive onnxruntime's optimization.
 
     Each is a matrix that no low-bit kernel took: it is expanded to float32 in memory and runs at float speed. One whose

@@ -127,9 +127,9 @@ class Known:
 
     cell: Cell
     keys: Keys | None
-    checkpoint: str | None = None
     finding: Finding | None = None
     error: str | None = None
+    checkpoint: str | None = None
 
 
 def records(known: Sequence[Known], reference: str) -> list[Record]:

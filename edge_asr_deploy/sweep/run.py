@@ -73,7 +73,7 @@ def plan(request: Request, store: Store, messages: Console) -> Plan:
     for cell in cells:
         try:
             keys = planner.keys(cell)
-            known.append(Known(cell, keys, planner.checkpoint(cell).sha256, find(store, keys.result)))
+            known.append(Known(cell, keys, find(store, keys.result), checkpoint=planner.checkpoint(cell).sha256))
         except UserError as error:
             known.append(Known(cell, None, error=str(error) if cell.name in chosen else None))
     return Plan(sweep, known, chosen, speech)

@@ -65,7 +65,7 @@ def finding(wrong: list[int], bits: int = 4) -> Finding:
 def known(method: str, wrong: list[int] | None, setting: str = "w4", error: str | None = None) -> Known:
     values = {"model": "tiny", "method": method} | ({} if method == "float" else {"setting": setting})
     cell = Cell(values, parse({"name": "t", "family": "whisper"}, "test"), Evaluation(activation_bits=16))
-    return Known(cell, None, None, None if wrong is None else finding(wrong, 32 if method == "float" else 4), error)
+    return Known(cell, None, None if wrong is None else finding(wrong, 32 if method == "float" else 4), error)
 
 
 FEW, MANY = [0, 1] * 20, [2, 3] * 20
