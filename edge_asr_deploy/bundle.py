@@ -70,7 +70,7 @@ class Layer(_Model):
     outliers: int | None = None
     float_columns: int | None = None
     float_products: int = 0
-    activations: Literal["float", "int8-dynamic", "int8-static"] = "float"
+    activations: Literal["float", "int8-dynamic", "int8-static", "int8-token"] = "float"
     storage: Literal["plain", "two-level"] = "plain"
 
 

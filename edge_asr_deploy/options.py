@@ -16,9 +16,10 @@ class _Options(BaseModel):
 
 
 class ActivationSpec(_Options):
-    """What one component's Linear layers multiply: floats, or uint8 rounded per tensor, as it comes or on fixed ranges.
+    """What one component's Linear layers multiply: floats, or uint8 rounded as it comes or on fixed ranges.
 
-    A recipe may write the kind alone. `skip` are shell patterns of module paths whose layers keep float activations.
+    A recipe may write the kind alone. `skip` are shell patterns of module paths whose layers keep float activations;
+    `token` are those of layers that round each row on a scale of its own, the others have one for the whole tensor.
     """
 
     kind: Literal["float", "int8-dynamic", "int8-static"] = "float"
@@ -29,11 +30,18 @@ class ActivationSpec(_Options):
         99.99, gt=50, le=100, description="share of the values that calibrator `percentile` keeps"
     )
     skip: tuple[str, ...] = ()
+    token: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _from_kind(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _rows_are_known_as_they_come(self) -> ActivationSpec:
+        if self.token and self.kind != "int8-dynamic":
+            raise ValueError(f"token {list(self.token)} needs kind: int8-dynamic, not {self.kind}")
+        return self
 
     @model_serializer
     def _short(self) -> str | dict[str, Any]:
@@ -41,13 +49,16 @@ class ActivationSpec(_Options):
         fields = type(self).model_fields
         said = {name: getattr(self, name) for name in fields if getattr(self, name) != fields[name].default}
         said["kind"] = self.kind
-        if "skip" in said:
-            said["skip"] = list(self.skip)
+        said |= {name: list(said[name]) for name in ("skip", "token") if name in said}
         return self.kind if len(said) == 1 else said
 
     def covers(self, path: str) -> bool:
         """True when the layer at that module path multiplies integers."""
         return self.kind != "float" and not any(fnmatchcase(path, pattern) for pattern in self.skip)
+
+    def by_token(self, path: str) -> bool:
+        """True when that layer rounds each row of its input on a scale of its own."""
+        return self.covers(path) and any(fnmatchcase(path, pattern) for pattern in self.token)
 
 
 class RtnOptions(_Options):

@@ -44,7 +44,8 @@ def read_mapping(thing: str, path: Path, content: str) -> dict[str, Any]:
 
 
 def for_bits(family: str, bits: int) -> dict[str, Any]:
-    """The shipped recipe document behind `--bits N`, 32 for the float baseline; other widths change those of `w4`."""
+    """The shipped recipe document behind `--bits N`, 32 for the float baseline; other widths change those of `w4`,
+    whose tied table never has fewer than the rest."""
     if bits == 32:
         return float_recipe(family).model_dump(mode="json")
     if bits not in range(2, 9):
@@ -56,6 +57,8 @@ def for_bits(family: str, bits: int) -> dict[str, Any]:
     document["name"] = f"{family}-w{bits}"
     for component in ("encoder", "cross_attention", "decoder"):
         document[component]["weights"]["bits"] = bits
+    table = document["embedding"]["weights"]
+    table["bits"] = max(table["bits"], bits)
     return document
 
 
@@ -90,6 +93,8 @@ def override(document: dict[str, Any], settings: list[str]) -> dict[str, Any]:
         *parents, leaf = path.split(".")
         for parent in parents:
             child = node.setdefault(parent, {})
+            if parent == "activations" and isinstance(child, str):  # The kind alone, short for a group.
+                child = node[parent] = {"kind": child}
             if not isinstance(child, dict):
                 raise UserError("--set", setting, f"`{parent}` is a value, not a group of keys")
             node = child

@@ -248,13 +248,14 @@ class Embedding(Component):
 class Stem(SpecModel):
     """The front-end convolutions and positional tables: stored narrow, computed in float32.
 
-    `activations: int8-dynamic` (Whisper, `bits: 8`): the convolutions multiply integers.
+    With `bits: 8` the convolutions can multiply integers: `int8-dynamic` rounds the whole input on one scale (Whisper),
+    `int8-token` each window on its own (what has one channel only, as Moonshine's waveform, stays float).
     """
 
     unsaid = {"activations": "float"}
 
     bits: Literal[8, 16, 32] = 16
-    activations: Literal["float", "int8-dynamic"] = "float"
+    activations: Literal["float", "int8-dynamic", "int8-token"] = "float"
 
     @model_validator(mode="after")
     def _has_a_kernel(self) -> Stem:

@@ -43,6 +43,10 @@ def test_the_kind_alone_is_short_for_a_mapping() -> None:
     short, long = (parse(document(W8, a), "test") for a in ("int8-static", {"kind": "int8-static"}))
     assert short == long
     changed = override(document(W8), ["encoder.activations=int8-dynamic"])
+    assert override(changed, ["encoder.activations.skip=[x]"])["encoder"]["activations"] == {
+        "kind": "int8-dynamic",
+        "skip": ["x"],
+    }
     assert parse(changed, "test").encoder.activations == ActivationSpec(kind="int8-dynamic")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edge_asr_deploy.families.structure import Block, Step, Structure, attention
+from edge_asr_deploy.families.structure import LOWEST, Block, Step, Structure, attention
 
 # (kernel, stride) of the three convolutions in front of the encoder.
 _CONVOLUTIONS = ((127, 64), (7, 3), (3, 2))
@@ -21,8 +21,11 @@ class Moonshine:
     def structure(self, config: Any) -> Structure:
         """The module paths; reads `encoder_num_hidden_layers` and `decoder_num_hidden_layers`."""
         layers = config.decoder_num_hidden_layers
+        lowest = LOWEST.get(config.encoder_hidden_act)
         return Structure(
-            encoder=tuple(_encoder_block(f"model.encoder.layers.{i}") for i in range(config.encoder_num_hidden_layers)),
+            encoder=tuple(
+                _encoder_block(f"model.encoder.layers.{i}", lowest) for i in range(config.encoder_num_hidden_layers)
+            ),
             decoder=tuple(_decoder_block(f"model.decoder.layers.{i}") for i in range(layers)),
             cross=Step(
                 tuple(f"model.decoder.layers.{i}.encoder_attn.{name}_proj" for i in range(layers) for name in "kv"),
@@ -51,7 +54,7 @@ class Moonshine:
         return int(samples * 6.5 / 16_000 + 2)
 
 
-def _encoder_block(path: str) -> Block:
+def _encoder_block(path: str, lowest: float | None) -> Block:
     inputs, output = attention(f"{path}.self_attn", "o_proj")
     return Block(
         path,
@@ -59,7 +62,7 @@ def _encoder_block(path: str) -> Block:
             Step(inputs, "encoder", f"{path}.input_layernorm"),
             Step((output,), "encoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
             Step((f"{path}.mlp.fc1",), "encoder", f"{path}.post_attention_layernorm"),
-            Step((f"{path}.mlp.fc2",), "encoder"),
+            Step((f"{path}.mlp.fc2",), "encoder", lowest=lowest),
         ),
     )
 

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+# By Transformers' names of activation functions what none of their values is below.
+LOWEST = {"gelu": -0.17, "relu": 0.0}
+
 
 @dataclass(frozen=True)
 class Step:
@@ -15,7 +18,7 @@ class Step:
     a scale per input channel can be folded into it exactly. `source` is the Linear whose first output channels, one for
     each input channel here, reach this step linearly: a scale can be folded into those. `closes` is the attention
     module whose output the one layer of this step computes: once the step is quantized, that attention need not be
-    computed again.
+    computed again. `lowest`: nothing that they read is below it.
     """
 
     paths: tuple[str, ...]
@@ -23,6 +26,7 @@ class Step:
     norm: str | None = None
     source: str | None = None
     closes: str | None = None
+    lowest: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.families.structure import Block, Step, Structure, attention
+from edge_asr_deploy.families.structure import LOWEST, Block, Step, Structure, attention
 
 # 10 ms hop of the spectrogram at 16 kHz, halved by the second convolution.
 SAMPLES_PER_FRAME = 320
@@ -20,10 +20,11 @@ class Whisper:
     fixed_window: bool = True
 
     def structure(self, config: Any) -> Structure:
-        """The module paths; reads `encoder_layers` and `decoder_layers`."""
+        """The module paths; reads `encoder_layers`, `decoder_layers` and `activation_function`."""
+        lowest = LOWEST.get(config.activation_function)
         return Structure(
-            encoder=tuple(_encoder_block(f"model.encoder.layers.{i}") for i in range(config.encoder_layers)),
-            decoder=tuple(_decoder_block(f"model.decoder.layers.{i}") for i in range(config.decoder_layers)),
+            encoder=tuple(_encoder_block(f"model.encoder.layers.{i}", lowest) for i in range(config.encoder_layers)),
+            decoder=tuple(_decoder_block(f"model.decoder.layers.{i}", lowest) for i in range(config.decoder_layers)),
             cross=Step(
                 tuple(
                     f"model.decoder.layers.{i}.encoder_attn.{name}_proj"
@@ -58,7 +59,7 @@ class Whisper:
         return None
 
 
-def _encoder_block(path: str) -> Block:
+def _encoder_block(path: str, lowest: float | None) -> Block:
     inputs, output = attention(f"{path}.self_attn", "out_proj")
     return Block(
         path,
@@ -66,12 +67,12 @@ def _encoder_block(path: str) -> Block:
             Step(inputs, "encoder", f"{path}.self_attn_layer_norm"),
             Step((output,), "encoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
             Step((f"{path}.fc1",), "encoder", f"{path}.final_layer_norm"),
-            Step((f"{path}.fc2",), "encoder"),
+            Step((f"{path}.fc2",), "encoder", lowest=lowest),
         ),
     )
 
 
-def _decoder_block(path: str) -> Block:
+def _decoder_block(path: str, lowest: float | None) -> Block:
     inputs, output = attention(f"{path}.self_attn", "out_proj")
     cross_query, cross_output = attention(f"{path}.encoder_attn", "out_proj", "q")
     return Block(
@@ -82,6 +83,6 @@ def _decoder_block(path: str) -> Block:
             Step(cross_query, "decoder", f"{path}.encoder_attn_layer_norm"),
             Step((cross_output,), "decoder", source=f"{path}.encoder_attn.v_proj", closes=f"{path}.encoder_attn"),
             Step((f"{path}.fc1",), "decoder", f"{path}.final_layer_norm"),
-            Step((f"{path}.fc2",), "decoder"),
+            Step((f"{path}.fc2",), "decoder", lowest=lowest),
         ),
     )

@@ -35,7 +35,7 @@ from edge_asr_deploy.graph.records import float_layer, quantized_layer
 from edge_asr_deploy.graph.table import TiedTable
 from edge_asr_deploy.graph.weights import float_matrix, half, matmul_weight, narrow_tensor
 from edge_asr_deploy.ptq.outliers import FloatColumns
-from edge_asr_deploy.ptq.stem import convolutions, float_bits, int8_rows
+from edge_asr_deploy.ptq.stem import convolutions, float_bits, int8_rows, rounding
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
@@ -250,14 +250,14 @@ def _place_head(graph: ir.Graph, builder: Builder, head: ir.Node, table: TiedTab
 
 
 def _place_encoder_stem(graph: ir.Graph, recipe: Recipe) -> list[Layer]:
-    find = Finder(graph)
+    find, rounded = Finder(graph), rounding(recipe)
     layers = []
     for path in convolutions(recipe.family):
         node = find.node(f"/{path.rsplit('.', 1)[1]}/Conv")
-        if recipe.stem.activations == "float":
-            layers.append(_place_stem(node, 1, path, recipe))
+        if path in rounded:
+            layers.append(_place_convolution(node, path, rounded[path]))
         else:
-            layers.append(_place_convolution(node, path))
+            layers.append(_place_stem(node, 1, path, recipe))
     if recipe.family == "whisper":
         layers.append(_place_stem(find.node("/Add"), 1, "model.encoder.embed_positions", recipe))
     return layers
@@ -271,13 +271,13 @@ def _place_stem(node: ir.Node, index: int, name: str, recipe: Recipe) -> Layer:
     return float_layer(name, "stem", bits, traced, builder)
 
 
-def _place_convolution(node: ir.Node, path: str) -> Layer:
+def _place_convolution(node: ir.Node, path: str, activation: Activation) -> Layer:
     builder = Builder(str(node.name).rsplit("/", 1)[0] + "/stem")
     traced = constant_of(node.inputs[1])
     codes, scales = int8_rows(traced)
     _require_equal(path, traced, codes.astype(np.float32) * scales)
-    _replace(builder, node, integer_convolution(builder, node, codes, scales, path))
-    return float_layer(path, "stem", 8, traced, builder).model_copy(update={"activations": "int8-dynamic"})
+    _replace(builder, node, integer_convolution(builder, node, codes, scales, path, activation))
+    return float_layer(path, "stem", 8, traced, builder).model_copy(update={"activations": activation.kind})
 
 
 def _insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> None:

@@ -14,14 +14,13 @@ import onnx_ir as ir
 from edge_asr_deploy.graph.attention import Shape, frame_mask, rotate, rotation, spread_mask
 from edge_asr_deploy.graph.builder import Builder
 from edge_asr_deploy.graph.editing import Finder
-from edge_asr_deploy.graph.integer import product_name
-from edge_asr_deploy.ptq.int8_attention import BLOCKS, SIGNED_TOP, SMALLEST, UNSIGNED_TOP
+from edge_asr_deploy.graph.integer import WHOLE_ROW, product_name
+from edge_asr_deploy.ptq.activations import SMALLEST
+from edge_asr_deploy.ptq.int8_attention import BLOCKS, SIGNED_TOP, UNSIGNED_TOP
 
 FLOAT, INT8 = ir.DataType.FLOAT, ir.DataType.INT8
 # Added to the scores of frames that are not there.
 FAR_BELOW = -1e30
-# Longer than any row of scores: one scale for each. (With `axis` 0 over rows onnxruntime would use one thread only.)
-WHOLE_ROW = 65536
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,8 @@ def int8_attention(
 
     A block's queries are rounded apart: their scale then has one reader, without which onnxruntime does not fuse it.
     """
+    mean = builder.op("ReduceMean", value, builder.integers(1))
+    value = builder.op("Sub", value, mean)
     keys, key_scale = _signed(builder, key)
     values, value_scale = _signed(builder, value)
     keys, values = _heads(builder, keys, shape, [0, 2, 3, 1]), _heads(builder, values, shape, [0, 2, 1, 3])
@@ -116,7 +117,8 @@ def int8_attention(
         heads = builder.op("Mul", sums, builder.op("Mul", steps, value_scale))
         outputs.append(builder.op("Transpose", heads, perm=[0, 2, 1, 3]))
     whole = builder.op("Concat", *outputs, axis=1)
-    return builder.op("Reshape", whole, builder.integers(0, 0, shape.heads * shape.head_dim))  # type: ignore[no-any-return]
+    whole = builder.op("Reshape", whole, builder.integers(0, 0, shape.heads * shape.head_dim))
+    return builder.op("Add", whole, mean)  # type: ignore[no-any-return]
 
 
 def _signed(builder: Builder, tensor: ir.Value) -> tuple[ir.Value, ir.Value]:

@@ -25,18 +25,25 @@ from edge_asr_deploy.graph.weights import (
     stored_multipliers,
     wide_scales,
 )
+from edge_asr_deploy.ptq.activations import MIDDLE, TOP
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 
 # What onnxruntime makes of the layers. MatMulInteger, which multiplies integers too, would leave the scaling to others.
 INTEGER_KERNELS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+# Longer than any row: one scale for each. (With `axis` 0 over rows onnxruntime would use one thread only.)
+WHOLE_ROW = 65536
 FLOAT, INT8, INT32 = ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT32
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """A tensor rounded to uint8: one value dequantized again (fixed range), or codes, scale and zero point."""
+    """A tensor rounded to uint8: one value dequantized again, or codes, scale and zero point.
+
+    `rows`: scales that each row is still to be multiplied with, (batch, steps, 1), or none.
+    """
 
     values: tuple[ir.Value, ...]
+    rows: ir.Value | None = None
 
 
 def round_input(
@@ -49,6 +56,8 @@ def round_input(
     """
     if others is not None:
         inputs = builder.op("Mul", inputs, builder.constant(others, "others"))
+    if activation.kind == "int8-token":
+        return round_rows(builder, inputs, activation)
     if activation.scale is None or activation.zero_point is None:
         return Rounded(builder.op("DynamicQuantizeLinear", inputs, outputs=3))
     grid = (
@@ -56,6 +65,21 @@ def round_input(
         builder.constant(np.array(activation.zero_point, np.uint8), "zero"),
     )
     return Rounded((builder.op("DequantizeLinear", builder.op("QuantizeLinear", inputs, *grid), *grid),))
+
+
+def round_rows(builder: Builder, inputs: ir.Value, activation: Activation) -> Rounded:
+    """One scale for each row; their codes are dequantized on scale 1, for which onnxruntime has an integer kernel."""
+    zero_point, floor = activation.zero_point, activation.floor
+    assert zero_point is not None and floor is not None
+    zero = builder.constant(np.array(zero_point, np.uint8), "zero")
+    magnitudes = builder.op("Abs", inputs) if zero_point == MIDDLE else inputs
+    largest = builder.op("ReduceMax", magnitudes, builder.integers(-1))
+    largest = builder.op("Max", largest, builder.constant(np.array(floor, np.float32)))
+    steps = builder.op("Mul", largest, builder.constant(np.array(1 / (TOP - zero_point), np.float32)))
+    zeros = builder.op("Expand", zero, builder.op("Shape", steps))
+    codes = builder.op("QuantizeLinear", inputs, steps, zeros, axis=-1, block_size=WHOLE_ROW)
+    unit = builder.constant(np.array(1, np.float32), "unit")
+    return Rounded((builder.op("DequantizeLinear", codes, unit, zero),), steps)
 
 
 def integer_matmul(builder: Builder, inputs: Rounded, weight: QuantizedWeight) -> ir.Value:
@@ -69,7 +93,8 @@ def scaled_product(builder: Builder, inputs: Rounded, matrix: ir.Value, scales: 
     """`inputs` times an int8 matrix [in, out] with the scales (out,) of its channels, float32."""
     if len(inputs.values) == 1:
         wide = builder.op("DequantizeLinear", matrix, scales, axis=1)
-        return builder.op("MatMul", inputs.values[0], wide)  # type: ignore[no-any-return]
+        product = builder.op("MatMul", inputs.values[0], wide)
+        return product if inputs.rows is None else builder.op("Mul", product, inputs.rows)  # type: ignore[no-any-return]
     codes, scale, zero = inputs.values
     sums = builder.op("Cast", builder.op("MatMulInteger", codes, matrix, zero), to=FLOAT)
     return builder.op("Mul", sums, builder.op("Mul", scale, scales))  # type: ignore[no-any-return]

@@ -25,10 +25,10 @@ from edge_asr_deploy.graph.attention import Shape, shape_of
 from edge_asr_deploy.graph.build import EMBEDDING
 from edge_asr_deploy.graph.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.graph.integer import product_name
-from edge_asr_deploy.ptq.activations import rounded, rounded_input
+from edge_asr_deploy.ptq.activations import rounded_input
 from edge_asr_deploy.ptq.calibration import Sample
 from edge_asr_deploy.ptq.int8_attention import attend
-from edge_asr_deploy.ptq.stem import convolutions
+from edge_asr_deploy.ptq.stem import convolve, rounding
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
@@ -74,8 +74,11 @@ def layer_distances(
 def _expectations(model: Any, weights: Sequence[QuantizedWeight], recipe: Recipe | None) -> dict[str, Expected]:
     """What PyTorch computes from what a layer reads, by the layer's module path."""
     wanted: dict[str, Expected] = {w.name: partial(_linear, weight=w) for w in weights if w.activation is not None}
-    if recipe is not None and recipe.stem.activations != "float":
-        wanted |= {path: partial(_convolved, model.get_submodule(path)) for path in convolutions(recipe.family)}
+    if recipe is not None:
+        wanted |= {
+            path: partial(_convolved, module=model.get_submodule(path), activation=activation)
+            for path, activation in rounding(recipe).items()
+        }
     if recipe is not None and recipe.encoder.attention == "int8":
         shape = shape_of(model.config.to_dict(), recipe.family, "encoder")
         layers = range(shape.layers)
@@ -96,7 +99,7 @@ def _exposed(
         product = values.get(product_name(layer)) or (values.get("logits") if layer == EMBEDDING else None)
         if product is None:
             continue
-        shown = [*(_operands(product) if layer.endswith(".self_attn") else [_before(product, *ROUNDING)]), product]
+        shown = [*(_operands(product) if layer.endswith(".self_attn") else [_read(product)]), product]
         names[layer] = [str(value.name) for value in shown]
         exposed |= zip(names[layer], shown, strict=True)
     present = {value.name for value in model.graph.outputs}
@@ -112,7 +115,15 @@ def _operands(product: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Queries, keys and values of an attention with integer products."""
     shares, values = _node_before(product, "MatMulInteger").inputs[:2]
     queries, keys = _node_before(shares, "MatMulInteger").inputs[:2]
-    return _before(queries, "Split"), _before(keys, *ROUNDING), _before(values, *ROUNDING)
+    return _before(queries, "Split"), _before(keys, *ROUNDING), _before(values, "Sub")
+
+
+def _read(product: ir.Value) -> ir.Value:
+    """What a layer rounds; of a convolution that rounds its windows (they are gathered) what these are made of."""
+    rounded = _before(product, *ROUNDING)
+    producer = rounded.producer()
+    windows = producer is not None and producer.op_type == "Reshape" and _before(rounded, "Reshape").producer()
+    return _before(rounded, "Transpose") if windows and windows.op_type == "Gather" else rounded
 
 
 def _before(value: ir.Value | None, *kinds: str) -> ir.Value:
@@ -175,9 +186,8 @@ def _linear(read: Tensor, weight: QuantizedWeight) -> Tensor:
     return rounded_input(read, weight) @ torch.from_numpy(weight.dequantize()).T
 
 
-def _convolved(module: nn.Conv1d, read: Tensor) -> Tensor:
-    values = rounded(read, Activation("int8-dynamic"))
-    return nn.functional.conv1d(values, module.weight.detach(), None, module.stride, module.padding).transpose(1, 2)
+def _convolved(read: Tensor, module: nn.Conv1d, activation: Activation) -> Tensor:
+    return convolve(read, module, activation).transpose(1, 2)
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, shape: Shape) -> Tensor:

@@ -23,6 +23,11 @@ from edge_asr_deploy.recipe import Recipe
 from edge_asr_deploy.specs import COMPONENTS
 
 TOP = 255
+# Zero points of rows. Those that nothing bounds below lie around zero; in those of GELU what is below it is at most
+# 0.17 and takes 24 codes, whose errors on whisper tiny.en are within 6 % of those of ranges that fit each row.
+MIDDLE, LOW = 128, 24
+# Of a row's largest magnitude, so that scales of silence can be divided by.
+SMALLEST = 1e-20
 
 
 def check_skips(recipe: Recipe, structure: Structure) -> None:
@@ -30,11 +35,12 @@ def check_skips(recipe: Recipe, structure: Structure) -> None:
     components = structure.components()
     for component in COMPONENTS:
         paths = [path for path, part in components.items() if part == component]
-        for pattern in recipe.activations(component).skip:
+        spec = recipe.activations(component)
+        for key, pattern in [*(("skip", one) for one in spec.skip), *(("token", one) for one in spec.token)]:
             if not any(fnmatchcase(path, pattern) for path in paths):
                 raise UserError(
                     f"recipe {recipe.name}",
-                    f"{component}.activations.skip {pattern!r}",
+                    f"{component}.activations.{key} {pattern!r}",
                     f"matches no layer of this model; a layer there is called {paths[0]}",
                 )
 
@@ -59,7 +65,11 @@ def quantize_activations(
     fixed = {name for name, spec in covered.items() if spec.kind == "int8-static"}
     if fixed and not samples:
         raise UserError("calibration", "no clips", "int8-static takes its ranges from speech; give a corpus with clips")
-    chosen = {name: Activation("int8-dynamic") for name in covered}
+    lowest = {path: step.lowest for step in structure.steps() for path in step.paths}
+    chosen = {
+        name: by_token(lowest[name]) if spec.by_token(name) else Activation("int8-dynamic")
+        for name, spec in covered.items()
+    }
     if fixed:
         kept = {w.name: w.columns.index for w in weights if w.columns is not None}
         for paths, observed in observe(model, structure, fixed, samples, progress, kept).items():
@@ -108,6 +118,14 @@ def affine(low: float, high: float) -> Activation:
     return Activation("int8-static", scale, int(np.clip(np.rint(-low / scale), 0, TOP)))
 
 
+def by_token(lowest: float | None = None) -> Activation:
+    """A scale for each row, zero in the middle; with `lowest`, which nothing in the row is below, nearer to the end."""
+    if lowest is None:
+        return Activation("int8-token", zero_point=MIDDLE, floor=np.float32(SMALLEST))
+    # The scale is never so fine that `lowest` would be below the first code.
+    return Activation("int8-token", zero_point=LOW, floor=np.float32(max(-lowest / LOW * (TOP - LOW), SMALLEST)))
+
+
 @contextmanager
 def fake_activations(model: Any, weights: Sequence[QuantizedWeight]) -> Iterator[None]:
     """Within it every layer with an `activation` computes on its rounded input, as the exported graph does."""
@@ -135,12 +153,17 @@ def rounded_input(values: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def rounded(values: Tensor, activation: Activation) -> Tensor:
-    """The values nearest to `values` on the activation's grid, float32.
+    """The values nearest to `values` (..., channels) on the activation's grid, float32.
 
     Where it has no fixed one, on that of ONNX's DynamicQuantizeLinear: over the extremes of the whole tensor, and zero.
     """
     if activation.scale is not None and activation.zero_point is not None:
         scale, zero = torch.tensor(activation.scale), torch.tensor(float(activation.zero_point))
+    elif activation.floor is not None and activation.zero_point is not None:
+        magnitudes = values.abs() if activation.zero_point == MIDDLE else values
+        largest = magnitudes.amax(-1, keepdim=True).clamp(min=float(activation.floor))
+        zero = torch.tensor(float(activation.zero_point))
+        scale = largest * float(np.float32(1 / (TOP - activation.zero_point)))
     else:
         low, high = values.min().clamp(max=0), values.max().clamp(min=0)
         scale = (high - low) / TOP

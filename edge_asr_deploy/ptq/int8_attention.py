@@ -2,7 +2,8 @@
 
 Queries are rounded to uint8 block by block, keys and values to int8, each on its own extremes. The shares that softmax
 gives are rounded to uint8 on a scale for each row, its largest / 255: one scale for all would lose every row that
-attends to many frames alike.
+attends to many frames alike. Values are rounded without their mean over the frames, which every output gets back: the
+shares sum to one, so that this is exact, and most of what rounded shares lack or have too much is lack of the mean.
 """
 
 from __future__ import annotations
@@ -10,21 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edge_asr_deploy.ptq.activations import fake_activations, on_input, rounded
-from edge_asr_deploy.ptq.stem import convolutions
+from edge_asr_deploy.ptq.activations import SMALLEST, fake_activations, rounded
+from edge_asr_deploy.ptq.stem import convolve, rounding
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
 # Queries are rounded, and attended for, in so many blocks.
 BLOCKS = 6
 SIGNED_TOP, UNSIGNED_TOP = 127, 255
-# Of a largest magnitude, so that scales of silence can be divided by.
-SMALLEST = 1e-20
 DYNAMIC = Activation("int8-dynamic")
 # Transformers looks attention functions up by name, in its own public table.
 NAME = "edge_asr_int8"
@@ -35,24 +35,30 @@ def fake_int8(model: Any, weights: Sequence[QuantizedWeight], recipe: Recipe | N
     """As `fake_activations`; with a `recipe` the encoder's attention and convolutions round where it says so, too."""
     with ExitStack() as stack:
         stack.enter_context(fake_activations(model, weights))
-        if recipe is not None and recipe.stem.activations != "float":
-            for path in convolutions(recipe.family):
-                stack.enter_context(on_input(model.get_submodule(path), lambda values: rounded(values, DYNAMIC)))
+        for path, activation in ({} if recipe is None else rounding(recipe)).items():
+            hook = model.get_submodule(path).register_forward_hook(partial(_convolved, activation=activation))
+            stack.callback(hook.remove)
         if recipe is not None and recipe.encoder.attention == "int8":
             stack.enter_context(_fake_attention(model.get_encoder()))
         yield
 
 
+def _convolved(module: nn.Conv1d, inputs: tuple[Tensor], _: Tensor, activation: Activation) -> Tensor:
+    product = convolve(inputs[0], module, activation)
+    return product if module.bias is None else product + module.bias.detach()[:, None]
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tensor | None = None) -> Tensor:
     """softmax(q k^T scaling + mask) v with rounded operands, all (batch, heads, frames, head_dim), float32."""
-    key, value = _signed(key), _signed(value)
+    mean = value.mean(2, keepdim=True)
+    key, value = _signed(key), _signed(value - mean)
     outputs = []
     for block in torch.split(query, block_sizes(query.shape[2]), dim=2):  # type: ignore[no-untyped-call]
         scores = rounded(block, DYNAMIC) @ key.transpose(2, 3) * scaling
         shares = (scores if mask is None else scores + mask).softmax(-1)
         steps = shares.amax(-1, keepdim=True) / UNSIGNED_TOP
         outputs.append((shares / steps).round() @ value * steps)
-    return torch.cat(outputs, dim=2)
+    return torch.cat(outputs, dim=2) + mean
 
 
 def block_sizes(frames: int) -> list[int]:

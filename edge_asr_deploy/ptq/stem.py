@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from edge_asr_deploy.ptq.activations import by_token, rounded
+from edge_asr_deploy.ptq.weight import Activation
 from edge_asr_deploy.recipe import Recipe
 
 STEMS = {
@@ -19,11 +22,39 @@ STEMS = {
     ),
     "moonshine": ("model.encoder.conv1", "model.encoder.conv2", "model.encoder.conv3"),
 }
+# Convolutions that read a waveform: too little to multiply.
+WAVEFORM = {"whisper": (), "moonshine": ("model.encoder.conv1",)}
+# Those that read what GELU gives.
+AFTER_GELU = {"whisper": "model.encoder.conv2", "moonshine": "model.encoder.conv3"}
+GELU_LOWEST = -0.17
 
 
 def convolutions(family: str) -> tuple[str, ...]:
     """The module paths of a family's front-end convolutions."""
     return tuple(path for path in STEMS[family] if ".conv" in path)
+
+
+def rounding(recipe: Recipe) -> dict[str, Activation]:
+    """How the convolutions that multiply integers round what they read, by module path."""
+    kind, after_gelu = recipe.stem.activations, AFTER_GELU[recipe.family]
+    if kind == "float":
+        return {}
+    if kind == "int8-dynamic":
+        return dict.fromkeys(convolutions(recipe.family), Activation("int8-dynamic"))
+    paths = [path for path in convolutions(recipe.family) if path not in WAVEFORM[recipe.family]]
+    return {path: by_token(GELU_LOWEST if path == after_gelu else None) for path in paths}
+
+
+def convolve(values: Tensor, module: nn.Conv1d, activation: Activation) -> Tensor:
+    """What the convolution computes, without its bias, on `values` (batch, channels, frames) rounded.
+
+    With `int8-token` every window, all channels of some frames, has its own scale.
+    """
+    weight, stride, padding = module.weight.detach(), module.stride[0], int(module.padding[0])
+    if activation.kind == "int8-dynamic":
+        return nn.functional.conv1d(rounded(values, activation), weight, None, stride, padding)
+    windows = nn.functional.pad(values, (padding, padding)).unfold(2, module.kernel_size[0], stride).transpose(1, 2)
+    return (rounded(windows.flatten(2), activation) @ weight.flatten(1).T).transpose(1, 2)
 
 
 def float_bits(recipe: Recipe) -> int:

@@ -13,14 +13,17 @@ from edge_asr_deploy.ptq.outliers import FloatColumns, ScaleCodes, WideCodes, by
 
 @dataclass(frozen=True)
 class Activation:
-    """How a layer's input is rounded to uint8, one scale and zero point for the whole tensor.
+    """How a layer's input is rounded to uint8: x ~ (code - zero_point) * scale.
 
-    x ~ (code - zero_point) * scale. Both are None where the range is taken anew from every call's input.
+    `int8-static` has both fixed, `int8-dynamic` neither: they are taken anew from every call's input, one pair for the
+    whole tensor. `int8-token` has a fixed zero point, and a scale for each row of channels: its largest value, or
+    `floor` where that is smaller, becomes the last code (with zero in the middle its largest magnitude).
     """
 
-    kind: Literal["int8-dynamic", "int8-static"]
+    kind: Literal["int8-dynamic", "int8-static", "int8-token"]
     scale: np.float32 | None = None
     zero_point: int | None = None
+    floor: np.float32 | None = None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,14 @@ def test_any_number_of_frames_is_attended_for(tmp_path: Path, kind: str, frames:
     np.testing.assert_allclose(found, expected, atol=(1e-5 if kind == "float" else 0.05) * np.abs(expected).max())
 
 
+def test_what_all_values_have_in_common_costs_no_precision(tmp_path: Path) -> None:
+    query, key, value = spoken(40)
+    path = attention_graph(tmp_path / "m.onnx", "int8", False)
+    (plain,) = run(path, {"q": query, "k": key, "v": value})
+    (moved,) = run(path, {"q": query, "k": key, "v": value + np.float32(50)})
+    np.testing.assert_allclose(moved - 50, plain, atol=0.01 * np.abs(plain).max())
+
+
 @pytest.mark.parametrize("frames", [4, 40])
 @pytest.mark.parametrize("kind", ["float", "int8"])
 def test_masked_frames_are_not_attended_to(tmp_path: Path, kind: str, frames: int) -> None:
@@ -98,12 +106,13 @@ def test_integer_products_are_those_of_pytorch(tmp_path: Path) -> None:
 
 
 def test_rows_that_attend_to_many_frames_alike_are_not_lost() -> None:
-    # All shares are 1 / 600: on one scale for all rows, 1 / 255, each would be nothing.
-    query, key = torch.zeros(1, 1, 600, 8), torch.randn(1, 1, 600, 8)
-    value = torch.rand(1, 1, 600, 8)
-    query[0, 0, 0] = 50
+    # All shares are 1 / 1000 or 0: on one scale for all rows, 1 / 255, each would be nothing.
+    query, key, value = torch.zeros(1, 1, 2000, 8), torch.zeros(1, 1, 2000, 8), torch.rand(1, 1, 2000, 8)
+    value[0, 0, :1000] += 1
+    key[0, 0, :1000, 0] = 1
+    query[0, 0, 1:, 0], query[0, 0, 0, 0] = 30, 50
     found = attend(query, key, value, 1.0)
-    torch.testing.assert_close(found[0, 0, 1:], value[0, 0].mean(0).expand(599, 8), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(found[0, 0, 1:], value[0, 0, :1000].mean(0).expand(1999, 8), rtol=0.01, atol=0.01)
 
 
 def test_blocks_are_of_one_size_but_the_last() -> None:
@@ -169,7 +178,24 @@ def test_attention_is_float_again_afterwards() -> None:
     assert torch.equal(before, after) and not torch.equal(before, inside)
 
 
-def test_convolutions_multiply_integers_in_whisper_only() -> None:
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_convolutions_round_every_window_on_its_own_scale(name: str, tmp_path: Path) -> None:
+    stem = {"bits": 8, "activations": "int8-token"}
+    half = {name: {"weights": {"bits": 16}} for name in ("encoder", "cross_attention", "decoder", "embedding")}
+    recipe = parse({"name": "a", "family": name, "stem": stem, **half}, "test")
+    model = MODELS[name]()
+    narrow_in_place(model, family(name).structure(model.config).components(), recipe)
+    layers = build(model, recipe, [], tmp_path, lambda what: None)
+    check_files(tmp_path)
+    found = check_operators(tmp_path, layers, recipe=recipe)[ENCODER]["MatMulIntegerToFloat"]
+    assert found == 2, "a waveform stays float"
+    agreement = measure_agreement(model, tmp_path, [sample(name)], [], recipe=recipe)
+    check_agreement(agreement)
+    assert agreement.layers is not None and agreement.layers < 1e-5
+    assert agreement.excess is not None and agreement.excess < 1.1
+
+
+def test_convolutions_multiply_integers_where_they_have_a_form_for_it() -> None:
     stem = {"stem": {"bits": 8, "activations": "int8-dynamic"}}
     assert parse({"name": "a", "family": "whisper", **stem}, "test").stem.activations == "int8-dynamic"
     with pytest.raises(UserError, match="Moonshine"):

@@ -22,7 +22,7 @@ from edge_asr_deploy.graph.export import ENCODER  # noqa: E402
 from edge_asr_deploy.graph.integer import INTEGER_KERNELS, int8_matrix, integer_matmul, round_input  # noqa: E402
 from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
 from edge_asr_deploy.harness.inspect import operators  # noqa: E402
-from edge_asr_deploy.ptq.activations import affine, quantize_activations, rounded  # noqa: E402
+from edge_asr_deploy.ptq.activations import affine, by_token, quantize_activations, rounded  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize, round_together  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight  # noqa: E402
@@ -33,6 +33,10 @@ from tests.graph.test_weights import FLOAT, matmul, quantized, run, save  # noqa
 from tests.tiny import MODELS  # noqa: E402
 
 DYNAMIC, STATIC = Activation("int8-dynamic"), affine(-3.5, 4)
+TOKEN, GELU = by_token(), by_token(-0.17)
+ACTIVATIONS = pytest.mark.parametrize(
+    "activation", [DYNAMIC, STATIC, TOKEN, GELU], ids=["dynamic", "static", "token", "token of GELU"]
+)
 W8 = {"bits": 8, "granularity": "channel", "symmetric": True}
 W4 = {"bits": 4, "granularity": "group:16", "storage": "two-level"}
 
@@ -50,22 +54,26 @@ FORMS = [(8, None, True), (5, None, False), (4, 32, True), (4, 32, False), (3, 1
 
 
 @pytest.mark.parametrize(("bits", "group", "symmetric"), FORMS)
-@pytest.mark.parametrize("activation", [DYNAMIC, STATIC], ids=["dynamic", "static"])
+@ACTIVATIONS
 def test_every_form_runs_in_one_integer_kernel_and_is_exact(
     tmp_path: Path, bits: int, group: int | None, symmetric: bool, activation: Activation
 ) -> None:
     weight = weight_of(bits, group, symmetric)
     path = layers(tmp_path / "m.onnx", [weight], activation)
-    dynamic = {"DynamicQuantizeMatMul": 1}
-    assert operators(path) == Counter(
-        dynamic if activation is DYNAMIC else {"QuantizeLinear": 1, INTEGER_KERNELS[1]: 1}
-    )
-    x = np.random.default_rng(0).normal(size=(1, 5, 288)).astype(np.float32)
+    counts = operators(path)
+    if activation is DYNAMIC:
+        assert counts == Counter({"DynamicQuantizeMatMul": 1})
+    else:
+        assert (counts["QuantizeLinear"], counts[INTEGER_KERNELS[1]], counts["MatMul"]) == (1, 1, 0)
+    x = np.random.default_rng(0).normal(size=(2, 5, 288)).astype(np.float32)
+    x[0, 1] *= 30
+    if activation is GELU:
+        x = torch.nn.functional.gelu(torch.from_numpy(x)).numpy()
     expected = rounded(torch.from_numpy(x), activation).numpy() @ weight.dequantize().T
     np.testing.assert_allclose(run(path, {"x": x})[0], expected, atol=2e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("activation", [DYNAMIC, STATIC], ids=["dynamic", "static"])
+@ACTIVATIONS
 def test_layers_that_share_an_input_round_it_once(tmp_path: Path, activation: Activation) -> None:
     weights = [weight_of(bits, None, True) for bits in (8, 7, 6)]
     counts = operators(layers(tmp_path / "m.onnx", weights, activation))
@@ -105,8 +113,12 @@ def test_codes_that_do_not_fit_int8_are_refused() -> None:
 
 
 def int8_recipe(name: str, kind: str, weights: dict[str, Any], skip: tuple[str, ...] = ()) -> Recipe:
-    parts: dict[str, Any] = {c: {"weights": weights, "activations": kind} for c in ("cross_attention", "decoder")}
-    parts["encoder"] = {"weights": weights, "activations": {"kind": kind, "skip": skip}}
+    """`int8-token`: a scale for each row in every layer."""
+    activations = {"kind": "int8-dynamic", "token": ["*"]} if kind == "int8-token" else {"kind": kind}
+    parts: dict[str, Any] = {
+        c: {"weights": weights, "activations": activations} for c in ("cross_attention", "decoder")
+    }
+    parts["encoder"] = {"weights": weights, "activations": {**activations, "skip": skip}}
     return parse({"name": f"{name}-a8", "family": name, **parts}, "test")
 
 
@@ -120,7 +132,11 @@ def exported(name: str, recipe: Recipe, folder: Path) -> tuple[Any, list[Quantiz
 
 
 @pytest.mark.parametrize("name", ["whisper", "moonshine"])
-@pytest.mark.parametrize(("kind", "spec"), [("int8-dynamic", W4), ("int8-static", W8)], ids=["w4 dynamic", "w8 static"])
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [("int8-dynamic", W4), ("int8-static", W8), ("int8-token", W4)],
+    ids=["w4 dynamic", "w8 static", "w4 token"],
+)
 def test_a_model_runs_in_integer_kernels_and_is_the_fake_quantized_one(
     name: str, kind: str, spec: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.options import ActivationSpec
-from edge_asr_deploy.ptq.activations import affine, check_skips, fake_activations, quantize_activations, rounded
+from edge_asr_deploy.ptq.activations import (
+    affine,
+    by_token,
+    check_skips,
+    fake_activations,
+    quantize_activations,
+    rounded,
+)
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.ptq.ranges import Observed, extremes
 from edge_asr_deploy.ptq.weight import Activation
@@ -105,9 +112,39 @@ def test_static_rounding_clips_to_its_range_and_keeps_zero() -> None:
     assert values[0] == pytest.approx(-1, abs=0.008) and values[3] == pytest.approx(3, abs=0.008)
 
 
+@pytest.mark.parametrize("lowest", [None, -0.17, 0.0], ids=["any sign", "GELU", "ReLU"])
+def test_a_row_is_rounded_on_its_own_scale_to_half_a_step(lowest: float | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(3, 40, 64, generator=generator) * torch.logspace(-3, 3, 40)[:, None]
+    values[0, 0] = 0
+    if lowest is not None:
+        values = torch.nn.functional.gelu(values) if lowest < 0 else values.clamp(min=0)
+    activation = by_token(lowest)
+    found = rounded(values, activation)
+    largest = values.abs().amax(-1, keepdim=True) if lowest is None else values.amax(-1, keepdim=True)
+    steps = largest.clamp(min=float(activation.floor)) / (255 - activation.zero_point)
+    assert ((found - values).abs() <= steps * 0.5001).all()
+    assert torch.equal(rounded(values[1:2, 7:8], activation), found[1:2, 7:8]), "no row depends on another"
+
+
+def test_inputs_of_gelu_s_readers_use_more_than_its_positive_half() -> None:
+    by_rows = {"weights": W8, "activations": {"kind": "int8-dynamic", "token": ["*.fc2"]}}
+    model, chosen = models.model("whisper"), recipe("whisper", "int8-dynamic", encoder=by_rows)
+    structure = family("whisper").structure(model.config)
+    weights = quantize_activations(model, structure, chosen, quantize(model, family("whisper"), chosen))
+    found = {w.name: w.activation for w in weights}
+    assert found["model.encoder.layers.0.fc2"] == by_token(-0.17)
+    assert found["model.encoder.layers.0.fc1"] == DYNAMIC
+
+
+def test_rows_have_no_fixed_ranges() -> None:
+    with pytest.raises(UserError, match=r"token.*needs kind: int8-dynamic"):
+        recipe("whisper", {"kind": "int8-static", "token": ["*"]})
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", ["int8-dynamic", "int8-static"])
-def test_a_model_computes_on_rounded_activations_within_and_on_float_ones_after(name: str, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["int8-dynamic", "int8-static", {"kind": "int8-dynamic", "token": ["*"]}], ids=str)
+def test_a_model_computes_on_rounded_activations_within_and_on_float_ones_after(name: str, kind: object) -> None:
     model, chosen = models.model(name), recipe(name, kind)
     samples = models.samples(name)
     structure = family(name).structure(model.config)
@@ -135,12 +172,11 @@ def test_skipped_layers_stay_float() -> None:
     assert kept == floats | {f"model.encoder.layers.0.self_attn.{x}_proj" for x in "qkv"}
 
 
-def test_a_pattern_that_matches_nothing_is_one_line() -> None:
-    chosen = recipe(
-        "whisper", "float", encoder={"weights": W8, "activations": {"kind": "int8-dynamic", "skip": ["fc2"]}}
-    )
+@pytest.mark.parametrize("key", ["skip", "token"])
+def test_a_pattern_that_matches_nothing_is_one_line(key: str) -> None:
+    chosen = recipe("whisper", "float", encoder={"weights": W8, "activations": {"kind": "int8-dynamic", key: ["fc2"]}})
     structure = family("whisper").structure(models.model("whisper").config)
-    with pytest.raises(UserError, match=r"encoder\.activations\.skip 'fc2'.*model\.encoder\.layers\.0") as caught:
+    with pytest.raises(UserError, match=rf"encoder\.activations\.{key} 'fc2'.*model\.encoder\.layers\.0") as caught:
         check_skips(chosen, structure)
     assert "\n" not in str(caught.value)
 
