@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edge_asr_deploy.families.structure import LOWEST
 from edge_asr_deploy.ptq.activations import by_token, rounded
 from edge_asr_deploy.ptq.weight import Activation
 from edge_asr_deploy.recipe import Recipe
@@ -26,7 +27,6 @@ STEMS = {
 WAVEFORM = {"whisper": (), "moonshine": ("model.encoder.conv1",)}
 # Those that read what GELU gives.
 AFTER_GELU = {"whisper": "model.encoder.conv2", "moonshine": "model.encoder.conv3"}
-GELU_LOWEST = -0.17
 
 
 def convolutions(family: str) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ def rounding(recipe: Recipe) -> dict[str, Activation]:
     if kind == "int8-dynamic":
         return dict.fromkeys(convolutions(recipe.family), Activation("int8-dynamic"))
     paths = [path for path in convolutions(recipe.family) if path not in WAVEFORM[recipe.family]]
-    return {path: by_token(GELU_LOWEST if path == after_gelu else None) for path in paths}
+    return {path: by_token(LOWEST["gelu"] if path == after_gelu else None) for path in paths}
 
 
 def convolve(values: Tensor, module: nn.Conv1d, activation: Activation) -> Tensor:

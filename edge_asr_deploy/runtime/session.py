@@ -57,6 +57,8 @@ def open_session(
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.use_env_allocators", str(int(_share_arena())))
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
+    # Between runs they sleep: else the threads of the session that ran last keep a core from the one that runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if settings.accuracy_level is not None:
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", str(settings.accuracy_level))
     if profile_prefix is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
@@ -131,8 +131,7 @@ class Transcriber:
             rules = FAMILIES[family](bundle)
         except KeyError as error:
             raise UserError("bundle", bundle, f"its configuration has no {error}; export it again") from None
-        # The encoder's threads sleep when it is done: spinning, they would take cores from the decoder's first steps.
-        session = open_optimized(bundle / encoder, replace(settings, spinning=False), bundle_hash)
+        session = open_optimized(bundle / encoder, settings, bundle_hash)
         if settings.audio_context is not None and not takes_any_length(session):
             given = describe_audio_context(settings.audio_context)
             raise UserError("--audio-context", given, f"{bundle} takes full windows only; export it again")

@@ -29,6 +29,7 @@ def test_settings_reach_onnxruntime(model: Path) -> None:
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
     assert options.get_session_config_entry("session.qdq_matmulnbits_accuracy_level") == "1"
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     assert session.get_providers() == ["CPUExecutionProvider"]
 
 
