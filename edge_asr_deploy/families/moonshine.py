@@ -19,7 +19,7 @@ class Moonshine:
     fixed_window: bool = False
 
     def structure(self, config: Any) -> Structure:
-        """The module paths; reads `encoder_num_hidden_layers` and `decoder_num_hidden_layers`."""
+        """The module paths; reads the numbers of layers and `encoder_hidden_act`."""
         layers = config.decoder_num_hidden_layers
         lowest = LOWEST.get(config.encoder_hidden_act)
         return Structure(
