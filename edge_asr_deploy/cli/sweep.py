@@ -44,8 +44,8 @@ def command(
     messages = Console(stderr=True, highlight=False)
     given = {"--output": output, "--ray": ray, "--jobs": jobs if jobs > 1 else None}
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
-    patterns = [part for pattern in only or [] for part in ("--only", pattern)]
-    line = shlex.join(["edge-deploy", "sweep", str(file), *options, *patterns])
+    # Without --only: results grow from run to run, and this is what makes all of them.
+    line = shlex.join(["edge-deploy", "sweep", str(file), *options])
     request = Request(file, output, jobs, ray, only or [], line)
     if lists:
         planned = plan(request, Store(), messages)

@@ -34,6 +34,7 @@ from edge_asr_deploy.graph.outliers import float_columns, gather
 from edge_asr_deploy.graph.records import float_layer, quantized_layer
 from edge_asr_deploy.graph.table import TiedTable
 from edge_asr_deploy.graph.weights import float_matrix, half, matmul_weight, narrow_tensor
+from edge_asr_deploy.ptq.int8_attention import BLOCKS
 from edge_asr_deploy.ptq.outliers import FloatColumns
 from edge_asr_deploy.ptq.stem import convolutions, float_bits, int8_rows, rounding
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
@@ -75,7 +76,7 @@ def encoder_graph(
     components = family(recipe.family).structure(config).components()
     encoder = load(traced / ENCODER)
     shape = shape_of(config.to_dict(), recipe.family, "encoder")
-    replace_encoder_attention(encoder.graph, shape, recipe.encoder.attention)
+    replace_encoder_attention(encoder.graph, shape, recipe.encoder.attention, BLOCKS[recipe.family])
     matmuls = _matmuls(encoder.graph, "model.encoder.")
     placed = _place_rotation(matmuls, "model.encoder", recipe)
     placed += _place_linears(matmuls, components, recipe, {weight.name: weight for weight in weights})

@@ -92,8 +92,8 @@ def check_operators(
     That is onnxruntime's low-bit MatMul where activations are float, one of `INTEGER_KERNELS` where they are int8; so
     are both products of every block of the encoder's attention where `recipe` says so, and its convolutions.
     What runs in float besides is what the layers name, float matrices and rotations and the float columns of hybrid
-    methods, and both products of the decoder's cross-attention, in either branch of its If. Returns the operators of
-    the optimized graphs, by file.
+    methods, both products of the decoder's cross-attention, in either branch of its If, and the mean that int8
+    attention takes of values. Returns the operators of the optimized graphs, by file.
     """
     low_bit, whole, apart = Counter[str](), Counter[str](), Counter[str]()
     for layer in layers:
@@ -105,7 +105,9 @@ def check_operators(
         apart[file] += layer.float_products
     apart[graphs.decoder] += 4 * sum(layer.name.endswith(".encoder_attn.k_proj") for layer in layers)
     if recipe is not None and recipe.encoder.attention == "int8":
-        whole[graphs.encoder] += 2 * BLOCKS * sum(is_encoder_query(layer.name) for layer in layers)
+        attentions = sum(is_encoder_query(layer.name) for layer in layers)
+        whole[graphs.encoder] += 2 * BLOCKS[recipe.family] * attentions
+        apart[graphs.encoder] += attentions
     models = {name: optimized(folder / name) for name in (graphs.encoder, graphs.decoder)}
     counts = {name: count(model) for name, model in models.items()}
     for name, counted in counts.items():

@@ -27,7 +27,7 @@ from edge_asr_deploy.graph.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.graph.integer import product_name
 from edge_asr_deploy.ptq.activations import rounded_input
 from edge_asr_deploy.ptq.calibration import Sample
-from edge_asr_deploy.ptq.int8_attention import attend
+from edge_asr_deploy.ptq.int8_attention import BLOCKS, attend
 from edge_asr_deploy.ptq.stem import convolve, rounding
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
@@ -82,7 +82,8 @@ def _expectations(model: Any, weights: Sequence[QuantizedWeight], recipe: Recipe
     if recipe is not None and recipe.encoder.attention == "int8":
         shape = shape_of(model.config.to_dict(), recipe.family, "encoder")
         layers = range(shape.layers)
-        wanted |= {f"model.encoder.layers.{layer}.self_attn": partial(_attended, shape=shape) for layer in layers}
+        attended = partial(_attended, shape=shape, blocks=BLOCKS[recipe.family])
+        wanted |= {f"model.encoder.layers.{layer}.self_attn": attended for layer in layers}
     return wanted
 
 
@@ -190,11 +191,11 @@ def _convolved(read: Tensor, module: nn.Conv1d, activation: Activation) -> Tenso
     return convolve(read, module, activation).transpose(1, 2)
 
 
-def _attended(query: Tensor, key: Tensor, value: Tensor, shape: Shape) -> Tensor:
+def _attended(query: Tensor, key: Tensor, value: Tensor, shape: Shape, blocks: int) -> Tensor:
     def heads(part: Tensor) -> Tensor:
         return part.reshape(*part.shape[:-1], shape.heads, shape.head_dim).transpose(1, 2)
 
-    return attend(heads(query), heads(key), heads(value), shape.head_dim**-0.5).transpose(1, 2).flatten(2)
+    return attend(heads(query), heads(key), heads(value), shape.head_dim**-0.5, blocks).transpose(1, 2).flatten(2)
 
 
 def _distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

@@ -22,8 +22,9 @@ from edge_asr_deploy.ptq.stem import convolve, rounding
 from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
 from edge_asr_deploy.recipe import Recipe
 
-# Queries are rounded, and attended for, in so many blocks.
-BLOCKS = 6
+# Queries are rounded, and attended for, in so many blocks: the scores of one are a few megabytes where a window has
+# Whisper's 1500 frames, and a short clip's still worth the calls where it has no more frames than it needs.
+BLOCKS = {"whisper": 12, "moonshine": 6}
 SIGNED_TOP, UNSIGNED_TOP = 127, 255
 DYNAMIC = Activation("int8-dynamic")
 # Transformers looks attention functions up by name, in its own public table.
@@ -39,7 +40,7 @@ def fake_int8(model: Any, weights: Sequence[QuantizedWeight], recipe: Recipe | N
             hook = model.get_submodule(path).register_forward_hook(partial(_convolved, activation=activation))
             stack.callback(hook.remove)
         if recipe is not None and recipe.encoder.attention == "int8":
-            stack.enter_context(_fake_attention(model.get_encoder()))
+            stack.enter_context(_fake_attention(model.get_encoder(), BLOCKS[recipe.family]))
         yield
 
 
@@ -48,12 +49,17 @@ def _convolved(module: nn.Conv1d, inputs: tuple[Tensor], _: Tensor, activation: 
     return product if module.bias is None else product + module.bias.detach()[:, None]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T scaling + mask) v with rounded operands, all (batch, heads, frames, head_dim), float32."""
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, blocks: int, mask: Tensor | None = None
+) -> Tensor:
+    """softmax(q k^T scaling + mask) v with rounded operands, all (batch, heads, frames, head_dim), float32.
+
+    The queries are rounded in so many `blocks`.
+    """
     mean = value.mean(2, keepdim=True)
     key, value = _signed(key), _signed(value - mean)
     outputs = []
-    for block in torch.split(query, block_sizes(query.shape[2]), dim=2):  # type: ignore[no-untyped-call]
+    for block in torch.split(query, block_sizes(query.shape[2], blocks), dim=2):  # type: ignore[no-untyped-call]
         scores = rounded(block, DYNAMIC) @ key.transpose(2, 3) * scaling
         shares = (scores if mask is None else scores + mask).softmax(-1)
         steps = shares.amax(-1, keepdim=True) / UNSIGNED_TOP
@@ -61,10 +67,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tens
     return torch.cat(outputs, dim=2) + mean
 
 
-def block_sizes(frames: int) -> list[int]:
+def block_sizes(frames: int, blocks: int) -> list[int]:
     """How `frames` queries are split: all blocks of one size but the last, which takes the rest."""
-    size = frames // BLOCKS
-    return [size] * (BLOCKS - 1) + [frames - size * (BLOCKS - 1)] if size else [frames]
+    size = frames // blocks
+    return [size] * (blocks - 1) + [frames - size * (blocks - 1)] if size else [frames]
 
 
 def _signed(values: Tensor) -> Tensor:
@@ -73,10 +79,10 @@ def _signed(values: Tensor) -> Tensor:
 
 
 @contextmanager
-def _fake_attention(encoder: nn.Module) -> Iterator[None]:
+def _fake_attention(encoder: nn.Module, blocks: int) -> Iterator[None]:
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, _interface)
+    AttentionInterface.register(NAME, partial(_interface, blocks=blocks))
     modules: list[Any] = [layer.self_attn for layer in encoder.get_submodule("layers").children()]
     configs = [module.config for module in modules]
     for module, config in zip(modules, configs, strict=True):
@@ -96,6 +102,7 @@ def _interface(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
+    blocks: int,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    return attend(query, key, value, scaling, attention_mask).transpose(1, 2).contiguous(), None
+    return attend(query, key, value, scaling, blocks, attention_mask).transpose(1, 2).contiguous(), None

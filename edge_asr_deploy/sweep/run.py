@@ -226,11 +226,17 @@ class _Board:
 
 
 def _earlier(path: Path, planned: Plan) -> list[Record]:
-    """What the output folder's results of the same sweep on the same speech hold; nothing where it has none."""
+    """What the output folder's results of the same sweep on the same speech hold; nothing where it has none.
+
+    UserError for a file that is there and cannot be read: hours of measurements may lie in it.
+    """
     try:
         before = SweepResult.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+    except FileNotFoundError:
         return []
+    except (OSError, ValidationError):
+        remedy = "is not the result of a sweep; move it away or give another --output"
+        raise UserError("--output", path, remedy) from None
     return before.cells if (before.name, before.speech) == (planned.sweep.name, planned.speech) else []
 
 

@@ -20,7 +20,7 @@ from edge_asr_deploy.graph.encoder_attention import float_attention, int8_attent
 from edge_asr_deploy.graph.export import ENCODER  # noqa: E402
 from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
 from edge_asr_deploy.ptq.activations import quantize_activations  # noqa: E402
-from edge_asr_deploy.ptq.int8_attention import BLOCKS, attend, block_sizes, fake_int8  # noqa: E402
+from edge_asr_deploy.ptq.int8_attention import attend, block_sizes, fake_int8  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.recipe import Recipe, parse  # noqa: E402
@@ -30,6 +30,7 @@ from tests.tiny import MODELS  # noqa: E402
 
 SHAPE = Shape(layers=1, heads=3, head_dim=16, output="out_proj")
 CHANNELS = SHAPE.heads * SHAPE.head_dim
+BLOCKS = 6
 
 
 def attention_graph(path: Path, kind: str, masked: bool) -> Path:
@@ -41,7 +42,7 @@ def attention_graph(path: Path, kind: str, masked: bool) -> Path:
     mask = ir.Value(name="mask", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape(["batch", 1, 1, "frames"]))
     builder = Builder("/attention")
     frames = builder.op("Shape", tensors[0], start=1, end=2)
-    blocks = split_queries(builder, frames, mask if masked else None, kind)
+    blocks = split_queries(builder, frames, mask if masked else None, kind, BLOCKS)
     attend_in_graph = int8_attention if kind == "int8" else float_attention
     output = attend_in_graph(builder, *tensors, blocks, SHAPE)
     shown = {"y": (output, ["batch", "frames", CHANNELS])}
@@ -100,7 +101,7 @@ def test_masked_frames_are_not_attended_to(tmp_path: Path, kind: str, frames: in
 def test_integer_products_are_those_of_pytorch(tmp_path: Path) -> None:
     tensors = spoken(101)
     (found,) = run(attention_graph(tmp_path / "m.onnx", "int8", False), dict(zip("qkv", tensors, strict=True)))
-    expected = attend(*map(cut, tensors), scaling=SHAPE.head_dim**-0.5).transpose(1, 2).flatten(2).numpy()
+    expected = attend(*map(cut, tensors), SHAPE.head_dim**-0.5, BLOCKS).transpose(1, 2).flatten(2).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
     assert np.abs(expected - exact(tensors)).max() > 2 * np.abs(expected - found).max(), "they do round"
 
@@ -111,14 +112,14 @@ def test_rows_that_attend_to_many_frames_alike_are_not_lost() -> None:
     value[0, 0, :1000] += 1
     key[0, 0, :1000, 0] = 1
     query[0, 0, 1:, 0], query[0, 0, 0, 0] = 30, 50
-    found = attend(query, key, value, 1.0)
+    found = attend(query, key, value, 1.0, BLOCKS)
     torch.testing.assert_close(found[0, 0, 1:], value[0, 0, :1000].mean(0).expand(1999, 8), rtol=0.01, atol=0.01)
 
 
 def test_blocks_are_of_one_size_but_the_last() -> None:
-    assert block_sizes(1500) == [250] * 6
-    assert block_sizes(20) == [3, 3, 3, 3, 3, 5]
-    assert sum(block_sizes(4)) == 4
+    assert block_sizes(1500, 12) == [125] * 12
+    assert block_sizes(20, 6) == [3, 3, 3, 3, 3, 5]
+    assert sum(block_sizes(4, 6)) == 4
 
 
 def int8_recipe(name: str) -> Recipe:

@@ -142,11 +142,17 @@ def test_what_an_earlier_run_found_stays(
     }
     assert found["tiny/rtn/w3"].measured == before["tiny/rtn/w3"]
     assert "3 cells done (1 of them by earlier runs" in Path("out/README.md").read_text()
+    assert "sweep.yaml --output out`" in Path("out/README.md").read_text()
     # Another recipe, or judged otherwise: it is not the same cell.
     document["axes"]["setting"]["w3"]["blocks"]["weights"]["symmetric"] = True
     write(document)
     assert sweep("--only", "tiny/rtn/w4").exit_code == 0
     assert states()["tiny/rtn/w3"] == "pending"
+    # What cannot be read is not written over.
+    Path("out/results.json").write_text("{")
+    ran = sweep("--only", "tiny/rtn/w4")
+    assert isinstance(ran.exception, UserError) and Path("out/results.json").read_text() == "{"
+    assert str(ran.exception).startswith("--output: out/results.json: is not the result of a sweep; move it away")
 
 
 def test_a_bundle_from_stored_weights_is_the_same(
