@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
@@ -39,6 +37,8 @@ def read_audio(path: Path) -> NDArray[np.float32]:
         raise UserError("audio", path, f"{len(samples) / rate:.2g} s: too short to hold a word; record at least 0.1 s")
     if rate == SAMPLE_RATE:
         return samples
+    import soxr
+
     resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
     return resampled
 
@@ -60,6 +60,9 @@ def _check_file(path: Path) -> None:
 
 def _decode(path: Path) -> tuple[NDArray[np.float32], int, int | None]:
     """Mono samples at the file's own rate, that rate, and how many samples the header promises (None: unknown)."""
+    # Where samples come from a microphone, its 3 MB are not needed.
+    import soundfile
+
     try:
         # Opened without its name: by the name `.mp3` libsndfile would search anything for MPEG frames, and print notes.
         with path.open("rb") as handle, soundfile.SoundFile(handle.fileno(), closefd=False) as file:
