@@ -13,13 +13,15 @@ import pytest
 pytest.importorskip("optimum.exporters.onnx")
 
 from tests.arm.bundles import recipes, tiny_bundle
-from tests.arm.conftest import TOLERANCE, Figures
+from tests.arm.conftest import TOLERANCE
 from tests.arm.emulator import CPUS, Emulator
 from tests.arm.measure import Measured, emulated, prepared, target_for
 from tests.arm.probe import Task, run
 
 pytestmark = [pytest.mark.arm, pytest.mark.timeout(1800)]
 SECONDS = 1.0
+# Where the heap lies (the length of a path is enough) moves so small counts by up to 1.3 %; real models' much less.
+SCATTER = 0.02
 FORMS = ("float", "w8a8", "w4", "targets")
 PICKED = {"cortex-a72": "pi4", "cortex-a76": "pi5"}
 
@@ -110,11 +112,11 @@ def test_the_kernels_are_those_of_the_processor(cpu: str, counted: dict[str, Mea
 
 @pytest.mark.parametrize("form", FORMS)
 def test_it_takes_the_instructions_that_are_recorded(
-    cpu: str, form: str, counted: dict[str, Measured], regression: Callable[[str, str, Figures], list[str]]
+    cpu: str, form: str, counted: dict[str, Measured], regression: Callable[..., list[str]]
 ) -> None:
     measured = counted[form]
     figures = {"encoder, per second": measured.encoder(SECONDS), "decoder step": measured.step}
-    assert not regression(cpu, f"random whisper {form}", figures)
+    assert not regression(cpu, f"random whisper {form}", figures, SCATTER)
 
 
 def test_counts_repeat_well_within_the_gate(

@@ -87,7 +87,9 @@ def time_(
     threads: Annotated[str, typer.Option(help="Numbers of cores that a process is confined to.")] = "1,2",
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes of every configuration.")] = 3,
     long: Annotated[bool, typer.Option(help="Also five minutes of speech, once.")] = True,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier timings; word error rates stay.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget these models' earlier timings; word error rates stay.")
+    ] = False,
     retry: Retry = False,
     budget: Budget = None,
 ) -> None:
@@ -97,9 +99,8 @@ def time_(
     """
     clips = speech.timed(work / "clips")
     path = work / "timing.json"
-    if fresh:
-        path.unlink(missing_ok=True)
-    store = Store(path, {"clips": speech.described(clips), "machine": _machine()})
+    forgotten = {resolve(one).name for one in model} if fresh else set()
+    store = Store(path, {"clips": speech.described(clips), "machine": _machine()}, forgotten)
     short = [clip for clip in clips if clip.band != speech.LONG]
     by_part = {"clips": short, "long": [short[0], clips[-1]]}
     left = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
@@ -19,18 +20,21 @@ DONE, FAILED, SKIPPED = "done", "failed", "skipped"
 class Store:
     """Records by `Cell.key`. `head` describes the run (machine, clips): a store continues only the same run.
 
-    UserError when the file holds another run or is damaged.
+    Records of models in `forgotten` are left out, and with such models another run's, too. UserError when the file
+    holds another run or is damaged.
     """
 
-    def __init__(self, path: Path, head: dict[str, Any]) -> None:
+    def __init__(self, path: Path, head: dict[str, Any], forgotten: Collection[str] = ()) -> None:
         self.path, self.head = path, head
         self.records: dict[str, Record] = {}
         self._lock = Lock()
         if path.exists():
             document = read(path)
-            if document["head"] != json.loads(json.dumps(head)):
+            if document["head"] == json.loads(json.dumps(head)):
+                records = document["records"].items()
+                self.records = {key: one for key, one in records if one["cell"]["model"] not in forgotten}
+            elif not forgotten:
                 raise UserError("--work", path, "was measured on another machine or other clips; give --fresh")
-            self.records = document["records"]
 
     def finished(self, cell: Cell, fingerprint: str | None = None, retry: bool = False) -> bool:
         """True when the cell need not run: done with the same bundle and code, or failed (unless `retry`)."""

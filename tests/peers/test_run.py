@@ -114,9 +114,19 @@ def test_store_refuses_other_clips_and_foreign_files(tmp_path: Path) -> None:
     Store(path, HEAD).put(CELLS[0], {"outcome": DONE})
     with pytest.raises(UserError, match="--fresh"):
         Store(path, {"clips": ["others"]})
+    assert not Store(path, {"clips": ["others"]}, {MODEL}).records
     path.write_text("[]")
     with pytest.raises(UserError, match="is not a record of measurements"):
         Store(path, HEAD)
+
+
+def test_fresh_timings_of_one_model_leave_those_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "timing.json"
+    other = timed_cells("another", [FAST], [1], 1, long=False)[0]
+    store = Store(path, HEAD)
+    for cell in (CELLS[0], other):
+        store.put(cell, {"outcome": DONE})
+    assert list(Store(path, HEAD, {MODEL}).records) == [other.key]
 
 
 def test_what_cannot_be_made_is_skipped_with_a_reason(checkpoint: Checkpoint, tmp_path: Path) -> None:
