@@ -21,6 +21,8 @@ from edge_asr_deploy.ptq.int8_attention import SIGNED_TOP, UNSIGNED_TOP
 FLOAT, INT8 = ir.DataType.FLOAT, ir.DataType.INT8
 # Added to the scores of frames that are not there.
 FAR_BELOW = -1e30
+# Blocks of float attention: 12, the number of Whisper's int8 attention, would take 4 % more.
+FLOAT_BLOCKS = 6
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Blocks:
 
 
 def replace_encoder_attention(graph: ir.Graph, shape: Shape, kind: str, number: int) -> None:
-    """Write every encoder layer's self-attention anew, in a `kind` of `float` or `int8`, in `number` blocks.
+    """Write every encoder layer's self-attention anew, in a `kind` of `float` or `int8`, that in `number` blocks.
 
     Moonshine's has rotary positions and a mask.
     """
@@ -48,7 +50,7 @@ def replace_encoder_attention(graph: ir.Graph, shape: Shape, kind: str, number: 
     if shape.rotary:
         turn = rotation(builder, shape, hidden, frames, None)
         mask = frame_mask(builder, find.value("attention_mask"), frames)
-    blocks = split_queries(builder, frames, mask, kind, number)
+    blocks = split_queries(builder, frames, mask, kind, number if kind == "int8" else FLOAT_BLOCKS)
     attend = int8_attention if kind == "int8" else float_attention
     for layer in range(shape.layers):
         path, name = f"/layers.{layer}/self_attn", f"model.encoder.layers.{layer}.self_attn"
