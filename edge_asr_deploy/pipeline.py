@@ -277,8 +277,9 @@ def _check_speech(folder: Path, name: str, utterances: Sequence[Utterance], grap
     transcriber = Transcriber.open(folder, verify=False, family=name, graphs=graphs)
     heard = {}
     for utterance in utterances:
-        text = transcriber.transcribe(utterance.samples()).text
-        if not text or is_runaway(text):
+        transcript = transcriber.transcribe(utterance.samples())
+        text = transcript.text
+        if not text or transcript.loops or is_runaway(text):
             raise UserError("export", utterance.id, f"became {text[:60]!r}: this recipe is too coarse; use more bits")
         heard[utterance.id] = text
     return heard

@@ -78,7 +78,7 @@ def _row(item: Item, text: Text, normalizer: Normalizer) -> Row:
         words=counts.words,
         tokens=text.tokens,
         windows=text.windows,
-        runaway=is_runaway(text.text),
+        runaway=text.loops > 0 or is_runaway(text.text),
         empty=not hypothesis,
         hit_length_cap=text.hit_length_cap,
         fallbacks=text.fallbacks,

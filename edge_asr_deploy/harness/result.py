@@ -42,7 +42,7 @@ class Row(_Model):
     words: int
     tokens: int
     windows: int
-    runaway: bool = Field(description="the text repeats itself without end")
+    runaway: bool = Field(description="the text repeats itself without end, or did until that was cut")
     empty: bool
     hit_length_cap: bool
     fallbacks: int = Field(0, description="windows transcribed again with their full context")

@@ -30,12 +30,13 @@ class Text:
     windows: int
     hit_length_cap: bool
     fallbacks: int = 0
+    loops: int = 0
 
     @classmethod
     def of(cls, transcript: Transcript) -> Text:
         """The lasting part of a transcript."""
         tokens, capped = len(transcript.tokens), transcript.hit_length_cap
-        return cls(transcript.text, tokens, transcript.windows, capped, transcript.fallbacks)
+        return cls(transcript.text, tokens, transcript.windows, capped, transcript.fallbacks, transcript.loops)
 
 
 class TranscriptCache:

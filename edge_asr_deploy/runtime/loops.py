@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from itertools import pairwise
 
 # A phrase of up to PHRASE words, REPEATS times in a row, WORDS words in all.
 PHRASE, REPEATS, WORDS = 30, 5, 12
 ENDING = 3
+# Tokens that are a loop at least: 40 are 10 s of speech.
+LOOP = 40
 # Length of a text over that of its zlib-compressed form. openai/whisper decodes again above 2.4, where a second try
 # costs little; here a false alarm costs trust, and "It was the best of times, it was the worst of times" reaches 2.42.
 COMPRESSION_RATIO = 3.0
@@ -32,6 +35,20 @@ def ends_twice(text: str) -> bool:
     """True when the last words, ENDING at least, are those before them: how a decoder that missed the end goes on."""
     words = re.findall(r"\w+", text.lower())
     return any(words[-length:] == words[-2 * length : -length] for length in range(ENDING, len(words) // 2 + 1))
+
+
+def without_loop(tokens: Sequence[int]) -> Sequence[int]:
+    """Tokens of a decoder that ran into its limit; of a phrase that it repeated until then one is left.
+
+    A phrase of any length that stands REPEATS times in a row at the end, in LOOP tokens or more. Otherwise all of them.
+    """
+    for length in range(1, len(tokens) // REPEATS + 1):
+        again = 0
+        while again < len(tokens) - length and tokens[-1 - again] == tokens[-1 - again - length]:
+            again += 1
+        if again + length >= max(LOOP, REPEATS * length):
+            return tokens[: len(tokens) - again]
+    return tokens
 
 
 def _repeats(words: list[str], length: int) -> bool:

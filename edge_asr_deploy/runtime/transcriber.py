@@ -19,6 +19,7 @@ from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoder import Decoded, Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.family import Family
 from edge_asr_deploy.runtime.known import known
+from edge_asr_deploy.runtime.loops import without_loop
 from edge_asr_deploy.runtime.moonshine import Moonshine
 from edge_asr_deploy.runtime.optimized import open_optimized, release_memory
 from edge_asr_deploy.runtime.session import SessionSettings
@@ -60,6 +61,7 @@ class Transcript:
     """What was said. `tokens` are without prompt and end, `seconds` of audio.
 
     `hit_length_cap`: in some window the limit on tokens ended decoding, mostly because it repeated itself.
+    `loops`: in how many windows it did so until the end: the text has that phrase once (`tokens` has all).
     `fallbacks`: how many windows were transcribed again with their full context, because the shorter one that
     `SessionSettings.audio_context` asks for gave a doubtful text; their first attempt counts in `timings`.
     """
@@ -71,6 +73,7 @@ class Transcript:
     hit_length_cap: bool
     timings: Timings
     fallbacks: int = 0
+    loops: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,9 @@ class Transcriber:
         for index, window in zip(doubtful, again, strict=True):
             windows[index] = window
         tried += again
-        texts = [self._text(window.decoded.tokens) for window in windows]
+        decoded = [window.decoded for window in windows]
+        said = [without_loop(one.tokens) if one.capped else one.tokens for one in decoded]
+        texts = [self._text(tokens) for tokens in said]
         calls = [window.decoded.seconds for window in tried]
         detection = sum(window.detection for window in tried)
         timings = Timings(
@@ -183,12 +188,13 @@ class Transcriber:
         )
         return Transcript(
             text=" ".join(text for text in texts if text),
-            tokens=tuple(token for window in windows for token in window.decoded.tokens),
+            tokens=tuple(token for one in decoded for token in one.tokens),
             seconds=len(samples) / SAMPLE_RATE,
             windows=len(pieces),
-            hit_length_cap=any(window.decoded.capped for window in windows),
+            hit_length_cap=any(one.capped for one in decoded),
             timings=timings,
             fallbacks=len(again),
+            loops=sum(len(some) < len(one.tokens) for some, one in zip(said, decoded, strict=True)),
         )
 
     def _windows(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr_deploy.runtime.loops import is_runaway
+from edge_asr_deploy.runtime.loops import is_runaway, without_loop
 
 DICKENS = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -62,3 +62,19 @@ def test_no_real_reference_is_and_neither_is_all_of_them_in_one() -> None:
     texts = [row["text"] for row in rows if row.get("text")]
     assert not [text for text in texts if is_runaway(text)]
     assert not is_runaway(" ".join(texts))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 20])
+def test_of_a_loop_at_the_end_one_phrase_is_left(length: int) -> None:
+    spoken, phrase = [900, 901, 902, 5], [*range(length)]
+    loop = (phrase * 100)[: 200 + length // 2]
+    assert without_loop(spoken + loop)[: 4 + length] == spoken + phrase
+    assert len(without_loop(spoken + loop)) < 4 + 2 * length
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [[], [1] * 39, [1, 2, 3, 4] * 9, [*range(30)] * 4, [7] * 100 + [*range(50)], [*range(448)]],
+)
+def test_what_is_no_loop_stays(tokens: list[int]) -> None:
+    assert without_loop(tokens) == tokens

@@ -103,6 +103,19 @@ def test_an_end_token_ends_it_and_the_limit_is_told_from_it(whisper: Exported, n
     assert ended.timings.tokens == len(ended.tokens) + 1
 
 
+def test_of_a_loop_that_runs_into_the_limit_the_text_has_one_phrase(
+    whisper: Exported, noise: Noise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = json.loads((whisper.bundle / "config.json").read_text())["vocab_size"]
+    bundle = whisper.with_generation(tmp_path / "b", suppress_tokens=[token for token in range(size) if token != 7])
+    transcriber = Transcriber.open(bundle, ONE_THREAD)
+    short = transcriber.transcribe(noise(2), "en")
+    assert (short.tokens, short.loops, len(short.text.split())) == ((7,) * 20, 0, 20)
+    monkeypatch.setattr("edge_asr_deploy.runtime.loops.LOOP", 20)
+    transcript = transcriber.transcribe(noise(2), "en")
+    assert (transcript.tokens, transcript.loops, len(transcript.text.split())) == ((7,) * 20, 1, 1)
+
+
 def test_the_text_is_the_tokens_words(moonshine: Exported, noise: Noise) -> None:
     transcript = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(noise(1))
     assert transcript.text == " ".join(f"w{token}" for token in transcript.tokens if token < 300)
