@@ -12,7 +12,10 @@ from edge_asr_deploy.bundle import BundleWriter, bundle_hash, read_manifest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness import measure
 from edge_asr_deploy.harness.evaluate import EvaluationSettings, evaluate, find_baseline
+from edge_asr_deploy.harness.judge import judge
 from edge_asr_deploy.harness.result import Result
+from edge_asr_deploy.harness.speech import Item
+from edge_asr_deploy.harness.transcripts import Text
 from tests.harness.fakes import Workers, speech, write_bundle
 
 TEXTS = {
@@ -69,6 +72,13 @@ def test_outputs_that_are_wrong_as_a_whole_are_counted(tmp_path: Path, workers: 
     accuracy = run(tmp_path).bundle.accuracy
     assert (accuracy.runaway, accuracy.empty) == (1, 1)
     assert [(row.runaway, row.empty) for row in accuracy.rows] == [(False, False), (True, False), (False, True)]
+
+
+def test_a_loop_counts_though_the_runtime_cut_it() -> None:
+    [utterance] = speech({"one": "some words"})
+    texts = [Text("some words", tokens=100, windows=1, hit_length_cap=True, loops=1)]
+    accuracy = judge([Item(utterance, "some words", "p", 1.0)], texts, str.lower, 0)  # type: ignore[arg-type]
+    assert (accuracy.pooled.wer, accuracy.runaway) == (0, 1)
 
 
 def test_the_comparison_is_by_utterance_and_speed_by_ratio(tmp_path: Path, workers: Workers) -> None:
