@@ -202,15 +202,17 @@ def test_calibration_on_evaluation_speech_is_refused(
     assert leftovers(Path()) == []
 
 
-@pytest.mark.parametrize("text", ["", "and so and so and so and so and so and so and so and so and so and so"])
-def test_an_export_that_cannot_speak_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+@pytest.mark.parametrize(("text", "loops"), [("", 0), ("and so " * 10, 0), ("cut off", 1)])
+def test_an_export_that_cannot_speak_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, loops: int
+) -> None:
     from types import SimpleNamespace
 
     from edge_asr_deploy.bundle import Graphs
     from edge_asr_deploy.corpora.utterance import Utterance
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
-    said = SimpleNamespace(transcribe=lambda samples: SimpleNamespace(text=text))
+    said = SimpleNamespace(transcribe=lambda samples: SimpleNamespace(text=text, loops=loops))
     monkeypatch.setattr(Transcriber, "open", lambda *args, **options: said)
     clip = Utterance("clip", np.zeros(10, np.float32), None, "test")
     with pytest.raises(UserError, match="use more bits"):
