@@ -39,8 +39,8 @@ def counting(machine: Emulator) -> Emulator:
 
 
 @pytest.fixture(scope="session")
-def regression(request: pytest.FixtureRequest) -> Iterator[Callable[..., list[str]]]:
-    """`regression(cpu, bundle, figures)`: what differs from the record by more than 1 % (or another share), as lines.
+def regression(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str, Figures], list[str]]]:
+    """`regression(cpu, bundle, figures)`: what differs from the record by more than 1 %, as lines.
 
     With --update-instructions the record is written instead, for the installed onnxruntime.
     """
@@ -48,7 +48,7 @@ def regression(request: pytest.FixtureRequest) -> Iterator[Callable[..., list[st
     version = f"onnxruntime {onnxruntime.__version__}"
     update = request.config.getoption("--update-instructions", default=False)
 
-    def compare(cpu: str, bundle: str, figures: Figures, tolerance: float = TOLERANCE) -> list[str]:
+    def compare(cpu: str, bundle: str, figures: Figures) -> list[str]:
         if update:
             record.setdefault(version, {}).setdefault(cpu, {})[bundle] = figures
             return []
@@ -56,19 +56,19 @@ def regression(request: pytest.FixtureRequest) -> Iterator[Callable[..., list[st
             known = record[version][cpu][bundle]
         except KeyError:
             pytest.skip(f"no figures of {version} on {cpu} for {bundle}: run with --update-instructions")
-        return differences(known, figures, tolerance)
+        return differences(known, figures)
 
     yield compare
     if update:
         RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def differences(known: Figures, found: Figures, tolerance: float = TOLERANCE) -> list[str]:
+def differences(known: Figures, found: Figures) -> list[str]:
     """Parts whose instructions are off the record, fewer as well: a gain is recorded, so that it cannot be lost."""
     lines = []
     for part in sorted(known.keys() | found.keys()):
         before, now = known.get(part, 0.0), found.get(part, 0.0)
-        if abs(now - before) > tolerance * before:
+        if abs(now - before) > TOLERANCE * before:
             lines.append(
                 f"{part}: {now:.0f} instructions, {before:.0f} recorded ({now / before - 1 if before else 1:+.1%})"
             )

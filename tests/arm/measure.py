@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +51,37 @@ class Measured:
         return self.counts["encoder"].total / seconds
 
 
-def emulated(emulator: Emulator, cpu: str, tasks: Sequence[Task], folder: Path, counted: bool = True) -> list[Measured]:
-    """Run tasks as `cpu`, all in one process. `folder` takes the files that pass between here and there."""
-    job, output, counts = (folder / f"{cpu}-{name}" for name in ("job.json", "result.json", "counts.txt"))
-    write_job([*tasks], job)
-    emulator.run(cpu, [PROBE, job, output], counts=counts if counted else None, timeout=1800)
-    results = json.loads(output.read_text())
-    parts = read_counts(counts.read_text()) if counted else [{} for _ in results]
+def emulated(emulator: Emulator, cpu: str, tasks: Sequence[Task], counted: bool = True) -> list[Measured]:
+    """Run tasks as `cpu`, all in one process.
+
+    All that it reads is copied to paths of one length: longer ones move the heap, and small counts by a percent.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job, output, counts, probe = (folder / name for name in ("job", "result", "counts", "probe.py"))
+        shutil.copy(PROBE, probe)
+        write_job([_copied(task, folder) for task in tasks], job)
+        emulator.run(cpu, [probe, job, output], counts=counts if counted else None, timeout=1800)
+        results = json.loads(output.read_text())
+        parts = read_counts(counts.read_text()) if counted else [{} for _ in results]
     return [Measured(result, part) for result, part in zip(results, parts, strict=True)]
+
+
+def _copied(task: Task, folder: Path) -> Task:
+    """The task on copies of its files below `folder`: of arrays alone, of graphs with all of their bundle."""
+
+    def copied(text: str | None) -> str | None:
+        if text is None:
+            return None
+        path = Path(text)
+        source = path.parent if path.suffix == ".onnx" else path
+        place = folder / hashlib.sha256(str(source).encode()).hexdigest()[:16]
+        if not place.exists():
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, place)
+        return str(place / path.name if path.suffix == ".onnx" else place)
+
+    names = ("bundle", "samples", "encoder", "decoder", "features", "hidden")
+    return replace(task, **{name: copied(getattr(task, name)) for name in names})
 
 
 def read_counts(text: str) -> list[dict[str, Counts]]:

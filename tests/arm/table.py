@@ -27,9 +27,8 @@ def rows(machine: Emulator, bundles: Sequence[Path]) -> Iterator[str]:
         first: Measured | None = None
         for bundle in bundles:
             with tempfile.TemporaryDirectory() as name:
-                folder = Path(name)
-                task = prepared(bundle, SECONDS, folder, target_for(bundle, cpu))
-                [measured] = emulated(machine, cpu, [task], folder)
+                task = prepared(bundle, SECONDS, Path(name), target_for(bundle, cpu))
+                [measured] = emulated(machine, cpu, [task])
             first = first or measured
             step, encoder = measured.step, measured.encoder(SECONDS)
             dots = (measured.counts["step"].sdot + measured.counts["step"].udot) / STEPS

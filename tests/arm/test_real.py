@@ -96,8 +96,8 @@ def cpu(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def counted(cpu: str, counting: Emulator, case: Case, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Measured]:
-    measured = emulated(counting, cpu, [*case.tasks.values()], tmp_path_factory.mktemp(cpu))
+def counted(cpu: str, counting: Emulator, case: Case) -> dict[str, Measured]:
+    measured = emulated(counting, cpu, [*case.tasks.values()])
     return dict(zip(FORMS, measured, strict=True))
 
 
@@ -114,12 +114,10 @@ def test_low_bit_kernels_say_it_up_to_a_word(form: str, counted: dict[str, Measu
     assert difference.substitutions + difference.deletions + difference.insertions <= 1
 
 
-def test_the_bundle_for_several_targets_runs_as_the_processors_own(
-    cpu: str, machine: Emulator, case: Case, tmp_path: Path
-) -> None:
+def test_the_bundle_for_several_targets_runs_as_the_processors_own(cpu: str, machine: Emulator, case: Case) -> None:
     form = PICKED[cpu]
     encode = Task(case.tasks[form].bundle, encoder=case.tasks[form].encoder, features=str(case.window), arrays=True)
-    *there, encoded = (one.result for one in emulated(machine, cpu, [*case.whole, encode], tmp_path, counted=False))
+    *there, encoded = (one.result for one in emulated(machine, cpu, [*case.whole, encode], counted=False))
     assert {result["target"] for result in there} == {form}
     here = [run(replace(task, target=form))["text"] for task in case.whole]
     difference = jiwer.process_words(here, [result["text"] for result in there])
