@@ -159,8 +159,18 @@ def _bundle(job: Job, store: Store, say: Say) -> Path:
         speech = calibration_speech(recipe)
         made = _quantized(job, checkpoint, speech, store, say)
         with BundleWriter(path) as writer:
+            # A model that only stutters is a result, too.
             manifest = write_files(
-                writer.folder, recipe.name, checkpoint, recipe, speech, made.model, made.weights, made.samples, say
+                writer.folder,
+                recipe.name,
+                checkpoint,
+                recipe,
+                speech,
+                made.model,
+                made.weights,
+                made.samples,
+                say,
+                refuses_coarse=False,
             )
             metrics = {**manifest.metrics, "quantize_seconds": made.seconds, "peak_memory": peak_rss()}
             writer.commit(manifest.model_copy(update={"metrics": metrics}))

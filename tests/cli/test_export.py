@@ -217,6 +217,8 @@ def test_an_export_that_cannot_speak_is_refused(
     clip = Utterance("clip", np.zeros(10, np.float32), None, "test")
     with pytest.raises(UserError, match="use more bits"):
         pipeline._check_speech(tmp_path, "whisper", [clip], Graphs())
+    heard = pipeline._check_speech(tmp_path, "whisper", [clip], Graphs(), refuses_coarse=False)
+    assert heard == {"clip": text}
 
 
 def test_transformers_5_is_named_at_once(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
