@@ -168,6 +168,10 @@ class WeightSpec(SpecModel):
         """True when the weights become integer codes (2 to 8 bits)."""
         return self.bits <= 8
 
+    def at(self, bits: int) -> WeightSpec:
+        """The same at another width, as `layers` would say it."""
+        return LayerSpec(bits=bits).over(self)
+
     @property
     def int8_obstacle(self) -> str | None:
         """Why an integer kernel cannot take these codes, and what to do; None where it can."""

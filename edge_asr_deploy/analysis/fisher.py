@@ -48,6 +48,6 @@ def fisher_sensitivities(
         weight = model.get_submodule(path).weight.detach()
         found[path] = {}
         for bits in choices:
-            difference = weight - rounded(weight, spec.model_copy(update={"bits": bits}))
+            difference = weight - rounded(weight, spec.at(bits))
             found[path][bits] = 0.5 * float((squares[path] * difference.square()).sum(dtype=torch.float64))
     return found

@@ -119,10 +119,10 @@ def sensitivities(
     found: dict[str, dict[int, float]] = {}
     for number, (path, spec) in enumerate(specs.items()):
         weight = probe.model.get_submodule(path).weight
-        form = f"{spec.granularity} {'symmetric' if spec.symmetric else 'asymmetric'}"
         figures: dict[int, tuple[float, float]] = {}
         for done, bits in enumerate(sorted(choices), 1):
-            changed = spec.model_copy(update={"bits": bits})
+            changed = spec.at(bits)
+            form = f"{changed.granularity} {'symmetric' if changed.symmetric else 'asymmetric'}"
             measure = _measure if bits in measured else _error_alone
             figures[bits] = known.get(
                 f"{path} {bits} {form}{'' if bits in measured else ' error'}",

@@ -8,16 +8,18 @@ import numpy as np
 import onnx_ir as ir
 
 from edge_asr_deploy.graph.builder import Builder
+from edge_asr_deploy.graph.integer import int8_matrix
 from edge_asr_deploy.graph.table import TiedTable
 from edge_asr_deploy.graph.weights import matmul_weight
 from edge_asr_deploy.ptq.weight import QuantizedWeight
 from edge_asr_deploy.specs import WeightSpec
 
 
-def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: WeightSpec) -> int:
+def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: WeightSpec, is_int8: bool = False) -> int:
     """Bytes in the model file of a matrix (out, in): codes, scales, zero points, and the operators that undo them.
 
     Built from zeros by the code that writes the real one, and serialized. `path` is its module path: names count too.
+    `is_int8`: it becomes the matrix of an integer product, not of a low-bit one.
     ValueError for a spec that gives no integer codes.
     """
     if not spec.is_integer:
@@ -44,7 +46,10 @@ def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: Weight
         table.head(builder)
     else:
         builder = Builder(_node(path, component) + "/weight")
-        matmul_weight(builder, weight)
+        if is_int8:
+            int8_matrix(builder, weight)
+        else:
+            matmul_weight(builder, weight)
     graph = ir.Graph([], [], nodes=builder.nodes, initializers=builder.initializers, name="")
     return int(ir.serde.serialize_graph(graph).ByteSize())
 

@@ -168,13 +168,12 @@ def _check(goal: Goal, output: Path, overwrite: bool) -> None:
 
 def _sizes(subject: Subject, goal: Goal, said: Callable[[int, int, str], None]) -> Sizes:
     recipe = subject.recipe
-    components = subject.structure.components()
-    matrices = matrix_sizes(subject.model, components, subject.specs, goal.choices)
-    # Everything that decides about the rest of the files but the model, which the store's own key holds.
-    floats = {path: spec.bits for path, spec in recipe.specs(components).items() if not spec.is_integer}
+    matrices = matrix_sizes(subject.model, recipe, subject.structure.components(), goal.choices)
+    # Stems, activations, attention, shortlist, targets: the whole recipe decides about the rest of the files.
+    whole = hashlib.sha256(recipe.model_dump_json(exclude={"name", "model", "calibration"}).encode()).hexdigest()
     rest = subject.measurements.get(
-        f"rest {json.dumps(floats)}",
-        lambda: measure_rest(subject.model, subject.family, recipe, lambda what: said(0, 1, what)),
+        f"rest {whole}",
+        lambda: measure_rest(subject.model, subject.family, recipe, subject.samples, lambda what: said(0, 1, what)),
     )
     said(1, 1, "sizes")
     return Sizes(matrices, int(rest))

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from edge_asr_deploy.families import Family
-from edge_asr_deploy.graph.build import build
+from edge_asr_deploy.graph.deployment import deploy
 from edge_asr_deploy.graph.stored import stored_bytes
 from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.mixed.knapsack import Table, tabulate
 from edge_asr_deploy.options import RtnOptions
+from edge_asr_deploy.ptq.activations import quantize_activations
+from edge_asr_deploy.ptq.calibration import Sample
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.runtime.targets import TARGETS
 from edge_asr_deploy.specs import COMPONENTS, LayerSpec, WeightSpec
 
 Bits = dict[str, int]
@@ -74,30 +77,40 @@ class Problem:
 
 
 def matrix_sizes(
-    model: Any, components: Mapping[str, str], specs: Mapping[str, WeightSpec], choices: Sequence[int]
+    model: Any, recipe: Recipe, components: Mapping[str, str], choices: Sequence[int]
 ) -> dict[str, dict[int, int]]:
-    """Bytes in the exported files of every matrix in `specs` at every width."""
-    sizes: dict[str, dict[int, int]] = {}
-    for path, spec in specs.items():
-        shape = tuple(model.get_submodule(path).weight.shape)
-        sizes[path] = {
-            bits: stored_bytes(path, components[path], shape, spec.model_copy(update={"bits": bits}))
-            for bits in choices
-        }
-    return sizes
+    """Bytes in the exported files of every matrix that the recipe makes integer codes of, at every width."""
+    return {
+        path: {bits: _bytes(model, recipe, path, components[path], spec.at(bits)) for bits in choices}
+        for path, spec in recipe.specs(components).items()
+        if spec.is_integer
+    }
 
 
-def measure_rest(model: Any, family: Family, recipe: Recipe, said: Callable[[str], None]) -> int:
-    """Bytes of the exported files without the integer matrices: from one export, rounded to nearest, of a copy."""
+def _bytes(model: Any, recipe: Recipe, path: str, component: str, spec: WeightSpec) -> int:
+    shape = tuple(model.get_submodule(path).weight.shape)
+    form, activations = TARGETS[recipe.target[0]].forms[component], recipe.activations(component)
+    is_int8 = form != "low-bit" and (activations.covers(path) or (form == "int8" and activations.kind == "float"))
+    return stored_bytes(path, component, shape, spec, is_int8)
+
+
+def measure_rest(
+    model: Any, family: Family, recipe: Recipe, samples: Sequence[Sample], said: Callable[[str], None]
+) -> int:
+    """Bytes of the exported files without the integer matrices: from one export, rounded to nearest, of a copy.
+
+    One of the `samples` gives fixed ranges of activations, where there are any: all take the same bytes.
+    """
     plain = _rounded_to_nearest(recipe)
     copy = deepcopy(model)
-    components = family.structure(copy.config).components()
+    structure = family.structure(copy.config)
+    components = structure.components()
     with tempfile.TemporaryDirectory() as scratch:
-        build(copy, plain, quantize(copy, family, plain), Path(scratch), said)
+        weights = quantize_activations(copy, structure, plain, quantize(copy, family, plain), samples[:1])
+        deploy(copy, plain, weights, Path(scratch), said)
         whole = size_of(Path(scratch)).onnx
     specs = {path: spec for path, spec in plain.specs(components).items() if spec.is_integer}
-    shapes = {path: tuple(model.get_submodule(path).weight.shape) for path in specs}
-    return whole - sum(stored_bytes(path, components[path], shapes[path], spec) for path, spec in specs.items())
+    return whole - sum(_bytes(model, plain, path, components[path], spec) for path, spec in specs.items())
 
 
 def with_bits(recipe: Recipe, components: Mapping[str, str], bits: Mapping[str, int], name: str) -> Recipe:
@@ -106,8 +119,10 @@ def with_bits(recipe: Recipe, components: Mapping[str, str], bits: Mapping[str, 
     for component in COMPONENTS:
         widths = [width for path, width in bits.items() if components[path] == component]
         if widths:
-            common = max(sorted(set(widths)), key=widths.count)
-            specs[component] = recipe.component(component).model_copy(update={"bits": common})
+            spec = recipe.component(component)
+            # At 8 bits there are no two levels: the component's own width must leave the others theirs.
+            several = [width for width in widths if spec.at(width).storage == spec.storage] or widths
+            specs[component] = spec.at(max(sorted(set(several)), key=several.count))
     result = recipe.with_weights(specs)
     single = {
         path: LayerSpec(bits=width)
