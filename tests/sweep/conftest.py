@@ -89,6 +89,6 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-def mute(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     """None of this speech is the default corpus."""
     monkeypatch.setattr("edge_asr_deploy.corpora.defaults.evaluation_corpus", lambda: ([], ""))
