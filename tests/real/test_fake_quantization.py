@@ -18,8 +18,7 @@ from edge_asr_deploy.sweep.grid import expand, load_sweep, select
 
 pytestmark = [pytest.mark.real_full, pytest.mark.timeout(3600)]
 SWEEP = Path(__file__).parents[2] / "recipes" / "sweeps" / "edge-asr.yaml"
-# Rounding to nearest, by GPTQ, and hybrid; both families, 4 and 3 bits.
-CELLS = ["whisper-tiny.en/gptq/w4a16/blocks", "moonshine-tiny/spqr/w3a16/blocks", "moonshine-tiny/rtn/w4a16/blocks"]
+CELLS = ["whisper-tiny.en/gptq/w4a16/blocks", "moonshine-tiny/spqr/w3a16/blocks"]
 
 
 @pytest.mark.parametrize("name", CELLS)
