@@ -140,7 +140,7 @@ def test_a_file_that_is_no_sweep_is_named(tmp_path: Path, text: str | None, name
 
 
 @pytest.mark.parametrize(
-    ("name", "cells"), [("edge-asr", 4 + 2 * 8 * 4 + 2 * 6 * 3 + 4 * 2 + 2 * 2 + 4 * 4), ("smoke", 1 + 4)]
+    ("name", "cells"), [("edge-asr", 4 + 2 * 8 * 4 + 2 * 6 * 3 + 3 * 2 + 2 * 2 + 4 * 3 + 2 + 1), ("smoke", 1 + 4)]
 )
 def test_shipped_sweeps_expand(name: str, cells: int) -> None:
     from edge_asr_deploy.recipe_files import shipped
