@@ -21,13 +21,17 @@ from edge_asr_deploy.pipeline import Request
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found. `sensitivity`: KL of the logits in nats per token by path and width; `fisher` the proxy's."""
+    """What was found. `sensitivity`: KL of the logits in nats per token by path and width; `fisher` the proxy's.
+
+    `words`: word errors per word of the float model's own transcripts, of the narrow widths.
+    """
 
     model: str
     speech: str
     statistics: list[MatrixStatistics]
     sensitivity: Sensitivities
     fisher: Sensitivities | None
+    words: Sensitivities | None = None
 
     def as_json(self) -> str:
         """For machines."""
@@ -37,12 +41,19 @@ class Analysis:
             "statistics": [one.as_json() for one in self.statistics],
             "sensitivity": self.sensitivity,
             "fisher": self.fisher,
+            "words": self.words,
         }
         return json.dumps(document, indent=1)
 
 
 def analyze(
-    request: Request, choices: Sequence[int], clips: int, fisher: bool, output: Path | None, console: Console
+    request: Request,
+    choices: Sequence[int],
+    clips: int,
+    fisher: bool,
+    output: Path | None,
+    console: Console,
+    words: bool = False,
 ) -> Analysis:
     """Look at a model on `clips` of calibration speech; with `output` a folder of JSON and plots.
 
@@ -63,6 +74,7 @@ def analyze(
             statistics=subject.statistics(ticker(progress, "statistics")),
             sensitivity=subject.sensitivities(choices, ticker(progress, "sensitivities")),
             fisher=subject.fisher(choices, ticker(progress, "gradients")) if fisher else None,
+            words=subject.word_changes(choices, ticker(progress, "words")) if words else None,
         )
     if output is not None:
         write_atomically(output / "analysis.json", found.as_json() + "\n")
@@ -86,8 +98,12 @@ def tables(found: Analysis) -> list[Table]:
     sensitivity.add_column("matrix", overflow="fold")
     for bits in widths:
         sensitivity.add_column(f"{bits} bits", justify="right")
+    narrow = [bits for bits in widths if found.words and bits in next(iter(found.words.values()))]
+    for bits in narrow:
+        sensitivity.add_column(f"WER %, {bits} bits", justify="right")
     for path, costs in sorted(found.sensitivity.items(), key=lambda item: -item[1][widths[0]]):
-        sensitivity.add_row(path.removeprefix("model."), *(f"{costs[bits]:.1e}" for bits in widths))
+        changed = [f"{100 * found.words[path][bits]:.1f}" for bits in narrow] if found.words else []
+        sensitivity.add_row(path.removeprefix("model."), *(f"{costs[bits]:.1e}" for bits in widths), *changed)
     return [statistics, sensitivity]
 
 

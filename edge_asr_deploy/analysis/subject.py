@@ -13,6 +13,7 @@ from edge_asr_deploy.analysis.fisher import fisher_sensitivities, squared_gradie
 from edge_asr_deploy.analysis.measurements import Measurements
 from edge_asr_deploy.analysis.sensitivity import Probe, digest, sensitivities
 from edge_asr_deploy.analysis.statistics import MatrixStatistics, matrix_statistics
+from edge_asr_deploy.analysis.words import word_changes
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.checkpoints.cache import cache_root
 from edge_asr_deploy.corpora.defaults import calibration_corpus
@@ -70,6 +71,14 @@ class Subject:
             return {}
         squares = squared_gradients(self.model, list(self.specs), self.samples, self.prompt, heard)
         return fisher_sensitivities(self.model, self.specs, choices, squares)
+
+    def word_changes(self, choices: Sequence[int], heard: Progress = silent) -> Sensitivities:
+        """Word errors per word of the float model's transcripts, by path and width, known ones from disk."""
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self.checkpoint.folder)
+        known = self.measurements
+        return word_changes(self.model, tokenizer, self.specs, self.samples, self.prompt + 1, choices, known, heard)
 
     def statistics(self, heard: Progress = silent) -> list[MatrixStatistics]:
         """Statistics of every matrix and of its inputs."""

@@ -198,9 +198,21 @@ def test_analyze_writes_tables_and_plots(run: Callable[..., Result]) -> None:
     assert len(said["statistics"]) == len(said["sensitivity"]) == len(said["fisher"]) == 33
     assert all(costs["2"] > costs["8"] for costs in said["sensitivity"].values())
     assert sorted(os.listdir("looked")) == ["analysis.json", "sensitivity.png", "statistics.png"]
+    assert said["words"] is None
     shown = run("analyze", "--clips", "2", "--bits-choices", "2,3,8").stdout
     assert "kurtosis" in shown and "8 bits" in shown
     assert "--bits-choices: 1: choose from 2 to 8" in user_error(run("analyze", "--bits-choices", "1"))
+
+
+def test_analyze_says_which_matrices_change_words(run: Callable[..., Result], monkeypatch: Any) -> None:
+    wanted = ["--clips", "2", "--bits-choices", "2,8", "--words"]
+    ran = run("analyze", *wanted, "--json")
+    assert ran.exit_code == 0, ran.output
+    words = json.loads(ran.stdout)["words"]
+    assert len(words) == 33 and all(set(widths) == {"2"} for widths in words.values()), "8 bits change none"
+    assert max(widths["2"] for widths in words.values()) > 0
+    monkeypatch.setattr("edge_asr_deploy.analysis.words._transcribe", lambda *args: pytest.fail("measured again"))
+    assert "WER %" in run("analyze", *wanted).stdout
 
 
 def test_the_recipe_is_yaml_a_person_can_read(fit: Callable[..., Result]) -> None:
