@@ -31,7 +31,7 @@ class Analysis:
     statistics: list[MatrixStatistics]
     sensitivity: Sensitivities
     fisher: Sensitivities | None
-    words: Sensitivities | None = None
+    words: Sensitivities | None
 
     def as_json(self) -> str:
         """For machines."""
@@ -51,9 +51,9 @@ def analyze(
     choices: Sequence[int],
     clips: int,
     fisher: bool,
+    words: bool,
     output: Path | None,
     console: Console,
-    words: bool = False,
 ) -> Analysis:
     """Look at a model on `clips` of calibration speech; with `output` a folder of JSON and plots.
 

@@ -115,17 +115,16 @@ def sensitivities(
     Granularity and symmetry are the spec's. Widths up to 4 bits are measured, and kept in `known` as soon as they are;
     wider ones follow from the two widest of these, as the divergence is quadratic in a small error.
     """
-    measured = [bits for bits in sorted(choices) if bits <= MEASURED_BITS] or [min(choices)]
+    measured = measured_widths(choices)
     found: dict[str, dict[int, float]] = {}
     for number, (path, spec) in enumerate(specs.items()):
         weight = probe.model.get_submodule(path).weight
         figures: dict[int, tuple[float, float]] = {}
         for done, bits in enumerate(sorted(choices), 1):
             changed = spec.at(bits)
-            form = f"{changed.granularity} {'symmetric' if changed.symmetric else 'asymmetric'}"
             measure = _measure if bits in measured else _error_alone
             figures[bits] = known.get(
-                f"{path} {bits} {form}{'' if bits in measured else ' error'}",
+                f"{path} {grid_name(changed)}{'' if bits in measured else ' error'}",
                 lambda p=path, w=weight, s=changed, m=measure: m(probe, p, w, s),  # type: ignore[misc]
             )
             progress(number * len(choices) + done, len(specs) * len(choices), f"{path}, {bits} bits")
@@ -142,6 +141,16 @@ def model_divergence(model: Any, probe: Probe) -> float:
     """KL(float || `model`), nats per token: of a model quantized as a whole, on the probe's samples."""
     other = Probe(model, probe.structure, probe.samples, probe.prompt, probe.cuts)
     return _mean_divergence(probe.reference, iter(other.reference))
+
+
+def measured_widths(choices: Sequence[int]) -> list[int]:
+    """Of the widths those that are measured: up to 4 bits, or else the narrowest."""
+    return [bits for bits in sorted(choices) if bits <= MEASURED_BITS] or [min(choices)]
+
+
+def grid_name(spec: WeightSpec) -> str:
+    """What decides about a matrix that is rounded to nearest."""
+    return f"{spec.bits} {spec.granularity} {'symmetric' if spec.symmetric else 'asymmetric'}"
 
 
 def rounded(weight: Tensor, spec: WeightSpec) -> Tensor:

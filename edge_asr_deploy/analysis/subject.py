@@ -77,8 +77,8 @@ class Subject:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(self.checkpoint.folder)
-        known = self.measurements
-        return word_changes(self.model, tokenizer, self.specs, self.samples, self.prompt + 1, choices, known, heard)
+        prompt = self.prompt + 1
+        return word_changes(self.model, tokenizer, self.specs, self.samples, prompt, choices, self.measurements, heard)
 
     def statistics(self, heard: Progress = silent) -> list[MatrixStatistics]:
         """Statistics of every matrix and of its inputs."""

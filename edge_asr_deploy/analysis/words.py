@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jiwer
-import torch
 from torch import Tensor
 
 from edge_asr_deploy.analysis.measurements import Measurements
-from edge_asr_deploy.analysis.sensitivity import MEASURED_BITS, holding, rounded
-from edge_asr_deploy.graph.export import quiet
-from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
+from edge_asr_deploy.analysis.sensitivity import grid_name, holding, measured_widths, rounded
+from edge_asr_deploy.ptq.calibration import Progress, Sample, silent, transcribe
 from edge_asr_deploy.specs import WeightSpec
 
 # A model that repeats itself may say so many times the float model's tokens, and some more.
@@ -36,39 +34,32 @@ def word_changes(
     """
     said = [_words(tokenizer, sample.tokens[0, prompt:]) for sample in samples]
     spoken = [(sample, words) for sample, words in zip(samples, said, strict=True) if words]
-    widths = [bits for bits in sorted(choices) if bits <= MEASURED_BITS] or [min(choices)]
+    positions = getattr(model.config, "max_target_positions", None) or model.config.max_position_embeddings
+    widths = measured_widths(choices)
     found: dict[str, dict[int, float]] = {}
+
+    def hear(sample: Sample) -> str:
+        longest = min(LONGEST * (sample.tokens.shape[1] - prompt) + MORE, positions - prompt - 1)
+        (tokens,) = transcribe(model, sample.inputs, tuple(sample.tokens[0, :prompt].tolist()), longest)
+        return _words(tokenizer, tokens[0, prompt:])
 
     def measure(weight: Any, spec: WeightSpec) -> float:
         if not spoken:
             return 0.0
         with holding(weight, rounded(weight.detach(), spec)):
-            heard = [_words(tokenizer, _transcribe(model, sample, prompt)) for sample, _ in spoken]
+            heard = [hear(sample) for sample, _ in spoken]
         return float(jiwer.wer([words for _, words in spoken], heard))
 
     for number, (path, spec) in enumerate(specs.items()):
         weight, found[path] = model.get_submodule(path).weight, {}
         for done, bits in enumerate(widths, 1):
             changed = spec.at(bits)
-            form = f"{changed.granularity} {'symmetric' if changed.symmetric else 'asymmetric'}"
             found[path][bits] = known.get(
-                f"{path} {bits} {form} words",
+                f"{path} {grid_name(changed)} words",
                 lambda w=weight, s=changed: measure(w, s),  # type: ignore[misc]
             )
             progress(number * len(widths) + done, len(specs) * len(widths), f"{path}, {bits} bits")
     return found
-
-
-def _transcribe(model: Any, sample: Sample, prompt: int) -> Tensor:
-    start = sample.tokens[:, :prompt]
-    positions = getattr(model.config, "max_target_positions", None) or model.config.max_position_embeddings
-    longest = min(LONGEST * (sample.tokens.shape[1] - prompt) + MORE, positions - prompt - 1)
-    with quiet(), torch.no_grad():
-        row = model.generate(
-            sample.inputs, decoder_input_ids=start, do_sample=False, num_beams=1, max_new_tokens=longest
-        )[0]
-    # Whisper's generate returns the text alone, everyone else's the prompt too.
-    return row[prompt:] if row[:prompt].equal(start[0]) else row  # type: ignore[no-any-return]
 
 
 def _words(tokenizer: Any, tokens: Tensor) -> str:

@@ -18,7 +18,7 @@ def command(
     clips: Annotated[int, typer.Option(min=1, help="Calibration clips to measure on.")] = 8,
     fisher: Annotated[bool, typer.Option(help="Also the Fisher proxy, from gradients.")] = False,
     words: Annotated[
-        bool, typer.Option(help="Also a word error rate against the float model's own text; takes some 15 minutes.")
+        bool, typer.Option(help="Also a word error rate against the float model's own text: transcribes anew for each.")
     ] = False,
     calibration: Annotated[str | None, typer.Option(help="Speech to measure on, as for export.")] = None,
     seed: Annotated[int | None, typer.Option(help="Which clips are drawn.")] = None,
@@ -40,7 +40,7 @@ def command(
 
     request = Request(model=model, bits=bits, recipe=recipe, calibration=calibration, seed=seed, language=language)
     messages = Console(stderr=True, highlight=False)
-    found = analyze(request, widths(bits_choices), clips, fisher, output, messages, words)
+    found = analyze(request, widths(bits_choices), clips, fisher, words, output, messages)
     if as_json:
         print(found.as_json())
     else:

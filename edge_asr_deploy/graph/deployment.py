@@ -86,15 +86,19 @@ def in_form(weights: Sequence[QuantizedWeight], recipe: Recipe, target: Target) 
 
 
 def _in_form(weight: QuantizedWeight, recipe: Recipe, target: Target) -> QuantizedWeight:
-    form, activations = target.forms[weight.component], recipe.activations(weight.component)
+    activations = recipe.activations(weight.component)
     if (weight.activation is not None) != activations.covers(weight.name):
         remedy = f"its activations are not those the recipe gives {weight.component}; report this"
         raise UserError("export", weight.name, remedy)
-    if form == "low-bit":
+    if not multiplies_int8(recipe, target, weight.component, weight.name):
         return replace(weight, activation=None)
-    if form == "int8" and activations.kind == "float":
-        return replace(weight, activation=Activation("int8-dynamic"))
-    return weight
+    return weight if weight.activation is not None else replace(weight, activation=Activation("int8-dynamic"))
+
+
+def multiplies_int8(recipe: Recipe, target: Target, component: str, path: str) -> bool:
+    """True where a target's form, or where that leaves it open the recipe, lets a matrix multiply integers."""
+    form, activations = target.forms[component], recipe.activations(component)
+    return form != "low-bit" and (activations.covers(path) or (form == "int8" and activations.kind == "float"))
 
 
 def _key(weights: Sequence[QuantizedWeight]) -> Hashable:

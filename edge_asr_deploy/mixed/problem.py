@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_asr_deploy.families import Family
-from edge_asr_deploy.graph.deployment import deploy
+from edge_asr_deploy.graph.deployment import deploy, multiplies_int8
 from edge_asr_deploy.graph.stored import stored_bytes
 from edge_asr_deploy.harness.size import size_of
 from edge_asr_deploy.mixed.knapsack import Table, tabulate
@@ -89,9 +89,9 @@ def matrix_sizes(
 
 def _bytes(model: Any, recipe: Recipe, path: str, component: str, spec: WeightSpec) -> int:
     shape = tuple(model.get_submodule(path).weight.shape)
-    form, activations = TARGETS[recipe.target[0]].forms[component], recipe.activations(component)
-    is_int8 = form != "low-bit" and (activations.covers(path) or (form == "int8" and activations.kind == "float"))
-    return stored_bytes(path, component, shape, spec, is_int8)
+    return stored_bytes(
+        path, component, shape, spec, multiplies_int8(recipe, TARGETS[recipe.target[0]], component, path)
+    )
 
 
 def measure_rest(
@@ -101,7 +101,7 @@ def measure_rest(
 
     One of the `samples` gives fixed ranges of activations, where there are any: all take the same bytes.
     """
-    plain = _rounded_to_nearest(recipe)
+    plain = rounded_to_nearest(recipe)
     copy = deepcopy(model)
     structure = family.structure(copy.config)
     components = structure.components()
@@ -132,7 +132,8 @@ def with_bits(recipe: Recipe, components: Mapping[str, str], bits: Mapping[str, 
     return result.model_copy(update={"name": name, "layers": {**recipe.layers, **single}})
 
 
-def _rounded_to_nearest(recipe: Recipe) -> Recipe:
+def rounded_to_nearest(recipe: Recipe) -> Recipe:
+    """The same recipe without what needs calibration speech: every matrix plainly rounded."""
     plain = {"quantizer": RtnOptions(), "steps": ()}
     specs = {c: recipe.component(c).model_copy(update=plain) for c in COMPONENTS}
     layers = {pattern: layer.model_copy(update={"quantizer": None}) for pattern, layer in recipe.layers.items()}

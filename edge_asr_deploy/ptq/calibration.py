@@ -96,15 +96,18 @@ def encode(
     if len(tokens) < len(clips):
         prompt = family.prompt(model.generation_config, language, task)
         cap = None if family.fixed_window else family.length_cap(len(next(iter(clips.values()))))
-        tokens = _transcribe(model, inputs, prompt, cap)
+        tokens = transcribe(model, inputs, prompt, cap)
         for audio, row in zip(clips.values(), tokens, strict=True):
             if known is not None:
                 known.put(audio, row[0].tolist())
     return [Sample(inputs[i : i + 1], frames[i], tokens[i]) for i in range(len(clips))]
 
 
-def _transcribe(model: Any, inputs: Tensor, prompt: tuple[int, ...], cap: int | None) -> list[Tensor]:
-    """Greedy decoding by Transformers with its suppression rules; each (1, positions): prompt and text, no end."""
+def transcribe(model: Any, inputs: Tensor, prompt: tuple[int, ...], cap: int | None) -> list[Tensor]:
+    """Greedy decoding by Transformers with its suppression rules; each (1, positions): prompt and text, no end.
+
+    `cap`: at most so many tokens of text.
+    """
     start = torch.tensor([prompt]).repeat(len(inputs), 1)
     options: dict[str, Any] = {} if cap is None else {"max_new_tokens": cap}
     with _quiet(), torch.no_grad():

@@ -211,7 +211,7 @@ def test_analyze_says_which_matrices_change_words(run: Callable[..., Result], mo
     words = json.loads(ran.stdout)["words"]
     assert len(words) == 33 and all(set(widths) == {"2"} for widths in words.values()), "8 bits change none"
     assert max(widths["2"] for widths in words.values()) > 0
-    monkeypatch.setattr("edge_asr_deploy.analysis.words._transcribe", lambda *args: pytest.fail("measured again"))
+    monkeypatch.setattr("edge_asr_deploy.analysis.words.transcribe", lambda *args: pytest.fail("measured again"))
     assert "WER %" in run("analyze", *wanted).stdout
 
 

@@ -12,31 +12,22 @@ pytest.importorskip("optimum.exporters.onnx")
 from edge_asr_deploy.families import family
 from edge_asr_deploy.graph.deployment import deploy
 from edge_asr_deploy.harness.size import size_of
-from edge_asr_deploy.mixed.problem import Sizes, matrix_sizes, measure_rest, with_bits
-from edge_asr_deploy.options import RtnOptions
+from edge_asr_deploy.mixed.problem import Sizes, matrix_sizes, measure_rest, rounded_to_nearest, with_bits
 from edge_asr_deploy.ptq.activations import quantize_activations
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
-from edge_asr_deploy.recipe import Recipe, parse
+from edge_asr_deploy.recipe import parse
 from edge_asr_deploy.recipe_files import for_bits
-from edge_asr_deploy.specs import COMPONENTS
 from tests import tiny
 
 CHOICES = (3, 4, 7, 8)
-
-
-def shipped(name: str, bits: int) -> Recipe:
-    """A shipped recipe, rounded to nearest so that no speech is needed."""
-    recipe = parse(for_bits(name, bits), "test")
-    plain = {"quantizer": RtnOptions(), "steps": ()}
-    return recipe.with_weights({c: recipe.component(c).model_copy(update=plain) for c in COMPONENTS})
 
 
 @pytest.mark.parametrize("name", tiny.MODELS)
 @pytest.mark.parametrize("bits", [4, 3])
 def test_the_recipe_has_the_widths_and_the_bytes_that_were_counted(name: str, bits: int, tmp_path: Path) -> None:
     """At 8 bits a matrix in two levels has one scale for each channel; its neighbours keep their two levels."""
-    recipe, kind, model = shipped(name, bits), family(name), tiny.MODELS[name]()
+    recipe, kind, model = rounded_to_nearest(parse(for_bits(name, bits), "test")), family(name), tiny.MODELS[name]()
     structure = kind.structure(model.config)
     components = structure.components()
     narrow_in_place(model, components, recipe)
