@@ -122,8 +122,8 @@ def cpu_findings(machine: Machine) -> Iterator[Finding]:
         remedy = "onnxruntime has wheels for x86_64 and aarch64 only: build it, or use such a machine"
         yield _finding("processor", "warning", f"{machine.cpu.architecture}, for which no kernels are made", remedy)
     elif "avx2" in flags:
-        remedy = "measure bundles with int8 activations here with `edge-deploy evaluate`"
-        yield _finding("processor", "warning", "x86_64 without VNNI: sums of int8 products may saturate", remedy)
+        remedy = "compare bundles here with `edge-deploy bench`: int8 layers run in a slower kernel, which is exact"
+        yield _finding("processor", "warning", "x86_64 without VNNI, which int8 layers are made for", remedy)
     else:
         remedy = "bundles run, but several times slower; let a virtual machine have the host's CPU"
         yield _finding("processor", "warning", "x86_64 without AVX2", remedy)

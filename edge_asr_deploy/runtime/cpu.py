@@ -25,6 +25,11 @@ class CpuFeatures:
     flags: frozenset[str]
 
     @property
+    def saturates(self) -> bool:
+        """True where a sum of two uint8 by int8 products is cut off at 16 bits (`runtime.exact`)."""
+        return self.architecture == "x86_64" and not self.flags & _EXACT_ON_X86
+
+    @property
     def target(self) -> str:
         """The deployment target made for it: `x86`, `pi5` (64-bit ARM with dot products), `pi4` (without), `generic`.
 
@@ -32,7 +37,7 @@ class CpuFeatures:
         that does not sum its products exactly is `generic`.
         """
         if self.architecture == "x86_64":
-            return "x86" if self.flags & _EXACT_ON_X86 else "generic"
+            return "generic" if self.saturates else "x86"
         if self.architecture == "aarch64":
             return "pi5" if "asimddp" in self.flags else "pi4"
         return "generic"

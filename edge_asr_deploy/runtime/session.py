@@ -9,6 +9,7 @@ from pathlib import Path
 import onnxruntime
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.exact import needs_unsigned, with_unsigned_operands
 
 # Of an optimized graph: smaller constants stay in the file with the nodes.
 EXTERNAL_BYTES = 1024
@@ -71,8 +72,12 @@ def open_session(
         options.add_session_config_entry(f"{data}_min_size_in_bytes", str(EXTERNAL_BYTES))
     if optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model: Path | bytes = path
+    if not optimized and needs_unsigned(path):
+        model = with_unsigned_operands(path)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no public base class
         reason = str(error).strip().splitlines()[0]
         remedy = f"onnxruntime {onnxruntime.__version__} cannot load it ({reason}); export the bundle again"

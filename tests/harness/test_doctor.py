@@ -115,7 +115,7 @@ def test_what_the_system_lacks_is_a_problem(change: dict[str, Any], check: str, 
     ("architecture", "flags", "status", "named"),
     [
         ("x86_64", {"avx2", "avx512_vnni"}, "ok", "VNNI"),
-        ("x86_64", {"avx2"}, "warning", "saturate"),
+        ("x86_64", {"avx2"}, "warning", "without VNNI"),
         ("x86_64", {"sse4_2"}, "warning", "without AVX2"),
         ("aarch64", {"asimddp", "i8mm"}, "ok", "i8mm"),
         ("aarch64", {"asimd"}, "ok", "without dot products"),
