@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr_deploy.bundle import CARD, BundleWriter, CalibrationRecord, Graphs, Manifest, Model
-from edge_asr_deploy.card import model_card
+from edge_asr_deploy.bundle.manifest import CARD, BundleWriter, CalibrationRecord, Graphs, Manifest, Model
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
 from edge_asr_deploy.checkpoints.resolution import DEFAULT_MODEL
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
+from edge_asr_deploy.harness.reporting.card import model_card
 from edge_asr_deploy.progress import Ticker, progress_display
-from edge_asr_deploy.recipe import Recipe, parse
-from edge_asr_deploy.recipe_files import for_bits, load_document, override, stored_for
+from edge_asr_deploy.recipe.document import Recipe, parse
+from edge_asr_deploy.recipe.files import for_bits, load_document, override, stored_for
 from edge_asr_deploy.runtime.targets import named
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
 if TYPE_CHECKING:
     # Both need torch, which is loaded only when there is something to compute.
-    from edge_asr_deploy.ptq.calibration import Sample
-    from edge_asr_deploy.ptq.weight import QuantizedWeight
+    from edge_asr_deploy.ptq.calibration.samples import Sample
+    from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 # Of these the tracer's graph, the rounding or the kernels depend on.
 PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime", "numpy", "tokenizers")
@@ -149,7 +149,7 @@ def write_files(
     `refuses_coarse` a model that no longer speaks sense is a UserError; experiments want to know its word error rate.
     """
     from edge_asr_deploy.graph.deployment import deploy
-    from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement
+    from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement
     from edge_asr_deploy.ptq.quantize import needs_samples
 
     deployments = deploy(model, recipe, weights, folder, say)
@@ -275,7 +275,7 @@ def _check_speech(
     folder: Path, name: str, utterances: Sequence[Utterance], graphs: Graphs, refuses_coarse: bool = True
 ) -> dict[str, str]:
     """The texts of real clips, which must be neither empty nor stuck in a loop unless that may be."""
-    from edge_asr_deploy.runtime.loops import is_runaway
+    from edge_asr_deploy.runtime.decoding.loops import is_runaway
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
     transcriber = Transcriber.open(folder, verify=False, family=name, graphs=graphs)

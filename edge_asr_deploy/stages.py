@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.checkpoints import Checkpoint
-from edge_asr_deploy.checkpoints.cache import cache_root
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.families import family
-from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.recipe.document import Recipe
 
 if TYPE_CHECKING:
     # Both need torch, which is loaded only when there is something to compute.
-    from edge_asr_deploy.ptq.calibration import Sample
-    from edge_asr_deploy.ptq.weight import QuantizedWeight
+    from edge_asr_deploy.ptq.calibration.samples import Sample
+    from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 
 def load_model(checkpoint: Checkpoint) -> Any:
@@ -24,7 +24,7 @@ def load_model(checkpoint: Checkpoint) -> Any:
     import torch
     from transformers import AutoModelForSpeechSeq2Seq
 
-    from edge_asr_deploy.graph.export import quiet
+    from edge_asr_deploy.graph.onnx_tools.trace import quiet
 
     random.seed(0)
     torch.manual_seed(0)
@@ -42,8 +42,8 @@ def hear(
     advance: Callable[[int, int, str], None],
 ) -> list[Sample]:
     """Calibration samples of these utterances; `model` is still the float one. Its transcripts are kept on disk."""
-    from edge_asr_deploy.ptq.calibration import prepare
-    from edge_asr_deploy.ptq.transcripts import TokenCache
+    from edge_asr_deploy.ptq.calibration.samples import prepare
+    from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 
     known = TokenCache(cache_root(), checkpoint.sha256, language, metadata.version("transformers"))
     return prepare(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_asr_deploy.bundle import BundleWriter, Manifest, Model
-from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.bundle.manifest import BundleWriter, Manifest, Model
+from edge_asr_deploy.recipe.document import Recipe
 from tests.runtime.conftest import tokenizer
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr_deploy.bundle import (
+from edge_asr_deploy.bundle.manifest import (
     MANIFEST,
     BundleWriter,
     CalibrationRecord,

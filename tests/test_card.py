@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edge_asr_deploy.bundle import CARD, bundle_hash, read_manifest, verify
-from edge_asr_deploy.card import update_card
+from edge_asr_deploy.bundle.manifest import CARD, bundle_hash, read_manifest, verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.result import Result
+from edge_asr_deploy.harness.evaluation.result import Result
+from edge_asr_deploy.harness.reporting.card import update_card
 from tests.harness.fakes import write_bundle
 from tests.harness.results import make_result
 

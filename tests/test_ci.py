@@ -20,7 +20,7 @@ import typer
 import yaml
 
 from edge_asr_deploy.cli import app
-from edge_asr_deploy.harness.baseline import read_baseline
+from edge_asr_deploy.harness.gate.baseline import read_baseline
 
 ROOT = Path(__file__).parent.parent
 FILES = (".github/workflows/gate.yml", "action.yml", ".pre-commit-hooks.yaml", ".pre-commit-config.yaml")

@@ -114,7 +114,7 @@ def test_the_runtime_image_is_small_and_has_no_torch(tmp_path: Path) -> None:
     grown = size(root) - size(empty)
     assert grown < LIMIT, f"{grown / 1e6:.0f} MB above the base image"
     python = str(root / "venv" / "bin" / "python")
-    program = "import edge_asr_deploy.runtime.transcriber, edge_asr_deploy.harness.evaluate"
+    program = "import edge_asr_deploy.runtime.transcriber, edge_asr_deploy.harness.evaluation.evaluate"
     ran = subprocess.run([python, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     for name in ("torch", "transformers", "optimum", "datasets"):

@@ -1,33 +1,55 @@
-"""What runs on a board imports without the exporter's packages."""
+"""What imports what: arrows between rooms go down only, and what runs on a board imports without the exporter."""
 
 from __future__ import annotations
 
-import pkgutil
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-import edge_asr_deploy.boards
-import edge_asr_deploy.harness
-import edge_asr_deploy.pack
-import edge_asr_deploy.runtime
+from edge_asr_deploy.sources import ROOT, imports_of
 
-BLOCKED = ("torch", "transformers", "optimum", "datasets")
-MODULES = [
-    "edge_asr_deploy.bundle",
-    "edge_asr_deploy.recipe",
-    "edge_asr_deploy.recipe_files",
-    "edge_asr_deploy.cli.transcribe",
-    *(f"edge_asr_deploy.corpora.{name}" for name in ("manifest", "utterance", "normalize", "defaults")),
-    *(f"edge_asr_deploy.corpora.{name}" for name in ("open_asr", "common_voice", "streamed")),
-    *(
-        f"{package.__name__}.{module.name}"
-        for package in (edge_asr_deploy.runtime, edge_asr_deploy.harness, edge_asr_deploy.boards, edge_asr_deploy.pack)
-        for module in pkgutil.iter_modules(package.__path__)
-    ),
-]
-
+# From the top floor down (docs/design/architecture.md): a room imports rooms below it only.
+FLOORS = (
+    ("__main__",),
+    ("cli",),
+    ("experiments",),
+    ("boards",),
+    ("pack",),
+    ("pipeline",),
+    ("proof",),
+    ("stages",),
+    ("graph",),
+    ("ptq",),
+    ("harness",),
+    ("recipe",),
+    ("corpora",),
+    ("runtime",),
+    ("checkpoints",),
+    ("bundle",),
+    ("families",),
+    ("quantized",),
+    ("sources",),
+    ("cache",),
+    ("progress",),
+    ("files",),
+    ("errors",),
+)
+# Inside a room, from the top down.
+INNER = {
+    "experiments": ("mixed", "analysis", "sweep"),
+    "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine"),
+    "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
+    "runtime": ("transcriber", "decoding", "startup", "audio", "targets", "session", "exact", "cpu"),
+    "ptq": ("quantize", "learning.blockwise", "activations", "rounding", "folding", "calibration", "methods", "grid"),
+}
+EXPORTERS = ("torch", "transformers", "optimum", "datasets")
+TORCH_FREE = ("quantized", "families", "recipe", "runtime", "harness", "bundle", "boards", "pack", "errors", "files")
+TORCH_FREE += ("progress", "cache", "sources", "corpora.manifest", "corpora.utterance", "corpora.normalize")
+TORCH_FREE += ("corpora.defaults", "corpora.open_asr", "corpora.common_voice", "corpora.streamed", "cli.transcribe")
+TRACER = "graph.onnx_tools.trace"
 
 # What the pinned list of boards leaves out, and what boards run.
 ABSENT = (
@@ -37,11 +59,66 @@ ABSENT = (
 )
 ON_BOARDS = (
     "cli",
-    *("runtime.transcriber", "runtime.audio"),
-    *("harness.evaluate", "harness.report", "harness.worker"),
-    *("harness.bench", "harness.bench_report", "harness.doctor", "harness.doctor_report", "harness.probe"),
+    *("runtime.transcriber", "runtime.audio.reading"),
+    *("harness.evaluation.evaluate", "harness.reporting.tables", "harness.evaluation.worker"),
+    *("harness.benchmark.bench", "harness.benchmark.report"),
+    *("harness.doctor.doctor", "harness.doctor.report", "harness.doctor.probe"),
 )
 IMPORT_SECONDS = 0.5
+
+
+def modules() -> list[str]:
+    paths = (path.relative_to(ROOT).with_suffix("") for path in ROOT.rglob("*.py"))
+    names = (".".join(path.parts).removesuffix("__init__").rstrip(".") for path in paths)
+    return sorted(name for name in names if name)
+
+
+MODULES = modules()
+
+
+def is_below(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def floor(name: str) -> int:
+    return next(index for index, rooms in enumerate(FLOORS) if any(is_below(name, room) for room in rooms))
+
+
+def test_every_module_has_a_floor() -> None:
+    assert all(any(is_below(name, room) for rooms in FLOORS for room in rooms) for name in MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_arrows_go_down(name: str) -> None:
+    for imported in imports_of(ROOT, name):
+        assert floor(imported) >= floor(name), f"{name} imports {imported}, which stands above it"
+
+
+@pytest.mark.parametrize("room", INNER)
+def test_arrows_inside_a_room_go_down(room: str) -> None:
+    def level(name: str) -> int | None:
+        return next((i for i, part in enumerate(INNER[room]) if is_below(name, f"{room}.{part}")), None)
+
+    for name in MODULES:
+        for imported in imports_of(ROOT, name) if is_below(name, room) else ():
+            upper, lower = level(name), level(imported)
+            if upper is not None and lower is not None:
+                assert lower >= upper, f"{name} imports {imported}, which stands above it"
+
+
+def test_there_is_no_circle() -> None:
+    found: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in found:
+            for imported in imports_of(ROOT, name):
+                if not is_below(name, imported):  # A package takes in its own modules.
+                    visit(imported, (*path, name))
+            found.add(name)
+
+    for name in MODULES:
+        visit(name, ())
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
@@ -50,20 +127,33 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 
 def test_it_imports_without_the_exporters_packages() -> None:
     # None in sys.modules makes any import of that name an ImportError.
-    blocked = f"import sys; sys.modules.update(dict.fromkeys({BLOCKED}))"
-    ran = run("; ".join([blocked, *(f"import {name}" for name in MODULES)]))
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({EXPORTERS}))"
+    free = [name for name in MODULES if any(is_below(name, room) for room in TORCH_FREE)]
+    ran = run("; ".join([blocked, *(f"import edge_asr_deploy.{name}" for name in free)]))
     assert ran.returncode == 0, ran.stderr
 
 
-@pytest.mark.parametrize("name", BLOCKED)
+@pytest.mark.parametrize("name", EXPORTERS)
 def test_a_blocked_package_would_be_noticed(name: str) -> None:
     ran = run(f"import sys; sys.modules[{name!r}] = None; import {name}.anything")
     assert "ModuleNotFoundError" in ran.stderr or "ImportError" in ran.stderr
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if is_below(name, "graph") and name != TRACER])
+def test_graphs_are_written_without_torch(name: str) -> None:
+    tree = ast.parse((ROOT / Path(*name.split("."))).with_suffix(".py").read_text() if not is_package(name) else "")
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [one for one in names if one.split(".")[0] in EXPORTERS or is_below(one, "edge_asr_deploy.ptq")]
+
+
+def is_package(name: str) -> bool:
+    return ROOT.joinpath(*name.split(".")).is_dir()
+
+
 def test_the_runtime_brings_in_no_more_than_it_needs() -> None:
     ran = run("import sys, edge_asr_deploy.runtime.transcriber; print(*sys.modules)")
-    assert not {"onnx", "jiwer", "typer", "rich", "scipy", *BLOCKED} & set(ran.stdout.split())
+    assert not {"onnx", "jiwer", "typer", "rich", "scipy", *EXPORTERS} & set(ran.stdout.split())
 
 
 def test_boards_do_without_what_their_list_leaves_out() -> None:
@@ -77,3 +167,19 @@ def test_the_runtime_imports_within_half_a_second() -> None:
     measure = "import time; begin = time.process_time(); import edge_asr_deploy.runtime.transcriber"
     times = [float(run(f"{measure}; print(time.process_time() - begin)").stdout) for _ in range(3)]
     assert min(times) < IMPORT_SECONDS, times
+
+
+def test_modules_are_short() -> None:
+    long = {name: lines for name in MODULES if not is_package(name) and (lines := _lines(name)) > 300}
+    assert not long
+
+
+def _lines(name: str) -> int:
+    return len(ROOT.joinpath(*name.split(".")).with_suffix(".py").read_text().splitlines())
+
+
+def test_folders_are_small() -> None:
+    """At most 15 modules side by side. `cli` is one thing: a file for each command."""
+    folders = [path.parent for path in ROOT.rglob("__init__.py")]
+    many = {folder.name: count for folder in folders if (count := len(list(folder.glob("[!_]*.py")))) > 15}
+    assert set(many) == {"cli"}

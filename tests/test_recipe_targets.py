@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.recipe import parse
-from edge_asr_deploy.recipe_files import for_bits, override, stored_for
+from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.recipe.document import parse
+from edge_asr_deploy.recipe.files import for_bits, override, stored_for
 from edge_asr_deploy.runtime.targets import TARGETS
-from edge_asr_deploy.specs import COMPONENTS
 
 PLAIN: dict[str, Any] = {"name": "x", "family": "whisper"}
 

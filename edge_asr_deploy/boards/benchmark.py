@@ -15,10 +15,10 @@ from edge_asr_deploy.boards.speech import write_corpus
 from edge_asr_deploy.boards.sync import Files
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.files import require_folder
-from edge_asr_deploy.harness.bench_result import Benchmark, Options, Stretch
-from edge_asr_deploy.harness.evaluate import baseline_folder
-from edge_asr_deploy.harness.speech import load_speech
-from edge_asr_deploy.harness.stretches import stretches
+from edge_asr_deploy.harness.benchmark.fixed_lengths import stretches
+from edge_asr_deploy.harness.benchmark.result import Benchmark, Options, Stretch
+from edge_asr_deploy.harness.evaluation.evaluate import baseline_folder
+from edge_asr_deploy.harness.evaluation.speech import load_speech
 
 
 def bench_on(
@@ -31,7 +31,7 @@ def bench_on(
     messages: Console,
     command: str | None = None,
 ) -> list[BoardResult[Benchmark]]:
-    """What `harness.bench.run` does, on every board at once; arguments as there.
+    """What `harness.benchmark.bench.run` does, on every board at once; arguments as there.
 
     The audio is cut and joined here, and named so in the results. `output` is one file for each board, as in
     `results_of`.

@@ -14,9 +14,9 @@ from edge_asr_deploy.boards.results import BoardResult, results_of
 from edge_asr_deploy.boards.speech import MANIFEST, write_corpus
 from edge_asr_deploy.boards.sync import Files
 from edge_asr_deploy.files import require_folder
-from edge_asr_deploy.harness.evaluate import EvaluationSettings, baseline_folder
-from edge_asr_deploy.harness.result import Result
-from edge_asr_deploy.harness.speech import load_speech, select
+from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, baseline_folder
+from edge_asr_deploy.harness.evaluation.result import Result
+from edge_asr_deploy.harness.evaluation.speech import load_speech, select
 
 
 def evaluate_on(
@@ -31,7 +31,7 @@ def evaluate_on(
     messages: Console,
     command: str | None = None,
 ) -> list[BoardResult[Result]]:
-    """What `harness.evaluate.run` does, on every board at once; arguments as there.
+    """What `harness.evaluation.evaluate.run` does, on every board at once; arguments as there.
 
     `output` is one file for each board, as in `results_of`.
     """

@@ -34,8 +34,8 @@ def command(
     """
     from rich.console import Console
 
-    from edge_asr_deploy.analysis.analyze import analyze, tables
     from edge_asr_deploy.cli.widths import widths
+    from edge_asr_deploy.experiments.analysis.analyze import analyze, tables
     from edge_asr_deploy.pipeline import Request
 
     request = Request(model=model, bits=bits, recipe=recipe, calibration=calibration, seed=seed, language=language)

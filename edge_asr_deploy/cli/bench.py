@@ -57,10 +57,10 @@ def command(
     from rich.console import Console
 
     from edge_asr_deploy.cli.numbers import numbers
-    from edge_asr_deploy.harness.bench import run
-    from edge_asr_deploy.harness.bench_report import bench_tables
-    from edge_asr_deploy.harness.bench_result import Options
-    from edge_asr_deploy.runtime.context import parse_audio_context
+    from edge_asr_deploy.harness.benchmark.bench import run
+    from edge_asr_deploy.harness.benchmark.report import bench_tables
+    from edge_asr_deploy.harness.benchmark.result import Options
+    from edge_asr_deploy.runtime.decoding.audio_context import parse_audio_context
 
     messages = Console(stderr=True, highlight=False)
     options = Options(

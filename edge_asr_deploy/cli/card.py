@@ -16,8 +16,8 @@ def command(
 
     Example: `edge-deploy card exported/whisper-tiny.en-w4 result.json`
     """
-    from edge_asr_deploy.bundle import CARD
-    from edge_asr_deploy.card import update_card
+    from edge_asr_deploy.bundle.manifest import CARD
+    from edge_asr_deploy.harness.reporting.card import update_card
 
     update_card(bundle, results)
     print(f"{bundle / CARD}: {len(results)} result{'s' if len(results) > 1 else ''}")

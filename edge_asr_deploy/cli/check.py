@@ -61,10 +61,10 @@ def command(
 
     from rich.console import Console
 
-    from edge_asr_deploy.harness import gate
-    from edge_asr_deploy.harness.annotations import github_annotations
-    from edge_asr_deploy.harness.report import checks_table
-    from edge_asr_deploy.runtime.context import parse_audio_context
+    from edge_asr_deploy.harness.gate import gate
+    from edge_asr_deploy.harness.gate.annotations import github_annotations
+    from edge_asr_deploy.harness.reporting.tables import checks_table
+    from edge_asr_deploy.runtime.decoding.audio_context import parse_audio_context
 
     messages = Console(stderr=True, highlight=False)
     given = {"threads": threads, "accuracy_level": accuracy_level, "language": language}

@@ -22,8 +22,8 @@ def command(
 
     from rich.console import Console
 
-    from edge_asr_deploy.harness.cost import cost_of
-    from edge_asr_deploy.harness.report import cost_table
+    from edge_asr_deploy.harness.inspection.cost import cost_of
+    from edge_asr_deploy.harness.reporting.tables import cost_table
 
     costs = cost_of(bundle, seconds)
     if as_json:

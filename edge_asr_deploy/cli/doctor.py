@@ -24,8 +24,8 @@ def command(
     """
     from rich.console import Console
 
-    from edge_asr_deploy.harness.doctor import diagnose
-    from edge_asr_deploy.harness.doctor_report import diagnosis_table
+    from edge_asr_deploy.harness.doctor.doctor import diagnose
+    from edge_asr_deploy.harness.doctor.report import diagnosis_table
 
     diagnosis = diagnose(bundle)
     if as_json:

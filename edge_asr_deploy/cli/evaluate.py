@@ -60,9 +60,9 @@ def command(
     """
     from rich.console import Console
 
-    from edge_asr_deploy.harness.evaluate import EvaluationSettings, run
-    from edge_asr_deploy.harness.report import evaluation_table
-    from edge_asr_deploy.runtime.context import parse_audio_context
+    from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, run
+    from edge_asr_deploy.harness.reporting.tables import evaluation_table
+    from edge_asr_deploy.runtime.decoding.audio_context import parse_audio_context
 
     messages = Console(stderr=True, highlight=False)
     settings = EvaluationSettings(

@@ -52,7 +52,7 @@ def command(
     """
     from rich.console import Console
 
-    from edge_asr_deploy.harness.report import export_table
+    from edge_asr_deploy.harness.reporting.tables import export_table
     from edge_asr_deploy.pipeline import Request, export
 
     messages = Console(stderr=True, highlight=False)

@@ -65,8 +65,8 @@ def command(
     from rich.console import Console
 
     from edge_asr_deploy.cli.widths import widths
-    from edge_asr_deploy.mixed.fit import Goal, fit
-    from edge_asr_deploy.mixed.report import fit_table
+    from edge_asr_deploy.experiments.mixed.fit import Goal, fit
+    from edge_asr_deploy.experiments.mixed.report import fit_table
     from edge_asr_deploy.pipeline import Request
 
     request = Request(

@@ -18,8 +18,8 @@ def command(
     """
     from rich.console import Console
 
-    from edge_asr_deploy.harness.inspect import inspect_bundle
-    from edge_asr_deploy.harness.report import inspection_tables
+    from edge_asr_deploy.harness.inspection.inspect import inspect_bundle
+    from edge_asr_deploy.harness.reporting.tables import inspection_tables
 
     inspection = inspect_bundle(bundle)
     if as_json:

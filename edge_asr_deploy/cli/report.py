@@ -19,7 +19,7 @@ def command(
 
     Example: `edge-deploy report results/*.json --output report.html`
     """
-    from edge_asr_deploy.harness.html import write_report
+    from edge_asr_deploy.harness.reporting.html import write_report
 
     size = write_report(results, output, worst)
     print(f"{output}: {len(results)} result{'s' if len(results) > 1 else ''}, {size / 1000:.0f} kB")

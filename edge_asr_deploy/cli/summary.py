@@ -15,6 +15,6 @@ def command(
 
     Example: `edge-deploy summary results/*.json`
     """
-    from edge_asr_deploy.harness.summary import markdown, read_results
+    from edge_asr_deploy.harness.reporting.summary import markdown, read_results
 
     print(markdown(read_results(results)))

@@ -37,9 +37,9 @@ def command(
 
     from rich.console import Console
 
-    from edge_asr_deploy.sweep import tables
-    from edge_asr_deploy.sweep.run import Request, plan, run
-    from edge_asr_deploy.sweep.store import Store
+    from edge_asr_deploy.experiments.sweep import tables
+    from edge_asr_deploy.experiments.sweep.run import Request, plan, run
+    from edge_asr_deploy.experiments.sweep.store import Store
 
     messages = Console(stderr=True, highlight=False)
     given = {"--output": output, "--ray": ray, "--jobs": jobs if jobs > 1 else None}

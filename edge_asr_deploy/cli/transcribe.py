@@ -52,8 +52,8 @@ def command(
     import json
 
     from edge_asr_deploy.errors import UserError
-    from edge_asr_deploy.runtime.audio import read_audio
-    from edge_asr_deploy.runtime.context import parse_audio_context
+    from edge_asr_deploy.runtime.audio.reading import read_audio
+    from edge_asr_deploy.runtime.decoding.audio_context import parse_audio_context
     from edge_asr_deploy.runtime.targets import Wish
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
@@ -102,7 +102,7 @@ def _on_boards(
     from rich.console import Console
 
     from edge_asr_deploy.boards.remote import run_on, words
-    from edge_asr_deploy.bundle import read_manifest
+    from edge_asr_deploy.bundle.manifest import read_manifest
 
     read_manifest(bundle)
     options = {

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.audio import read_audio
+from edge_asr_deploy.runtime.audio.reading import read_audio
 
 DUMMY = "hf-internal-testing/librispeech_asr_dummy"
 PROBE_SECONDS = 5.0

@@ -19,7 +19,7 @@ import soundfile
 
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.audio import SHORTEST_SECONDS
+from edge_asr_deploy.runtime.audio.reading import SHORTEST_SECONDS
 
 PROBE_SECONDS = 5.0
 # Rows that wait in memory, audio and all, while a stream is shuffled.

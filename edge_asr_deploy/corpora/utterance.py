@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asr_deploy.runtime.audio import read_audio
+from edge_asr_deploy.runtime.audio.reading import read_audio
 
 SAMPLE_RATE = 16_000
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+# What a recipe decides on apart: the parts of every model.
+COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
 # By Transformers' names of activation functions what none of their values is below.
 LOWEST = {"gelu": -0.17, "relu": 0.0}
 

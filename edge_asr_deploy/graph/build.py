@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from edge_asr_deploy.bundle import Layer
+from edge_asr_deploy.bundle.manifest import Layer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
-from edge_asr_deploy.graph.attention import shape_of
-from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.graph.convolution import integer_convolution
-from edge_asr_deploy.graph.decoder import merge
-from edge_asr_deploy.graph.editing import Finder, constant_of, load, rename_output
-from edge_asr_deploy.graph.encoder_attention import replace_encoder_attention
-from edge_asr_deploy.graph.export import DECODER, DECODER_WITH_PAST, ENCODER, trace
-from edge_asr_deploy.graph.files import save
-from edge_asr_deploy.graph.frames import free_length
-from edge_asr_deploy.graph.integer import (
+from edge_asr_deploy.graph.onnx_tools.builder import Builder
+from edge_asr_deploy.graph.onnx_tools.editing import Finder, constant_of, load, rename_output
+from edge_asr_deploy.graph.onnx_tools.files import save
+from edge_asr_deploy.graph.onnx_tools.trace import DECODER, DECODER_WITH_PAST, ENCODER, trace
+from edge_asr_deploy.graph.records import float_layer, quantized_layer
+from edge_asr_deploy.graph.rewriting.attention import shape_of
+from edge_asr_deploy.graph.rewriting.convolution import integer_convolution
+from edge_asr_deploy.graph.rewriting.decoder import merge
+from edge_asr_deploy.graph.rewriting.encoder_attention import replace_encoder_attention
+from edge_asr_deploy.graph.rewriting.frames import free_length
+from edge_asr_deploy.graph.storing.integer import (
     Rounded,
     integer_matmul,
     product_name,
@@ -30,15 +31,14 @@ from edge_asr_deploy.graph.integer import (
     round_input,
     scaled_product,
 )
-from edge_asr_deploy.graph.outliers import float_columns, gather
-from edge_asr_deploy.graph.records import float_layer, quantized_layer
-from edge_asr_deploy.graph.table import TiedTable
-from edge_asr_deploy.graph.weights import float_matrix, half, matmul_weight, narrow_tensor
-from edge_asr_deploy.ptq.int8_attention import BLOCKS
-from edge_asr_deploy.ptq.outliers import FloatColumns
+from edge_asr_deploy.graph.storing.outliers import float_columns, gather
+from edge_asr_deploy.graph.storing.table import TiedTable
+from edge_asr_deploy.graph.storing.weights import float_matrix, half, matmul_weight, narrow_tensor
+from edge_asr_deploy.proof.fake_int8 import BLOCKS
 from edge_asr_deploy.ptq.stem import convolutions, float_bits, int8_rows, rounding
-from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
-from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.quantized.outliers import FloatColumns
+from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
+from edge_asr_deploy.recipe.document import Recipe
 
 MERGED = "decoder_model_merged.onnx"
 HEAD = "proj_out"

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge_asr_deploy.bundle import Graphs, Layer
+from edge_asr_deploy.bundle.manifest import Graphs, Layer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.build import MERGED, decoder_graph, encoder_graph, require_all
-from edge_asr_deploy.graph.export import ENCODER, trace
-from edge_asr_deploy.graph.files import SharedData, save
-from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
-from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.graph.onnx_tools.files import SharedData, save
+from edge_asr_deploy.graph.onnx_tools.trace import ENCODER, trace
+from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
+from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.runtime.targets import TARGETS, Target
 
 Half = Callable[[Path, Any, Recipe, Sequence[QuantizedWeight]], tuple[Any, list[Layer]]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_asr_deploy.bundle import Layer
-from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.bundle.manifest import Layer
+from edge_asr_deploy.graph.onnx_tools.builder import Builder
+from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 
 def quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from edge_asr_deploy import bundle
+from edge_asr_deploy.bundle import manifest as bundle
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack.archive import BUNDLE, RUN, SUMS
 

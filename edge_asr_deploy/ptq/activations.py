@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Structure
-from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
-from edge_asr_deploy.ptq.ranges import Observed, extremes
-from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
-from edge_asr_deploy.recipe import Recipe
-from edge_asr_deploy.specs import COMPONENTS
+from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.ptq.calibration.ranges import Observed, extremes
+from edge_asr_deploy.ptq.calibration.samples import Progress, Sample, silent
+from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
+from edge_asr_deploy.recipe.document import Recipe
 
 TOP = 255
 # Zero points of rows. Those that nothing bounds below lie around zero; in those of GELU what is below it is at most

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from edge_asr_deploy.families import Step
-from edge_asr_deploy.options import AwqOptions
 from edge_asr_deploy.ptq.methods import choose_scales
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import AwqOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 
 def is_foldable(model: Any, step: Step) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import Clip
+from edge_asr_deploy.recipe.methods import Clip
 
 FLOAT16_MAX = 65504.0
 # Smallest range that clip search tries, as a share of min-max: narrower never won at 2 to 8 bits.

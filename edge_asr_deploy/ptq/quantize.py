@@ -10,22 +10,23 @@ from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Block, Family, Step, Structure
-from edge_asr_deploy.options import Learning
+from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.ptq import folding
-from edge_asr_deploy.ptq.blockwise import learn_part, parts
-from edge_asr_deploy.ptq.calibration import Progress, Sample, silent
-from edge_asr_deploy.ptq.importance import block_weights, frame_weights
+from edge_asr_deploy.ptq.calibration.importance import block_weights, frame_weights
+from edge_asr_deploy.ptq.calibration.samples import Progress, Sample, silent
+from edge_asr_deploy.ptq.calibration.stream import Stream, compare, statistics
+from edge_asr_deploy.ptq.calibration.twin import Twin
+from edge_asr_deploy.ptq.learning.blockwise import learn_part, parts
+from edge_asr_deploy.ptq.learning.reconstruction import Learned
 from edge_asr_deploy.ptq.methods import needs_statistics, qep
 from edge_asr_deploy.ptq.methods.quik import spec_of
-from edge_asr_deploy.ptq.reconstruction import Learned
 from edge_asr_deploy.ptq.rotation import rotate
 from edge_asr_deploy.ptq.rounding import round_together
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.ptq.stream import Stream, compare, statistics
-from edge_asr_deploy.ptq.twin import Twin
-from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.recipe import Recipe
-from edge_asr_deploy.specs import COMPONENTS, WeightSpec
+from edge_asr_deploy.quantized.weight import QuantizedWeight
+from edge_asr_deploy.recipe.document import Recipe
+from edge_asr_deploy.recipe.methods import Learning
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 
 def needs_samples(recipe: Recipe) -> bool:

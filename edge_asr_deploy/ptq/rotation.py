@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edge_asr_deploy.families import Block, Step, Structure
 from edge_asr_deploy.ptq.methods.rotation import orthogonal, rotation
 from edge_asr_deploy.ptq.stem import float_bits, narrow
-from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.recipe.document import Recipe
 
 # The explicit product is a Linear of this name, a child of the module whose input it turns.
 PRODUCT = "rotation"

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_asr_deploy.options import QuikOptions, SpqrOptions
 from edge_asr_deploy.ptq.grid import Grid
+from edge_asr_deploy.ptq.learning.reconstruction import Learned
 from edge_asr_deploy.ptq.methods import quik, round_weight, spqr
-from edge_asr_deploy.ptq.outliers import FloatColumns
-from edge_asr_deploy.ptq.reconstruction import Learned
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
 from edge_asr_deploy.ptq.two_level import multipliers
-from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.quantized.outliers import FloatColumns
+from edge_asr_deploy.quantized.weight import QuantizedWeight
+from edge_asr_deploy.recipe.methods import QuikOptions, SpqrOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 
 def round_together(

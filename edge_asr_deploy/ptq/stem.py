@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from edge_asr_deploy.families.structure import LOWEST
 from edge_asr_deploy.ptq.activations import by_token, rounded
-from edge_asr_deploy.ptq.weight import Activation
-from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.quantized.weight import Activation
+from edge_asr_deploy.recipe.document import Recipe
 
 STEMS = {
     "whisper": (

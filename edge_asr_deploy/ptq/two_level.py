@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.options import Clip
 from edge_asr_deploy.ptq.grid import Grid, fit
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import Clip
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 LOWEST, HIGHEST = -128, 127
 # Base scales tried, as factors of the smallest with which no group's product leaves int8: smaller ones cut the widest

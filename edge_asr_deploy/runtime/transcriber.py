@@ -13,24 +13,24 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.audio import SAMPLE_RATE
-from edge_asr_deploy.runtime.context import context_seconds, describe_audio_context, is_doubtful
+from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
+from edge_asr_deploy.runtime.audio.windows import batches, cut, is_silent
 from edge_asr_deploy.runtime.cpu import cpu_features
-from edge_asr_deploy.runtime.decoder import Decoded, Decoder, from_numpy, greedy
-from edge_asr_deploy.runtime.family import Family
-from edge_asr_deploy.runtime.known import known
-from edge_asr_deploy.runtime.loops import without_loop
-from edge_asr_deploy.runtime.moonshine import Moonshine
-from edge_asr_deploy.runtime.optimized import open_optimized, release_memory
+from edge_asr_deploy.runtime.decoding.audio_context import context_seconds, describe_audio_context, is_doubtful
+from edge_asr_deploy.runtime.decoding.decoder import Decoded, Decoder, from_numpy, greedy
+from edge_asr_deploy.runtime.decoding.family import Family
+from edge_asr_deploy.runtime.decoding.loops import without_loop
+from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
+from edge_asr_deploy.runtime.decoding.text import TextDecoder
+from edge_asr_deploy.runtime.decoding.whisper import Whisper
 from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, release_memory
+from edge_asr_deploy.runtime.startup.verified_bundles import known
 from edge_asr_deploy.runtime.targets import GENERIC, Wish, choose
-from edge_asr_deploy.runtime.text import TextDecoder
-from edge_asr_deploy.runtime.whisper import Whisper
-from edge_asr_deploy.runtime.windows import batches, cut, is_silent
 
 if TYPE_CHECKING:
     # pydantic: 15 MB and 80 ms that a later start does without.
-    from edge_asr_deploy.bundle import Graphs
+    from edge_asr_deploy.bundle.manifest import Graphs
 
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 # What decoding begins with; None where the language has to be detected.
@@ -118,7 +118,7 @@ class Transcriber:
         """Load a bundle; `verify` checks every byte against the manifest first. UserError when it is damaged.
 
         `target` names one of those that the bundle is for; without it the CPU decides. What a `Wish` leaves out is the
-        target's own. Later starts take what was checked and optimized from the start-up cache (`runtime.kept`).
+        target's own. Later starts read what was checked and optimized from the start-up cache (`runtime.startup`).
         `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then none is read,
         and nothing kept.
         """

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from edge_asr_deploy.analysis import sensitivity
-from edge_asr_deploy.analysis.fisher import fisher_sensitivities, squared_gradients
-from edge_asr_deploy.analysis.measurements import Measurements
-from edge_asr_deploy.analysis.sensitivity import Probe, holding, model_divergence, rounded, sensitivities
+from edge_asr_deploy.experiments.analysis import sensitivity
+from edge_asr_deploy.experiments.analysis.fisher import fisher_sensitivities, squared_gradients
+from edge_asr_deploy.experiments.analysis.measurements import Measurements
+from edge_asr_deploy.experiments.analysis.sensitivity import Probe, holding, model_divergence, rounded, sensitivities
 from edge_asr_deploy.families import family
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.weights import WeightSpec
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_asr_deploy.analysis.statistics import Moments, matrix_statistics
+from edge_asr_deploy.experiments.analysis.statistics import Moments, matrix_statistics
 from edge_asr_deploy.families import family
 from tests.ptq import models
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_asr_deploy.families import family
+from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.graph.deployment import deploy
 from edge_asr_deploy.ptq.activations import quantize_activations
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
-from edge_asr_deploy.recipe import Recipe, float_recipe, parse
-from edge_asr_deploy.specs import COMPONENTS
+from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
 from tests import tiny
 from tests.bundles import pack
 from tests.runtime.conftest import GENERATION

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
-from edge_asr_deploy.checkpoints.cache import cache_root
+from edge_asr_deploy.cache import cache_root
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "edge_asr_deploy"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_asr_deploy.bundle import read_manifest
+from edge_asr_deploy.bundle.manifest import read_manifest
 from edge_asr_deploy.runtime.cpu import CpuFeatures
 from edge_asr_deploy.runtime.targets import choose
 from tests.arm.emulator import CPUS, Emulator

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from onnxruntime import OrtValue
 
-from edge_asr_deploy.runtime.decoder import Decoder, from_numpy, greedy
+from edge_asr_deploy.runtime.decoding.decoder import Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 from edge_asr_deploy.runtime.transcriber import FAMILIES, Transcriber
 

@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy.corpora.manifest import read_manifest
-from edge_asr_deploy.harness.relative_speed import graph_files
-from edge_asr_deploy.runtime.features import LogMel
+from edge_asr_deploy.harness.gate.relative_speed import graph_files
+from edge_asr_deploy.runtime.audio.features import LogMel
+from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
-from edge_asr_deploy.runtime.text import TextDecoder
 from edge_asr_deploy.runtime.transcriber import FAMILIES
 from tests.arm.conftest import Figures
 from tests.arm.emulator import CPUS, Emulator

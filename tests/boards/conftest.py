@@ -21,7 +21,7 @@ import pytest
 import soundfile
 
 from edge_asr_deploy.pack.requirements import requirements
-from edge_asr_deploy.runtime.audio import read_audio
+from edge_asr_deploy.runtime.audio.reading import read_audio
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.runtime.conftest import export
 

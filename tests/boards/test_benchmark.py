@@ -17,12 +17,12 @@ from edge_asr_deploy.boards import benchmark as module
 from edge_asr_deploy.boards.benchmark import lengths_as_corpus
 from edge_asr_deploy.boards.remote import Answer
 from edge_asr_deploy.boards.results import results_of
-from edge_asr_deploy.bundle import bundle_hash, read_manifest
+from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.corpora import manifest
 from edge_asr_deploy.corpora.utterance import Utterance
-from edge_asr_deploy.harness.bench_result import Benchmark
-from edge_asr_deploy.harness.stretches import stretches
+from edge_asr_deploy.harness.benchmark.fixed_lengths import stretches
+from edge_asr_deploy.harness.benchmark.result import Benchmark
 from tests.boards.conftest import Loopback, files_there
 
 

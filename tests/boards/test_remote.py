@@ -17,8 +17,8 @@ from edge_asr_deploy.boards.remote import run_on
 from edge_asr_deploy.boards.ssh import Board, Connection
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.bench_result import Benchmark
-from edge_asr_deploy.harness.result import Result
+from edge_asr_deploy.harness.benchmark.result import Benchmark
+from edge_asr_deploy.harness.evaluation.result import Result
 from tests.boards.conftest import Loopback, files_there
 
 QUIET = Console(quiet=True)

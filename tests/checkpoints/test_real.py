@@ -28,7 +28,7 @@ def from_wheel(name: str) -> Checkpoint:
 def hear(checkpoint: Checkpoint) -> str:
     from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
-    from edge_asr_deploy.runtime.audio import read_audio
+    from edge_asr_deploy.runtime.audio.reading import read_audio
 
     data = os.environ.get("EDGE_ASR_DATA")
     if not data:

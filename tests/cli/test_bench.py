@@ -11,9 +11,10 @@ from typer.testing import CliRunner, Result
 
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness import bench, measure
-from edge_asr_deploy.harness.bench_result import Benchmark
-from edge_asr_deploy.harness.board_state import BoardState
+from edge_asr_deploy.harness.benchmark import bench
+from edge_asr_deploy.harness.benchmark.result import Benchmark
+from edge_asr_deploy.harness.evaluation import measure
+from edge_asr_deploy.harness.machine.state import BoardState
 from tests.harness.fakes import Workers, speech, write_bundle
 
 

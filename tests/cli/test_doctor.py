@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness import doctor
-from edge_asr_deploy.harness.doctor import Diagnosis
-from edge_asr_deploy.harness.machine import read_machine
+from edge_asr_deploy.harness.doctor import doctor
+from edge_asr_deploy.harness.doctor.doctor import Diagnosis
+from edge_asr_deploy.harness.machine.resources import read_machine
 from tests.harness.boards import pi
 
 

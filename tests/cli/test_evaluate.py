@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness import measure
-from edge_asr_deploy.harness.result import Result
+from edge_asr_deploy.harness.evaluation import measure
+from edge_asr_deploy.harness.evaluation.result import Result
 from tests.harness.fakes import Workers, speech, write_bundle
 
 

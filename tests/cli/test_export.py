@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy import pipeline
-from edge_asr_deploy.bundle import Manifest, verify
+from edge_asr_deploy.bundle.manifest import Manifest, verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from tests import tiny
@@ -208,7 +208,7 @@ def test_an_export_that_cannot_speak_is_refused(
 ) -> None:
     from types import SimpleNamespace
 
-    from edge_asr_deploy.bundle import Graphs
+    from edge_asr_deploy.bundle.manifest import Graphs
     from edge_asr_deploy.corpora.utterance import Utterance
     from edge_asr_deploy.runtime.transcriber import Transcriber
 

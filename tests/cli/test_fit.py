@@ -17,14 +17,16 @@ pytest.importorskip("optimum.exporters.onnx")
 pytest.importorskip("matplotlib")
 
 from edge_asr_deploy import pipeline
-from edge_asr_deploy.analysis.sensitivity import Probe
-from edge_asr_deploy.bundle import verify
+from edge_asr_deploy.bundle.manifest import verify
 from edge_asr_deploy.cli import app
-from edge_asr_deploy.harness.size import size_of
-from edge_asr_deploy.mixed.walk import Judge, Judged
-from edge_asr_deploy.recipe import Recipe
-from edge_asr_deploy.recipe_files import for_bits, load
+from edge_asr_deploy.experiments.analysis.sensitivity import Probe
+from edge_asr_deploy.experiments.mixed.walk import Judge, Judged
+from edge_asr_deploy.harness.evaluation.size import size_of
+from edge_asr_deploy.recipe.document import Recipe
+from edge_asr_deploy.recipe.files import for_bits, load
 from tests.cli.test_export import RECIPE, checkpoint, speech, user_error
+
+EXPERIMENTS = "edge_asr_deploy.experiments"
 
 __all__ = ["checkpoint", "speech"]
 
@@ -130,7 +132,7 @@ def test_a_second_budget_measures_nothing_again(fit: Callable[..., Result], monk
     assert fit("--max-mb", "0.24").exit_code == 0
     first = Path("fit.yaml").read_text()
     monkeypatch.setattr(Probe, "divergence", lambda *args: pytest.fail("measured again"))
-    monkeypatch.setattr("edge_asr_deploy.mixed.fit.measure_rest", lambda *args: pytest.fail("exported again"))
+    monkeypatch.setattr(f"{EXPERIMENTS}.mixed.fit.measure_rest", lambda *args: pytest.fail("exported again"))
     assert fit("--max-mb", "0.24", "--overwrite").exit_code == 0
     assert Path("fit.yaml").read_text() == first
     assert fit("--max-mb", "0.25", "--overwrite").exit_code == 0
@@ -146,7 +148,7 @@ def test_the_baselines_keep_the_budget_too(fit: Callable[..., Result], options: 
 
 def test_the_joint_search_goes_on_where_it_was_killed(fit: Callable[..., Result], monkeypatch: Any) -> None:
     pytest.importorskip("optuna")
-    from edge_asr_deploy.mixed import search
+    from edge_asr_deploy.experiments.mixed import search
 
     quantize, calls = search.quantize, []
 
@@ -179,7 +181,7 @@ def test_a_rise_in_wer_is_walked_to_on_onnxruntime(fit: Callable[..., Result], m
 
     monkeypatch.setattr(Judge, "prepare", lambda self: None)
     monkeypatch.setattr(Judge, "judge", judge)
-    monkeypatch.setattr("edge_asr_deploy.mixed.walk.held_out", lambda *args: [])
+    monkeypatch.setattr("edge_asr_deploy.experiments.mixed.walk.held_out", lambda *args: [])
     ran = fit("--max-wer-rise", "99", "--json")
     assert ran.exit_code == 0, ran.output
     said = json.loads(ran.stdout)
@@ -211,7 +213,7 @@ def test_analyze_says_which_matrices_change_words(run: Callable[..., Result], mo
     words = json.loads(ran.stdout)["words"]
     assert len(words) == 33 and all(set(widths) == {"2"} for widths in words.values()), "8 bits change none"
     assert max(widths["2"] for widths in words.values()) > 0
-    monkeypatch.setattr("edge_asr_deploy.analysis.words.transcribe", lambda *args: pytest.fail("measured again"))
+    monkeypatch.setattr(f"{EXPERIMENTS}.analysis.words.transcribe", lambda *args: pytest.fail("measured again"))
     assert "WER %" in run("analyze", *wanted).stdout
 
 

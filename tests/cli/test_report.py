@@ -15,7 +15,7 @@ from typer.testing import Result as Ran
 
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.result import Result
+from edge_asr_deploy.harness.evaluation.result import Result
 from tests.harness.results import make_result
 
 pytest.importorskip("jinja2")
@@ -257,7 +257,7 @@ def test_a_failure_leaves_the_old_page_and_no_other_file(
 
 
 def test_without_jinja2_the_extra_is_named(tmp_path: Path, result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_asr_deploy.harness.html.find_spec", lambda name: None)
+    monkeypatch.setattr("edge_asr_deploy.harness.reporting.html.find_spec", lambda name: None)
     ran, _ = report(tmp_path, result)
     with pytest.raises(UserError, match=r"pip install .edge-asr-deploy\[report\]"):
         raise ran.exception or AssertionError

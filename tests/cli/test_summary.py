@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness import measure
-from edge_asr_deploy.harness.evaluate import EvaluationSettings, evaluate
+from edge_asr_deploy.harness.evaluation import measure
+from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
 from tests.harness.fakes import Workers, speech, write_bundle
 
 

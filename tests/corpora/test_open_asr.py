@@ -13,7 +13,7 @@ from edge_asr_deploy.corpora import common_voice, open_asr
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.speech import load_speech, prepare
+from edge_asr_deploy.harness.evaluation.speech import load_speech, prepare
 from tests.corpora.clips import noise
 from tests.corpora.fake_hub import FakeHub, flac, write_split
 

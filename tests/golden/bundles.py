@@ -19,14 +19,14 @@ import numpy as np
 import onnx
 import torch
 
+from edge_asr_deploy.experiments.sweep.grid import expand, load_sweep
 from edge_asr_deploy.graph.deployment import deploy
-from edge_asr_deploy.ptq.calibration import Sample
-from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.recipe import Recipe, parse
-from edge_asr_deploy.recipe_files import for_bits, load_document, shipped, stored_for
+from edge_asr_deploy.ptq.calibration.samples import Sample
+from edge_asr_deploy.quantized.weight import QuantizedWeight
+from edge_asr_deploy.recipe.document import Recipe, parse
+from edge_asr_deploy.recipe.files import for_bits, load_document, shipped, stored_for
 from edge_asr_deploy.runtime.targets import TARGETS
 from edge_asr_deploy.stages import compute_activations, compute_weights
-from edge_asr_deploy.sweep.grid import expand, load_sweep
 from tests import tiny
 from tests.ptq import models
 

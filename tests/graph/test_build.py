@@ -14,12 +14,12 @@ pytest.importorskip("optimum.onnxruntime")
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED, build  # noqa: E402
-from edge_asr_deploy.graph.export import ENCODER  # noqa: E402
-from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
-from edge_asr_deploy.ptq.calibration import Sample  # noqa: E402
+from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
+from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
+from edge_asr_deploy.ptq.calibration.samples import Sample  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
-from edge_asr_deploy.recipe import Recipe, float_recipe, parse  # noqa: E402
+from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse  # noqa: E402
 from tests.tiny import MODELS  # noqa: E402
 
 FAMILIES = ("whisper", "moonshine")

@@ -15,11 +15,11 @@ pytest.importorskip("optimum.exporters.onnx")
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED, build  # noqa: E402
-from edge_asr_deploy.graph.export import ENCODER  # noqa: E402
-from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
-from edge_asr_deploy.ptq.calibration import Sample  # noqa: E402
+from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
+from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
+from edge_asr_deploy.ptq.calibration.samples import Sample  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
-from edge_asr_deploy.recipe import parse  # noqa: E402
+from edge_asr_deploy.recipe.document import parse  # noqa: E402
 from tests.tiny import MODELS  # noqa: E402
 
 COMPONENTS = ("encoder", "cross_attention", "decoder")
@@ -101,7 +101,7 @@ def test_the_tied_table_keeps_no_outliers(method: str) -> None:
 
 
 def test_layers_of_older_bundles_can_be_read() -> None:
-    from edge_asr_deploy.bundle import Layer
+    from edge_asr_deploy.bundle.manifest import Layer
 
     old = {"name": "fc1", "component": "encoder", "method": "gptq", "bits": 4, "shape": [4, 4], "bytes": 8}
     assert Layer.model_validate(old).effective_bits is None

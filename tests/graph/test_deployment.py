@@ -16,26 +16,26 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("optimum.onnxruntime")
 
-from edge_asr_deploy.bundle import Graphs, Manifest, verify  # noqa: E402
+from edge_asr_deploy.bundle.manifest import Graphs, Manifest, verify  # noqa: E402
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.deployment import Deployment, deploy, in_form  # noqa: E402
-from edge_asr_deploy.graph.export import ENCODER  # noqa: E402
-from edge_asr_deploy.graph.files import SMALLEST  # noqa: E402
-from edge_asr_deploy.graph.integer import INTEGER_KERNELS  # noqa: E402
-from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
-from edge_asr_deploy.harness.facts import stored_twice  # noqa: E402
-from edge_asr_deploy.harness.relative_speed import graph_files  # noqa: E402
+from edge_asr_deploy.graph.onnx_tools.files import SMALLEST  # noqa: E402
+from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
+from edge_asr_deploy.graph.storing.integer import INTEGER_KERNELS  # noqa: E402
+from edge_asr_deploy.harness.gate.facts import stored_twice  # noqa: E402
+from edge_asr_deploy.harness.gate.relative_speed import graph_files  # noqa: E402
+from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
-from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight  # noqa: E402
-from edge_asr_deploy.recipe import Recipe, parse  # noqa: E402
+from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight  # noqa: E402
+from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
+from edge_asr_deploy.recipe.weights import COMPONENTS  # noqa: E402
 from edge_asr_deploy.runtime import transcriber  # noqa: E402
 from edge_asr_deploy.runtime.cpu import CpuFeatures  # noqa: E402
 from edge_asr_deploy.runtime.targets import TARGETS  # noqa: E402
 from edge_asr_deploy.runtime.transcriber import Transcriber  # noqa: E402
-from edge_asr_deploy.specs import COMPONENTS  # noqa: E402
 from tests.bundles import pack  # noqa: E402
 from tests.graph.test_build import sample  # noqa: E402
 from tests.runtime.conftest import GENERATION  # noqa: E402

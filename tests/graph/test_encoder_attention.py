@@ -13,17 +13,17 @@ pytest.importorskip("optimum.onnxruntime")
 
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
-from edge_asr_deploy.graph.attention import Shape  # noqa: E402
 from edge_asr_deploy.graph.build import build  # noqa: E402
-from edge_asr_deploy.graph.builder import Builder  # noqa: E402
-from edge_asr_deploy.graph.encoder_attention import float_attention, int8_attention, split_queries  # noqa: E402
-from edge_asr_deploy.graph.export import ENCODER  # noqa: E402
-from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
+from edge_asr_deploy.graph.onnx_tools.builder import Builder  # noqa: E402
+from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
+from edge_asr_deploy.graph.rewriting.attention import Shape  # noqa: E402
+from edge_asr_deploy.graph.rewriting.encoder_attention import float_attention, int8_attention, split_queries  # noqa: E402
+from edge_asr_deploy.proof.fake_int8 import attend, block_sizes, fake_int8  # noqa: E402
+from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
 from edge_asr_deploy.ptq.activations import quantize_activations  # noqa: E402
-from edge_asr_deploy.ptq.int8_attention import attend, block_sizes, fake_int8  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
-from edge_asr_deploy.recipe import Recipe, parse  # noqa: E402
+from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
 from tests.graph.test_build import sample  # noqa: E402
 from tests.graph.test_weights import run, save  # noqa: E402
 from tests.tiny import MODELS  # noqa: E402

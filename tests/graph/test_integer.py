@@ -17,17 +17,17 @@ pytest.importorskip("optimum.onnxruntime")
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED, build  # noqa: E402
-from edge_asr_deploy.graph.builder import Builder  # noqa: E402
-from edge_asr_deploy.graph.export import ENCODER  # noqa: E402
-from edge_asr_deploy.graph.integer import INTEGER_KERNELS, int8_matrix, integer_matmul, round_input  # noqa: E402
-from edge_asr_deploy.graph.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
-from edge_asr_deploy.harness.inspect import operators  # noqa: E402
+from edge_asr_deploy.graph.onnx_tools.builder import Builder  # noqa: E402
+from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
+from edge_asr_deploy.graph.storing.integer import INTEGER_KERNELS, int8_matrix, integer_matmul, round_input  # noqa: E402
+from edge_asr_deploy.harness.inspection.inspect import operators  # noqa: E402
+from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
 from edge_asr_deploy.ptq.activations import affine, by_token, quantize_activations, rounded  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize, round_together  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
-from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight  # noqa: E402
-from edge_asr_deploy.recipe import Recipe, parse  # noqa: E402
-from edge_asr_deploy.specs import WeightSpec  # noqa: E402
+from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight  # noqa: E402
+from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
+from edge_asr_deploy.recipe.weights import WeightSpec  # noqa: E402
 from tests.graph.test_build import sample  # noqa: E402
 from tests.graph.test_weights import FLOAT, matmul, quantized, run, save  # noqa: E402
 from tests.tiny import MODELS  # noqa: E402

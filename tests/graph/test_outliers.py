@@ -10,12 +10,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.graph.outliers import float_columns, gather
-from edge_asr_deploy.graph.weights import matmul_weight
-from edge_asr_deploy.harness.inspect import large_dequantize, operators
-from edge_asr_deploy.ptq.outliers import FloatColumns, ScaleCodes, WideCodes
-from edge_asr_deploy.ptq.weight import QuantizedWeight
+from edge_asr_deploy.graph.onnx_tools.builder import Builder
+from edge_asr_deploy.graph.storing.outliers import float_columns, gather
+from edge_asr_deploy.graph.storing.weights import matmul_weight
+from edge_asr_deploy.harness.inspection.inspect import large_dequantize, operators
+from edge_asr_deploy.quantized.outliers import FloatColumns, ScaleCodes, WideCodes
+from edge_asr_deploy.quantized.weight import QuantizedWeight
 from tests.graph.test_weights import FLOAT, matmul, quantized, run, save
 
 ROWS, COLUMNS = 256, 288
@@ -103,7 +103,7 @@ def test_channels_and_groups_need_not_come_out_even(tmp_path: Path, shape: tuple
 def test_a_layer_without_outliers_keeps_its_narrow_kernel(tmp_path: Path) -> None:
     import onnx
 
-    from edge_asr_deploy.harness.inspect import optimized
+    from edge_asr_deploy.harness.inspection.inspect import optimized
 
     for share, bits in ((0.0, 4), (0.01, 8)):
         model: onnx.ModelProto = optimized(matmul(tmp_path / "m.onnx", with_wide(3, 32, symmetric=False, share=share)))

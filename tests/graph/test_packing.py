@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.graph.packing import float_nodes, pack, planes_of, store, unpack, unpack_nodes
+from edge_asr_deploy.graph.onnx_tools.builder import Builder
+from edge_asr_deploy.graph.storing.packing import float_nodes, pack, planes_of, store, unpack, unpack_nodes
 
 WIDTHS = range(1, 9)
 

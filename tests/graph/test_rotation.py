@@ -11,13 +11,13 @@ pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED, build  # noqa: E402
-from edge_asr_deploy.graph.export import ENCODER  # noqa: E402
-from edge_asr_deploy.graph.verify import check_files, check_operators, measure_agreement  # noqa: E402
-from edge_asr_deploy.harness.inspect import operators  # noqa: E402
-from edge_asr_deploy.ptq.calibration import Sample  # noqa: E402
+from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
+from edge_asr_deploy.harness.inspection.inspect import operators  # noqa: E402
+from edge_asr_deploy.proof.verify import check_files, check_operators, measure_agreement  # noqa: E402
+from edge_asr_deploy.ptq.calibration.samples import Sample  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
-from edge_asr_deploy.recipe import parse  # noqa: E402
+from edge_asr_deploy.recipe.document import parse  # noqa: E402
 from tests.tiny import MODELS  # noqa: E402
 
 

@@ -10,12 +10,13 @@ import pytest
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy.families import family
+from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.graph.build import build
-from edge_asr_deploy.graph.stored import stored_bytes
-from edge_asr_deploy.harness.size import size_of
+from edge_asr_deploy.graph.storing.sizes import stored_bytes
+from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.ptq.quantize import quantize
-from edge_asr_deploy.recipe import Recipe, parse
-from edge_asr_deploy.specs import COMPONENTS, WeightSpec
+from edge_asr_deploy.recipe.document import Recipe, parse
+from edge_asr_deploy.recipe.weights import WeightSpec
 from tests import tiny
 
 

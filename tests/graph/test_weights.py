@@ -12,12 +12,12 @@ import onnx_ir as ir
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.graph.builder import Builder
-from edge_asr_deploy.graph.integer import round_input, scaled_product
-from edge_asr_deploy.graph.table import TiedTable
-from edge_asr_deploy.graph.weights import float_matrix, matmul_weight, narrow_tensor
-from edge_asr_deploy.harness.inspect import large_dequantize, operators
-from edge_asr_deploy.ptq.weight import Activation, QuantizedWeight
+from edge_asr_deploy.graph.onnx_tools.builder import Builder
+from edge_asr_deploy.graph.storing.integer import round_input, scaled_product
+from edge_asr_deploy.graph.storing.table import TiedTable
+from edge_asr_deploy.graph.storing.weights import float_matrix, matmul_weight, narrow_tensor
+from edge_asr_deploy.harness.inspection.inspect import large_dequantize, operators
+from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 FLOAT = ir.TensorType(ir.DataType.FLOAT)

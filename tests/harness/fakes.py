@@ -10,12 +10,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asr_deploy.bundle import BundleWriter, CalibrationRecord, Layer, Manifest, Model
+from edge_asr_deploy.bundle.manifest import BundleWriter, CalibrationRecord, Layer, Manifest, Model
 from edge_asr_deploy.corpora.utterance import Utterance
-from edge_asr_deploy.harness.process import Heard
+from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.harness.evaluation.process import Heard
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Timings, Transcript
-from edge_asr_deploy.specs import COMPONENTS
 
 
 def write_bundle(
@@ -81,7 +81,7 @@ def speech(texts: dict[str, str | None], source: str = "corpus") -> list[Utteran
 
 
 class Workers:
-    """Stands in for `harness.process.Worker`; `hears(bundle name, seconds)` is the text, and every call is noted."""
+    """Stands in for `harness.evaluation.process.Worker`; `hears(bundle name, seconds)` is the text; calls are noted."""
 
     def __init__(self, hears: Callable[[str, float], str], step: dict[str, float] | None = None) -> None:
         self.hears, self.step = hears, step or {}

@@ -1,4 +1,4 @@
-"""The graphs of `harness/probes`: how they were made. `python -m tests.harness.probes` writes them."""
+"""The graphs of `harness/doctor/probes`: how they were made. `python -m tests.harness.probes` writes them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 import edge_asr_deploy
-from edge_asr_deploy.harness.probe import SIZE
+from edge_asr_deploy.harness.doctor.probe import SIZE
 
-FOLDER = Path(edge_asr_deploy.__file__).parent / "harness" / "probes"
+FOLDER = Path(edge_asr_deploy.__file__).parent / "harness" / "doctor" / "probes"
 KINDS = ("float", "int8", "4-bit")
 # Of the 4-bit weights.
 GROUP = 32

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.progress import Progress
 
-from edge_asr_deploy.harness import measure
-from edge_asr_deploy.harness.evaluate import EvaluationSettings, evaluate
-from edge_asr_deploy.harness.result import Result, Row
+from edge_asr_deploy.harness.evaluation import measure
+from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
+from edge_asr_deploy.harness.evaluation.result import Result, Row
 from tests.harness.fakes import Workers, speech, write_bundle
 
 SAID = {

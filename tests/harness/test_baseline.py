@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.baseline import (
+from edge_asr_deploy.harness.evaluation.result import Environment
+from edge_asr_deploy.harness.gate.baseline import (
     Baseline,
     Listening,
     PartRatios,
@@ -21,7 +22,6 @@ from edge_asr_deploy.harness.baseline import (
     read_baseline,
     write_baseline,
 )
-from edge_asr_deploy.harness.result import Environment
 
 
 def record() -> Baseline:

@@ -11,15 +11,15 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr_deploy.bundle import bundle_hash, read_manifest
+from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness import bench as module
-from edge_asr_deploy.harness import measure
-from edge_asr_deploy.harness.bench import bench
-from edge_asr_deploy.harness.bench_report import bench_tables
-from edge_asr_deploy.harness.bench_result import Benchmark, Options
-from edge_asr_deploy.harness.board_state import BoardState
-from edge_asr_deploy.harness.stretches import stretches
+from edge_asr_deploy.harness.benchmark import bench as module
+from edge_asr_deploy.harness.benchmark.bench import bench
+from edge_asr_deploy.harness.benchmark.fixed_lengths import stretches
+from edge_asr_deploy.harness.benchmark.report import bench_tables
+from edge_asr_deploy.harness.benchmark.result import Benchmark, Options
+from edge_asr_deploy.harness.evaluation import measure
+from edge_asr_deploy.harness.machine.state import BoardState
 from tests.harness.fakes import Workers, speech, write_bundle
 
 LENGTHS = (1.0, 2.5)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_asr_deploy.harness.board_state import BoardState, board_state, disturbances, machine_name
+from edge_asr_deploy.harness.machine.state import BoardState, board_state, disturbances, machine_name
 from tests.harness.boards import lay_out, pi
 
 

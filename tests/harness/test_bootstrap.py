@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_asr_deploy.harness.bootstrap import difference_interval, wer_interval
+from edge_asr_deploy.harness.evaluation.bootstrap import difference_interval, wer_interval
 
 
 def test_an_interval_lies_around_the_rate_as_the_normal_approximation_says() -> None:

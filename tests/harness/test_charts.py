@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_asr_deploy.harness.charts import Mark, chart
+from edge_asr_deploy.harness.reporting.charts import Mark, chart
 
 
 def mark(value: float | None, low: float | None = None, high: float | None = None) -> Mark:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr_deploy.harness import checks
-from edge_asr_deploy.harness.checks import BundleReport, Check, Report
-from edge_asr_deploy.harness.relative_speed import Ratio
-from edge_asr_deploy.harness.result import Accuracy, WordErrors
+from edge_asr_deploy.harness.evaluation.result import Accuracy, WordErrors
+from edge_asr_deploy.harness.gate import checks
+from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report
+from edge_asr_deploy.harness.gate.relative_speed import Ratio
 from tests.harness.results import row
 
 

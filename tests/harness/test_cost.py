@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge_asr_deploy.bundle import BundleWriter, Manifest, Model
-from edge_asr_deploy.harness.cost import GraphCost, cost_of, paper_memory_io, paper_size, relative_bops
+from edge_asr_deploy.bundle.manifest import BundleWriter, Manifest, Model
+from edge_asr_deploy.harness.inspection.cost import GraphCost, cost_of, paper_memory_io, paper_size, relative_bops
 from tests import tiny
 
 # d, heads, ffn, layers and vocabulary of `tests.tiny.whisper`.
@@ -16,7 +16,7 @@ D, HEADS, FFN, LAYERS, VOCABULARY, FRAMES = 32, 4, 64, 2, tiny.VOCABULARY, 1500
 def costs(tmp_path_factory: pytest.TempPathFactory) -> list[GraphCost]:
     pytest.importorskip("optimum.exporters.onnx")
     from edge_asr_deploy.graph.build import build
-    from edge_asr_deploy.recipe import float_recipe
+    from edge_asr_deploy.recipe.document import float_recipe
 
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     recipe = float_recipe("whisper")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_asr_deploy.corpora.normalize import normalizer
-from edge_asr_deploy.harness.differences import Span, align, worst
-from edge_asr_deploy.harness.wer import count
+from edge_asr_deploy.harness.evaluation.wer import count
+from edge_asr_deploy.harness.reporting.differences import Span, align, worst
 from tests.harness.results import make_result
 
 ENGLISH = normalizer("whisper-english")

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from edge_asr_deploy.bundle import Graphs
+from edge_asr_deploy.bundle.manifest import Graphs
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness import fit_check
-from edge_asr_deploy.harness.board_state import board_state
-from edge_asr_deploy.harness.doctor import (
+from edge_asr_deploy.harness.doctor import bundle_findings
+from edge_asr_deploy.harness.doctor.doctor import (
     Diagnosis,
     Finding,
     cooling_findings,
@@ -25,7 +24,8 @@ from edge_asr_deploy.harness.doctor import (
     run_probe,
     system_findings,
 )
-from edge_asr_deploy.harness.machine import Machine, read_machine
+from edge_asr_deploy.harness.machine.resources import Machine, read_machine
+from edge_asr_deploy.harness.machine.state import board_state
 from edge_asr_deploy.runtime.cpu import CpuFeatures
 from tests.harness import probes
 from tests.harness.boards import A76, lay_out, pi
@@ -178,7 +178,7 @@ def test_an_illegal_instruction_in_onnxruntime_is_a_finding(tmp_path: Path, monk
 
 
 def test_the_doctor_itself_needs_nothing_that_may_be_broken() -> None:
-    modules = ", ".join(f"edge_asr_deploy.{name}" for name in ("cli", "harness.doctor_report", "harness.fit_check"))
+    modules = ", ".join(f"edge_asr_deploy.{name}" for name in ("cli", "harness.doctor.report", "harness.doctor.doctor"))
     blocked = "sys.modules.update(dict.fromkeys(('onnxruntime', 'numpy', 'tokenizers', 'soundfile', 'soxr')))"
     ran = subprocess.run([sys.executable, "-c", f"import sys; {blocked}; import {modules}"], capture_output=True)
     assert ran.returncode == 0, ran.stderr
@@ -210,24 +210,26 @@ def test_a_bundle_is_not_tried_on_a_machine_that_cannot_run_any(tmp_path: Path) 
 
 @pytest.mark.parametrize(("share", "status"), [(1.01, "ok"), (0.9, "warning"), (0.7, "problem")])
 def test_a_bundle_larger_than_memory_does_not_fit(tmp_path: Path, share: float, status: str) -> None:
-    needed = fit_check.needed_memory(write_bundle(tmp_path / "w4"))
+    needed = bundle_findings.needed_memory(write_bundle(tmp_path / "w4"))
     machine = Machine(**{**GOOD, "available": round(share * needed)})
-    findings = by_check(fit_check.bundle_findings(tmp_path / "w4", machine, True))
+    findings = by_check(bundle_findings.bundle_findings(tmp_path / "w4", machine, True))
     assert findings["bundle memory"].status == status
     assert ("bundle run" in findings) == (status != "problem"), "what cannot fit is not tried"
 
 
 def test_memory_grows_with_codes_and_files_and_odd_widths_cost_more(tmp_path: Path) -> None:
     four, three, five = (write_bundle(tmp_path / str(bits), bits=bits) for bits in (4, 3, 5))
-    base = fit_check.BASE["whisper"]
-    assert fit_check.needed_memory(four) == base + 1.5 * (300 * 4 + 10) + 2.5 * 384 * 1536
-    assert fit_check.needed_memory(four) < fit_check.needed_memory(three) < fit_check.needed_memory(five)
+    base = bundle_findings.BASE["whisper"]
+    assert bundle_findings.needed_memory(four) == base + 1.5 * (300 * 4 + 10) + 2.5 * 384 * 1536
+    assert (
+        bundle_findings.needed_memory(four) < bundle_findings.needed_memory(three) < bundle_findings.needed_memory(five)
+    )
 
 
 def test_weight_only_layers_are_slow_without_dot_products(tmp_path: Path) -> None:
     manifest = write_bundle(tmp_path / "w4")
     pi4, pi5 = (Machine(**{**GOOD, "cpu": CpuFeatures("aarch64", frozenset(f))}) for f in ((), ("asimddp",)))
-    assert fit_check.kernel_finding(manifest, pi4).status == "warning"
-    assert fit_check.kernel_finding(manifest, pi5).status == "ok"
+    assert bundle_findings.kernel_finding(manifest, pi4).status == "warning"
+    assert bundle_findings.kernel_finding(manifest, pi5).status == "ok"
     both = manifest.model_copy(update={"targets": {"generic": Graphs(), "pi4": Graphs(decoder="decoder_pi4.onnx")}})
-    assert fit_check.kernel_finding(both, pi4).status == "ok", "it has graphs without them"
+    assert bundle_findings.kernel_finding(both, pi4).status == "ok", "it has graphs without them"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_asr_deploy.harness.durations import by_duration
+from edge_asr_deploy.harness.reporting.durations import by_duration
 from tests.harness.results import row
 
 

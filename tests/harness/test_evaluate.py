@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from edge_asr_deploy.bundle import BundleWriter, bundle_hash, read_manifest
+from edge_asr_deploy.bundle.manifest import BundleWriter, bundle_hash, read_manifest
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness import measure
-from edge_asr_deploy.harness.evaluate import EvaluationSettings, evaluate, find_baseline
-from edge_asr_deploy.harness.judge import judge
-from edge_asr_deploy.harness.result import Result
-from edge_asr_deploy.harness.speech import Item
-from edge_asr_deploy.harness.transcripts import Text
+from edge_asr_deploy.harness.evaluation import measure
+from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate, find_baseline
+from edge_asr_deploy.harness.evaluation.result import Result
+from edge_asr_deploy.harness.evaluation.score import judge
+from edge_asr_deploy.harness.evaluation.speech import Item
+from edge_asr_deploy.harness.evaluation.transcripts import Text
 from tests.harness.fakes import Workers, speech, write_bundle
 
 TEXTS = {

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_asr_deploy.harness.facts import stored_twice
+from edge_asr_deploy.harness.gate.facts import stored_twice
 
 WEIGHT = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
 

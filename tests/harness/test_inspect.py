@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.inspect import inspect_bundle, large_dequantize, operators, weight_kernels
+from edge_asr_deploy.harness.inspection.inspect import inspect_bundle, large_dequantize, operators, weight_kernels
 from tests.harness.fakes import write_bundle
 
 K, N, GROUP = 256, 512, 32

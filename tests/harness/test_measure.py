@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness import measure
-from edge_asr_deploy.harness.measure import Subject, measure_speed, speed_clips, transcribe_all
-from edge_asr_deploy.harness.speech import Item
+from edge_asr_deploy.harness.evaluation import measure
+from edge_asr_deploy.harness.evaluation.measure import Subject, measure_speed, speed_clips, transcribe_all
+from edge_asr_deploy.harness.evaluation.speech import Item
 from edge_asr_deploy.runtime.session import SessionSettings
 from tests.harness.fakes import Workers, speech
 

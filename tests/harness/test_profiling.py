@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_asr_deploy.harness.profiling import graph_profile, own_times, profile
+from edge_asr_deploy.harness.benchmark.profiling import graph_profile, own_times, profile
 from edge_asr_deploy.runtime.session import SessionSettings
 from tests.runtime.conftest import Exported, export
 

@@ -9,8 +9,8 @@ from itertools import count
 import numpy as np
 import pytest
 
-from edge_asr_deploy.harness import relative_speed
-from edge_asr_deploy.harness.relative_speed import ROUNDS, WIDENINGS, measure_ratio, median_ratio
+from edge_asr_deploy.harness.gate import relative_speed
+from edge_asr_deploy.harness.gate.relative_speed import ROUNDS, WIDENINGS, measure_ratio, median_ratio
 
 
 def work(products: int) -> Callable[[], object]:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_asr_deploy.harness import soak as module
-from edge_asr_deploy.harness.board_state import BoardState
-from edge_asr_deploy.harness.measure import Subject
-from edge_asr_deploy.harness.soak import Point, memory_slope, soak
+from edge_asr_deploy.harness.benchmark import soak as module
+from edge_asr_deploy.harness.benchmark.soak import Point, memory_slope, soak
+from edge_asr_deploy.harness.evaluation.measure import Subject
+from edge_asr_deploy.harness.machine.state import BoardState
 from edge_asr_deploy.runtime.session import SessionSettings
 from tests.harness.fakes import FakeWorker, Workers, speech
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_asr_deploy.harness.speech import select
+from edge_asr_deploy.harness.evaluation.speech import select
 from tests.harness.fakes import speech
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.stretches import stretches
+from edge_asr_deploy.harness.benchmark.fixed_lengths import stretches
 
 
 def utterance(name: str, seconds: float, source: str = "a", declared: float | None = None) -> Utterance:

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from edge_asr_deploy.harness.transcripts import Text, TranscriptCache, default_root
+from edge_asr_deploy.harness.evaluation.transcripts import Text, TranscriptCache, default_root
 from edge_asr_deploy.runtime.session import SessionSettings
 
 TEXT = Text("some words", tokens=2, windows=1, hit_length_cap=False)
@@ -51,6 +51,8 @@ def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert unusable.get("fingerprint") is None
 
 
-def test_the_place_can_be_chosen() -> None:
-    assert default_root({"EDGE_ASR_CACHE": "/somewhere"}) == Path("/somewhere/transcripts")
-    assert default_root({}) == Path.home() / ".cache" / "edge_asr_deploy" / "transcripts"
+def test_the_place_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_ASR_CACHE", "/somewhere")
+    assert default_root() == Path("/somewhere/transcripts")
+    monkeypatch.delenv("EDGE_ASR_CACHE")
+    assert default_root() == Path.home() / ".cache" / "edge_asr_deploy" / "transcripts"

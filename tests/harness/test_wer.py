@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_asr_deploy.harness.wer import WordCounts, count, pooled
+from edge_asr_deploy.harness.evaluation.wer import WordCounts, count, pooled
 
 
 @pytest.mark.parametrize(

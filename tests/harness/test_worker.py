@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness import worker
-from edge_asr_deploy.harness.process import Worker
+from edge_asr_deploy.harness.evaluation import worker
+from edge_asr_deploy.harness.evaluation.process import Worker
 from edge_asr_deploy.runtime.session import SessionSettings
 from tests.harness.fakes import transcript
 
@@ -76,7 +76,8 @@ def test_a_process_that_dies_is_one_clear_line(tmp_path: Path, monkeypatch: pyte
 
 
 def measure_peak(statement: str) -> int:
-    script = f"import numpy; from edge_asr_deploy.harness.worker import peak_rss; {statement}; print(peak_rss())"
+    imports = "import numpy; from edge_asr_deploy.harness.evaluation.worker import peak_rss"
+    script = f"{imports}; {statement}; print(peak_rss())"
     return int(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr_deploy.mixed.knapsack import tabulate
+from edge_asr_deploy.experiments.mixed.knapsack import tabulate
 
 
 @st.composite

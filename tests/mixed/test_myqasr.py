@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from edge_asr_deploy.experiments.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.families import family
-from edge_asr_deploy.mixed.myqasr import allocate, output_medians
 from tests.ptq import models
 
 SIZES = {path: {bits: 100 * bits for bits in (3, 4, 8)} for path in "abcd"}

@@ -9,15 +9,15 @@ import pytest
 
 pytest.importorskip("optimum.exporters.onnx")
 
+from edge_asr_deploy.experiments.mixed.problem import Sizes, matrix_sizes, measure_rest, rounded_to_nearest, with_bits
 from edge_asr_deploy.families import family
 from edge_asr_deploy.graph.deployment import deploy
-from edge_asr_deploy.harness.size import size_of
-from edge_asr_deploy.mixed.problem import Sizes, matrix_sizes, measure_rest, rounded_to_nearest, with_bits
+from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.ptq.activations import quantize_activations
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
-from edge_asr_deploy.recipe import parse
-from edge_asr_deploy.recipe_files import for_bits
+from edge_asr_deploy.recipe.document import parse
+from edge_asr_deploy.recipe.files import for_bits
 from tests import tiny
 
 CHOICES = (3, 4, 7, 8)

@@ -14,10 +14,10 @@ from edge_asr_deploy import pipeline
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.mixed import walk
-from edge_asr_deploy.mixed.walk import Judge, held_out, smallest_within
+from edge_asr_deploy.experiments.mixed import walk
+from edge_asr_deploy.experiments.mixed.walk import Judge, held_out, smallest_within
 from edge_asr_deploy.pipeline import Request
-from edge_asr_deploy.recipe import Recipe, parse
+from edge_asr_deploy.recipe.document import Recipe, parse
 from tests.cli.test_export import RECIPE, checkpoint, speech
 
 __all__ = ["checkpoint", "speech"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edge_asr_deploy import bundle as bundles
+from edge_asr_deploy.bundle import manifest as bundles
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack import archive
@@ -240,7 +240,7 @@ def test_the_script_transcribes_without_internet(tmp_path: Path) -> None:
     import numpy as np
     import soundfile
 
-    from edge_asr_deploy.runtime.audio import read_audio
+    from edge_asr_deploy.runtime.audio.reading import read_audio
     from edge_asr_deploy.runtime.transcriber import Transcriber
     from tests.runtime.conftest import export
 

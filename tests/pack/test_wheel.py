@@ -58,7 +58,7 @@ def test_it_holds_the_package_as_it_runs_and_its_data(tmp_path: Path) -> None:
     root = Path(edge_asr_deploy.__file__).parent
     with zipfile.ZipFile(build_wheel(tmp_path)) as opened:
         names = set(opened.namelist())
-        assert opened.read("edge_asr_deploy/bundle.py") == (root / "bundle.py").read_bytes()
+        assert opened.read("edge_asr_deploy/bundle/manifest.py") == (root / "bundle" / "manifest.py").read_bytes()
         [record] = [name for name in names if name.endswith(".dist-info/RECORD")]
         listed = {line.split(",")[0] for line in opened.read(record).decode().splitlines()}
     assert listed == names

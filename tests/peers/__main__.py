@@ -15,7 +15,7 @@ from rich.console import Console
 from edge_asr_deploy.checkpoints import resolve
 from edge_asr_deploy.cli.numbers import numbers
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.environment import environment
+from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.runtime.cpu import cpu_features
 from tests.peers import clips as speech
 from tests.peers.cells import PACKAGES, RIVALS, Cell, Configuration, ours, timed_cells

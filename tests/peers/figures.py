@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from edge_asr_deploy.corpora.normalize import normalizer
-from edge_asr_deploy.harness.wer import WordCounts, count, pooled
+from edge_asr_deploy.harness.evaluation.wer import WordCounts, count, pooled
 from tests.peers.cells import FLOAT, OURS, RIVALS, Cell
 from tests.peers.clips import BANDS, LONG
 from tests.peers.store import DONE, FAILED, SKIPPED, Record

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_asr_deploy.bundle import bundle_hash, read_manifest
+from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.checkpoints.moonshine_tokenizer import read_pieces
 from edge_asr_deploy.checkpoints.wheels import WHEELS, locate

@@ -17,9 +17,9 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from edge_asr_deploy.ptq.calibration import Sample
-from edge_asr_deploy.recipe import Recipe, parse
-from edge_asr_deploy.specs import COMPONENTS
+from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.ptq.calibration.samples import Sample
+from edge_asr_deploy.recipe.document import Recipe, parse
 
 VOCABULARY = 120
 FRAMES = 50

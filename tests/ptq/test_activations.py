@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
-from edge_asr_deploy.options import ActivationSpec
 from edge_asr_deploy.ptq.activations import (
     affine,
     by_token,
@@ -21,10 +20,11 @@ from edge_asr_deploy.ptq.activations import (
     quantize_activations,
     rounded,
 )
+from edge_asr_deploy.ptq.calibration.ranges import Observed, extremes
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
-from edge_asr_deploy.ptq.ranges import Observed, extremes
-from edge_asr_deploy.ptq.weight import Activation
-from edge_asr_deploy.recipe import Recipe, parse
+from edge_asr_deploy.quantized.weight import Activation
+from edge_asr_deploy.recipe.document import Recipe, parse
+from edge_asr_deploy.recipe.methods import ActivationSpec
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

@@ -11,7 +11,7 @@ import torch
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
-from edge_asr_deploy.ptq.calibration import encode, prepare
+from edge_asr_deploy.ptq.calibration.samples import encode, prepare
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from edge_asr_deploy.families import family
-from edge_asr_deploy.ptq.calibration import Sample
+from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.quantize import quantize
-from edge_asr_deploy.recipe import parse
+from edge_asr_deploy.recipe.document import parse
 from tests import tiny
 
 pytest.importorskip("optimum.exporters.onnx")
@@ -19,7 +19,7 @@ pytest.importorskip("optimum.exporters.onnx")
 @pytest.mark.parametrize("name", tiny.MODELS)
 def test_the_exported_graph_computes_what_the_prepared_model_does(name: str, tmp_path: Path) -> None:
     from edge_asr_deploy.graph.build import build
-    from edge_asr_deploy.graph.verify import measure_agreement
+    from edge_asr_deploy.proof.verify import measure_agreement
 
     weights = {
         "bits": 3,

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import Clip
 from edge_asr_deploy.ptq.grid import Grid, fit
+from edge_asr_deploy.recipe.methods import Clip
 
 BITS = st.integers(2, 8)
 GROUPS = st.sampled_from([None, 16, 32, 64, 128])

@@ -11,11 +11,11 @@ import torch
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
-from edge_asr_deploy.ptq.calibration import Sample
+from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
-from edge_asr_deploy.recipe import Recipe, float_recipe, parse
-from edge_asr_deploy.specs import COMPONENTS
+from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
 from tests import tiny
 from tests.ptq import models
 
@@ -122,7 +122,7 @@ def test_scales_stay_exact_where_layers_differ(name: str, scaling: str, monkeypa
 def test_the_exported_graph_holds_the_layers_own_bits(name: str, tmp_path: Path) -> None:
     pytest.importorskip("optimum.exporters.onnx")
     from edge_asr_deploy.graph.build import build
-    from edge_asr_deploy.graph.verify import check_operators, measure_agreement
+    from edge_asr_deploy.proof.verify import check_operators, measure_agreement
 
     chosen, model = recipe(name, LAYERS, quantizer="rtn"), tiny.MODELS[name]()
     components = family(name).structure(model.config).components()

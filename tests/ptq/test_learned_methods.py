@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import GptqOptions, OmniQuantOptions, TesseraqOptions
 from edge_asr_deploy.ptq.grid import fit, from_range
+from edge_asr_deploy.ptq.learning.reconstruction import Part, Site, layer_error, total
 from edge_asr_deploy.ptq.methods import gptq, learn, omniquant, round_weight, tesseraq
 from edge_asr_deploy.ptq.methods.omniquant import _Learner
 from edge_asr_deploy.ptq.methods.tesseraq import DAMPING, _from_clipped, _from_gptq
-from edge_asr_deploy.ptq.reconstruction import Part, Site, layer_error, total
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import GptqOptions, OmniQuantOptions, TesseraqOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 OMNIQUANT = OmniQuantOptions(epochs=10, rate=0.03)
 TESSERAQ = TesseraqOptions(rounds=4, iterations=15, rate=0.1)

@@ -11,10 +11,10 @@ import torch
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq import folding
-from edge_asr_deploy.ptq.blockwise import learn_part, parts
+from edge_asr_deploy.ptq.calibration.stream import Stream
+from edge_asr_deploy.ptq.learning.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
-from edge_asr_deploy.ptq.stream import Stream
-from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.recipe.document import Recipe
 from tests.ptq import models
 from tests.ptq.test_reconstruction import enter
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import GptqOptions, RtnOptions
 from edge_asr_deploy.ptq.grid import Grid, fit
 from edge_asr_deploy.ptq.methods import gptq, needs_statistics, round_weight, rtn
 from edge_asr_deploy.ptq.methods.gptq import inverse_factor
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import GptqOptions, RtnOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 
 def layer(rows: int = 24, columns: int = 40, positions: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -10,16 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_asr_deploy.options import QuikOptions, SpqrOptions
 from edge_asr_deploy.ptq.grid import fit
 from edge_asr_deploy.ptq.methods import quik, spqr
 from edge_asr_deploy.ptq.methods.quik import outlier_channels
 from edge_asr_deploy.ptq.methods.spqr import leave_one_out, narrow_scales, without
-from edge_asr_deploy.ptq.outliers import with_fillers
 from edge_asr_deploy.ptq.rounding import round_together
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.ptq.weight import QuantizedWeight
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.quantized.outliers import with_fillers
+from edge_asr_deploy.quantized.weight import QuantizedWeight
+from edge_asr_deploy.recipe.methods import QuikOptions, SpqrOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 
 def layer(rows: int = 32, columns: int = 48) -> tuple[torch.Tensor, Statistics]:

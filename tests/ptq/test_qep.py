@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import QepOptions
 from edge_asr_deploy.ptq.methods import qep
 from edge_asr_deploy.ptq.statistics import Drift, Statistics
+from edge_asr_deploy.recipe.methods import QepOptions
 
 
 def moved(columns: int = 12, positions: int = 80) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

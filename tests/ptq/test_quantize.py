@@ -10,11 +10,11 @@ import torch
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
-from edge_asr_deploy.ptq.calibration import Sample
+from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.methods.gptq import gptq
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.recipe import Recipe
+from edge_asr_deploy.recipe.document import Recipe
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

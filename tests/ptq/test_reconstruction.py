@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from edge_asr_deploy.families import family
-from edge_asr_deploy.options import OmniQuantOptions
-from edge_asr_deploy.ptq.blockwise import learn_part, parts
-from edge_asr_deploy.ptq.reconstruction import Learned, Part, layer_error, output_error, spread, through, total
-from edge_asr_deploy.ptq.stream import Stream
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.ptq.calibration.stream import Stream
+from edge_asr_deploy.ptq.learning.blockwise import learn_part, parts
+from edge_asr_deploy.ptq.learning.reconstruction import Learned, Part, layer_error, output_error, spread, through, total
+from edge_asr_deploy.recipe.methods import OmniQuantOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")
@@ -98,7 +98,7 @@ def test_a_parts_error_is_that_of_the_whole_block(
         seen.append(part)
         return Learned({}, 0.0)
 
-    monkeypatch.setattr("edge_asr_deploy.ptq.blockwise.learn", spy)
+    monkeypatch.setattr("edge_asr_deploy.ptq.learning.blockwise.learn", spy)
     spec = WeightSpec(quantizer=OmniQuantOptions(positions=positions))
     with torch.no_grad():
         before = list(stream.outputs(module))

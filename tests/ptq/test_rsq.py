@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr_deploy.families import family
-from edge_asr_deploy.options import RsqOptions
-from edge_asr_deploy.ptq.calibration import Sample
+from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.ptq.calibration.samples import Sample
+from edge_asr_deploy.ptq.calibration.stream import Stream
 from edge_asr_deploy.ptq.methods.gptq import gptq
 from edge_asr_deploy.ptq.methods.rsq import importance
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.ptq.stream import Stream
-from edge_asr_deploy.recipe import Recipe, parse
-from edge_asr_deploy.specs import COMPONENTS
+from edge_asr_deploy.recipe.document import Recipe, parse
+from edge_asr_deploy.recipe.methods import RsqOptions
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

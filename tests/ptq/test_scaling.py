@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from edge_asr_deploy.options import AwqOptions, GptqOptions, RtnOptions, SmoothQuantOptions
 from edge_asr_deploy.ptq.grid import fit
 from edge_asr_deploy.ptq.methods import awq, choose_scales, rtn, smoothquant
 from edge_asr_deploy.ptq.methods.awq import candidate, scaled_loss
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import AwqOptions, GptqOptions, RtnOptions, SmoothQuantOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 
 def layer(seed: int = 0, rows: int = 24, columns: int = 40) -> tuple[torch.Tensor, torch.Tensor, Statistics]:

@@ -10,11 +10,11 @@ import torch
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
+from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.ptq.methods import needs_statistics, qep
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.ptq.statistics import Drift, Statistics
-from edge_asr_deploy.recipe import Recipe, parse
-from edge_asr_deploy.specs import COMPONENTS
+from edge_asr_deploy.recipe.document import Recipe, parse
 from tests.ptq import models
 
 NAMES = ("whisper", "moonshine")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_asr_deploy.ptq.transcripts import TokenCache
+from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 
 CLIP, OTHER = np.ones(10, np.float32), np.zeros(10, np.float32)
 

@@ -12,7 +12,7 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.grid import Grid, fit
 from edge_asr_deploy.ptq.quantize import quantize, round_together
 from edge_asr_deploy.ptq.two_level import constrain, fit_for, limits, multipliers
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.weights import WeightSpec
 from tests.ptq import models
 
 

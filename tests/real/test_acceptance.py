@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from edge_asr_deploy.corpora.manifest import read_manifest
-from edge_asr_deploy.harness.evaluate import EvaluationSettings, run
-from edge_asr_deploy.runtime.features import LogMel
+from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, run
+from edge_asr_deploy.runtime.audio.features import LogMel
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.real.conftest import Exporter
 

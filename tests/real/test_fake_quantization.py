@@ -9,12 +9,12 @@ import pytest
 from edge_asr_deploy.checkpoints import resolve
 from edge_asr_deploy.corpora.defaults import evaluation_corpus
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.experiments.sweep.grid import expand, load_sweep, select
 from edge_asr_deploy.families import family
 from edge_asr_deploy.pipeline import calibration_speech, write_files
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.stages import compute_weights, hear, load_model
-from edge_asr_deploy.sweep.grid import expand, load_sweep, select
 
 pytestmark = [pytest.mark.real_full, pytest.mark.timeout(3600)]
 SWEEP = Path(__file__).parents[2] / "recipes" / "sweeps" / "edge-asr.yaml"
@@ -24,7 +24,7 @@ CELLS = ["whisper-tiny.en/gptq/w4a16/blocks", "moonshine-tiny/spqr/w3a16/blocks"
 @pytest.mark.parametrize("name", CELLS)
 def test_the_graphs_say_the_tokens_of_fake_quantization(name: str, data: Path, tmp_path: Path) -> None:
     pytest.importorskip("optimum.exporters.onnx")
-    from edge_asr_deploy.ptq.calibration import prepare
+    from edge_asr_deploy.ptq.calibration.samples import prepare
 
     (cell,) = (found for found in select(expand(load_sweep(SWEEP)), [name]) if not found.is_float)
     try:

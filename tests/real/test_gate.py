@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 from rich.console import Console
 
-from edge_asr_deploy.harness.gate import Options, check, update
+from edge_asr_deploy.harness.gate.gate import Options, check, update
 from tests.harness.gate.conftest import DECODER, Gated, edit_graph
 from tests.real.conftest import Exporter
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from edge_asr_deploy.harness.gate import Options, update
+from edge_asr_deploy.harness.gate.gate import Options, update
 from tests.harness.gate.conftest import ENCODER, Gated, edit_graph
 
 # The tests among these run here, too, on the real bundle.

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models
 
-from edge_asr_deploy.bundle import BundleWriter, Manifest, Model
-from edge_asr_deploy.runtime.audio import read_audio
+from edge_asr_deploy.bundle.manifest import BundleWriter, Manifest, Model
+from edge_asr_deploy.runtime.audio.reading import read_audio
 from tests import tiny
 
 # A multilingual Whisper's special tokens, in its vocabulary of 320.
@@ -105,7 +105,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 def free_whisper(whisper: Exported, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The same Whisper with the graphs of an export, whose encoder takes windows of any length."""
     from edge_asr_deploy.graph.build import build
-    from edge_asr_deploy.recipe import float_recipe
+    from edge_asr_deploy.recipe.document import float_recipe
 
     folder = tmp_path_factory.mktemp("free")
     build(whisper.model, float_recipe("whisper"), [], folder, lambda what: None)

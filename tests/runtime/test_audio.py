@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.audio import read_audio
+from edge_asr_deploy.runtime.audio.reading import read_audio
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"),

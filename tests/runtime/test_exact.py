@@ -53,5 +53,5 @@ def test_graphs_without_integer_products_stay(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(UserError, match="onnx: is not installed: .*pip install onnx"):
+    with pytest.raises(UserError, match="onnx: is not installed"):
         with_unsigned_operands(product)

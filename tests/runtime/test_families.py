@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.family import Family
-from edge_asr_deploy.runtime.moonshine import SHORTEST, Moonshine
-from edge_asr_deploy.runtime.whisper import Whisper
+from edge_asr_deploy.runtime.decoding.family import Family
+from edge_asr_deploy.runtime.decoding.moonshine import SHORTEST, Moonshine
+from edge_asr_deploy.runtime.decoding.whisper import Whisper
 
 ENGLISH = {
     "decoder_start_token_id": 10,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_asr_deploy.runtime.features import LogMel
+from edge_asr_deploy.runtime.audio.features import LogMel
 
 Noise = Callable[..., NDArray[np.float32]]
 

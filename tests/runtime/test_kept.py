@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr_deploy.runtime import kept
+from edge_asr_deploy.runtime.startup import cache as kept
 
 
 @pytest.fixture(autouse=True)

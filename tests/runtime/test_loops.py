@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr_deploy.runtime.loops import is_runaway, without_loop
+from edge_asr_deploy.runtime.decoding.loops import is_runaway, without_loop
 
 DICKENS = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "

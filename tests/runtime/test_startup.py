@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models
 from tokenizers.pre_tokenizers import ByteLevel
 
-from edge_asr_deploy import bundle as bundles
-from edge_asr_deploy.bundle import bundle_hash, read_manifest
+from edge_asr_deploy.bundle import manifest as bundles
+from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime import kept, known, optimized, pieces
 from edge_asr_deploy.runtime.cpu import CpuFeatures
 from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.startup import cache as kept
+from edge_asr_deploy.runtime.startup import optimized_graphs as optimized
+from edge_asr_deploy.runtime.startup import token_texts as pieces
+from edge_asr_deploy.runtime.startup import verified_bundles as known
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.runtime.conftest import Exported
 
@@ -173,7 +176,7 @@ import sys
 from pathlib import Path
 from edge_asr_deploy.runtime.transcriber import Transcriber
 Transcriber.open(Path({str(whisper.bundle)!r}))
-print(sorted({{"pydantic", "hashlib", "edge_asr_deploy.bundle"}} & set(sys.modules)))
+print(sorted({{"pydantic", "hashlib", "edge_asr_deploy.bundle.manifest"}} & set(sys.modules)))
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.stdout.strip() == "[]", ran.stderr

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.runtime.cpu import CpuFeatures
 from edge_asr_deploy.runtime.targets import TARGETS, Wish, choose
-from edge_asr_deploy.specs import COMPONENTS
 
 VNNI = CpuFeatures("x86_64", frozenset({"avx2", "avx_vnni"}))
 A72, A76 = CpuFeatures("aarch64", frozenset({"asimd"})), CpuFeatures("aarch64", frozenset({"asimd", "asimddp"}))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.text import TextDecoder
+from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from tests.runtime.conftest import SPECIAL, tokenizer
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.decoder import Decoder
+from edge_asr_deploy.runtime.decoding.decoder import Decoder
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Timings, Transcriber, Transcript
 from tests.runtime.conftest import Exported, write_bundle
@@ -111,7 +111,7 @@ def test_of_a_loop_that_runs_into_the_limit_the_text_has_one_phrase(
     transcriber = Transcriber.open(bundle, ONE_THREAD)
     short = transcriber.transcribe(noise(2), "en")
     assert (short.tokens, short.loops, len(short.text.split())) == ((7,) * 20, 0, 20)
-    monkeypatch.setattr("edge_asr_deploy.runtime.loops.LOOP", 20)
+    monkeypatch.setattr("edge_asr_deploy.runtime.decoding.loops.LOOP", 20)
     transcript = transcriber.transcribe(noise(2), "en")
     assert (transcript.tokens, transcript.loops, len(transcript.text.split())) == ((7,) * 20, 1, 1)
 

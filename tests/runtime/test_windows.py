@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_asr_deploy.runtime.windows import batches, cut, is_silent
+from edge_asr_deploy.runtime.audio.windows import batches, cut, is_silent
 
 Noise = Callable[..., NDArray[np.float32]]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.sweep.grid import expand, lay_over, load_sweep, select
+from edge_asr_deploy.experiments.sweep.grid import expand, lay_over, load_sweep, select
 from tests.sweep.conftest import Write
 
 
@@ -143,6 +143,6 @@ def test_a_file_that_is_no_sweep_is_named(tmp_path: Path, text: str | None, name
     ("name", "cells"), [("edge-asr", 4 + 2 * 8 * 4 + 2 * 6 * 3 + 3 * 2 + 2 * 2 + 4 * 3 + 2 + 1), ("smoke", 1 + 4)]
 )
 def test_shipped_sweeps_expand(name: str, cells: int) -> None:
-    from edge_asr_deploy.recipe_files import shipped
+    from edge_asr_deploy.recipe.files import shipped
 
     assert len(expand(load_sweep(shipped() / "sweeps" / f"{name}.yaml"))) == cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,19 @@ import pytest
 pytest.importorskip("torch")
 
 from edge_asr_deploy.checkpoints import Checkpoint
-from edge_asr_deploy.recipe import Recipe, parse
-from edge_asr_deploy.sweep.grid import Cell, Evaluation, lay_over
-from edge_asr_deploy.sweep.keys import Keys, keys_of, source_hash, split_table, unused_files
+from edge_asr_deploy.experiments.sweep.grid import Cell, Evaluation, lay_over
+from edge_asr_deploy.experiments.sweep.keys import (
+    EXPORT_SOURCE,
+    JUDGE_SOURCE,
+    NOT_PTQ,
+    PTQ_SOURCE,
+    Keys,
+    keys_of,
+    split_table,
+    unused_modules,
+)
+from edge_asr_deploy.recipe.document import Recipe, parse
+from edge_asr_deploy.sources import ROOT, source_hash
 
 CHECKPOINT = Checkpoint("tiny", "whisper", Path("nowhere"), "test", "a" * 64)
 GPTQ = {"weights": {"bits": 4, "granularity": "channel", "quantizer": {"method": "gptq"}}}
@@ -65,7 +76,7 @@ def test_ranges_depend_on_their_calibrator_and_their_speech() -> None:
 
 def test_another_source_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(recipe())
-    monkeypatch.setattr("edge_asr_deploy.sweep.keys.source_hash", lambda *parts: "another version")
+    monkeypatch.setattr("edge_asr_deploy.experiments.sweep.keys.source_hash", lambda *parts: "another version")
     after = keys(recipe())
     assert before.weights != after.weights and before.result != after.result
 
@@ -78,8 +89,38 @@ def test_a_split_recipe_rounds_every_matrix_once() -> None:
 
 
 def test_only_methods_that_are_named_count() -> None:
-    unused = unused_files(recipe())
-    assert {"omniquant.py", "blockwise.py", "awq.py"} <= unused and not {"gptq.py", "rtn.py", "quantize.py"} & unused
-    learned = unused_files(recipe(encoder={"weights": {"quantizer": {"method": "tesseraq"}}}))
-    assert not {"tesseraq.py", "blockwise.py", "reconstruction.py"} & learned and "omniquant.py" in learned
-    assert source_hash(("ptq",), unused) != source_hash(("ptq",), learned)
+    unused = unused_modules(recipe())
+    assert {"ptq.methods.omniquant", "ptq.learning", "ptq.methods.awq"} <= unused
+    assert not {"ptq.methods.gptq", "ptq.methods.rtn"} & unused
+    learned = unused_modules(recipe(encoder={"weights": {"quantizer": {"method": "tesseraq"}}}))
+    assert not {"ptq.methods.tesseraq", "ptq.learning"} & learned and "ptq.methods.omniquant" in learned
+    assert source_hash(PTQ_SOURCE, unused) != source_hash(PTQ_SOURCE, learned)
+
+
+@pytest.mark.parametrize(
+    ("edited", "stages"),
+    [
+        ("runtime/targets.py", {EXPORT_SOURCE, JUDGE_SOURCE}),
+        ("runtime/decoding/audio_context.py", {EXPORT_SOURCE, JUDGE_SOURCE}),
+        ("ptq/methods/gptq.py", {PTQ_SOURCE, EXPORT_SOURCE}),
+        ("quantized/weight.py", {PTQ_SOURCE, EXPORT_SOURCE}),
+        ("recipe/weights.py", {PTQ_SOURCE, EXPORT_SOURCE}),
+        ("graph/rewriting/decoder.py", {EXPORT_SOURCE}),
+        ("proof/verify.py", {EXPORT_SOURCE}),
+        ("harness/evaluation/wer.py", {JUDGE_SOURCE}),
+        ("cli/sweep.py", set()),
+    ],
+)
+def test_an_edited_file_makes_new_keys_for_the_stages_that_run_it(
+    edited: str, stages: set[tuple[str, ...]], tmp_path: Path
+) -> None:
+    root = tmp_path / ROOT.name
+    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns("__pycache__", "*.onnx"))
+    without = {PTQ_SOURCE: NOT_PTQ}
+    every = (PTQ_SOURCE, EXPORT_SOURCE, JUDGE_SOURCE)
+    before = {stage: source_hash(stage, without.get(stage, ()), root) for stage in every}
+    assert before == {stage: source_hash(stage, without.get(stage, ())) for stage in every}
+    with (root / edited).open("a") as file:
+        file.write("# edited\n")
+    after = {stage: source_hash(stage, without.get(stage, ()), root) for stage in every}
+    assert {stage for stage in every if before[stage] != after[stage]} == stages

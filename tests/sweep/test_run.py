@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy import stages
-from edge_asr_deploy.bundle import verify
+from edge_asr_deploy.bundle.manifest import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.sweep import cells
-from edge_asr_deploy.sweep.record import SweepResult
+from edge_asr_deploy.experiments.sweep import cells
+from edge_asr_deploy.experiments.sweep.record import SweepResult
 from tests.sweep.conftest import Write
 
 CELLS = ["tiny/float", "tiny/rtn/w4", "tiny/rtn/w3", "tiny/gptq/w4", "tiny/gptq/w3"]

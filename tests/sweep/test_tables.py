@@ -10,19 +10,19 @@ import pytest
 
 pytest.importorskip("torch")
 
-from edge_asr_deploy.bundle import Layer
-from edge_asr_deploy.harness.bootstrap import difference_interval
-from edge_asr_deploy.harness.cost import GraphCost, OperatorCost
-from edge_asr_deploy.harness.environment import environment
-from edge_asr_deploy.harness.judge import judge
-from edge_asr_deploy.harness.result import Measured, NormalizerName, Result, Settings, Size
-from edge_asr_deploy.harness.speech import Item
-from edge_asr_deploy.harness.transcripts import Text
-from edge_asr_deploy.recipe import parse
-from edge_asr_deploy.sweep import plots, tables
-from edge_asr_deploy.sweep.cells import Finding
-from edge_asr_deploy.sweep.grid import Cell, Evaluation
-from edge_asr_deploy.sweep.record import Known, SweepResult, records
+from edge_asr_deploy.bundle.manifest import Layer
+from edge_asr_deploy.experiments.sweep import plots, tables
+from edge_asr_deploy.experiments.sweep.cells import Finding
+from edge_asr_deploy.experiments.sweep.grid import Cell, Evaluation
+from edge_asr_deploy.experiments.sweep.record import Known, SweepResult, records
+from edge_asr_deploy.harness.evaluation.bootstrap import difference_interval
+from edge_asr_deploy.harness.evaluation.result import Measured, NormalizerName, Result, Settings, Size
+from edge_asr_deploy.harness.evaluation.score import judge
+from edge_asr_deploy.harness.evaluation.speech import Item
+from edge_asr_deploy.harness.evaluation.transcripts import Text
+from edge_asr_deploy.harness.inspection.cost import GraphCost, OperatorCost
+from edge_asr_deploy.harness.machine.environment import environment
+from edge_asr_deploy.recipe.document import parse
 from tests.harness.fakes import speech
 
 WORDS = 4
@@ -148,7 +148,7 @@ def test_plots_are_pictures_and_need_a_cell(tmp_path: Path) -> None:
 
 
 def test_intervals_of_many_pairs_are_those_of_each() -> None:
-    from edge_asr_deploy.harness.bootstrap import difference_intervals
+    from edge_asr_deploy.harness.evaluation.bootstrap import difference_intervals
 
     generator = np.random.default_rng(1)
     words = generator.integers(1, 20, 30).tolist()

@@ -13,11 +13,20 @@ pytest.importorskip("torch")
 
 import torch
 
-from edge_asr_deploy.ptq.weight import Activation
-from edge_asr_deploy.recipe import parse
+from edge_asr_deploy.experiments.sweep.store import Store
+from edge_asr_deploy.experiments.sweep.weights import (
+    CODES,
+    INDEX,
+    is_storable,
+    read,
+    read_ranges,
+    save,
+    save_ranges,
+    snapshot,
+)
+from edge_asr_deploy.quantized.weight import Activation
+from edge_asr_deploy.recipe.document import parse
 from edge_asr_deploy.stages import compute_weights
-from edge_asr_deploy.sweep.store import Store
-from edge_asr_deploy.sweep.weights import CODES, INDEX, is_storable, read, read_ranges, save, save_ranges, snapshot
 from tests.ptq import models
 
 SPEC = {"weights": {"bits": 4, "granularity": "group:16", "steps": [{"method": "awq"}]}}

@@ -6,16 +6,8 @@ import torch
 from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import (
-    AwqOptions,
-    GptqOptions,
-    OmniQuantOptions,
-    RotationOptions,
-    RtnOptions,
-    SmoothQuantOptions,
-    TesseraqOptions,
-)
 from edge_asr_deploy.ptq.grid import Grid
+from edge_asr_deploy.ptq.learning.reconstruction import Learned, Part, Site, layer_error
 from edge_asr_deploy.ptq.methods.awq import awq
 from edge_asr_deploy.ptq.methods.gptq import gptq
 from edge_asr_deploy.ptq.methods.omniquant import omniquant
@@ -26,9 +18,17 @@ from edge_asr_deploy.ptq.methods.rtn import rtn
 from edge_asr_deploy.ptq.methods.smoothquant import smoothquant
 from edge_asr_deploy.ptq.methods.spqr import spqr
 from edge_asr_deploy.ptq.methods.tesseraq import tesseraq
-from edge_asr_deploy.ptq.reconstruction import Learned, Part, Site, layer_error
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import (
+    AwqOptions,
+    GptqOptions,
+    OmniQuantOptions,
+    RotationOptions,
+    RtnOptions,
+    SmoothQuantOptions,
+    TesseraqOptions,
+)
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 __all__ = [
     "awq",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.options import AwqOptions, RtnOptions
 from edge_asr_deploy.ptq.methods.rtn import rtn
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import AwqOptions, RtnOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 # Channels weaker than this share of the mean count as that strong: a dead one would make its scale 0.
 WEAKEST = 1e-4

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import GptqOptions
 from edge_asr_deploy.ptq.grid import Grid
 from edge_asr_deploy.ptq.two_level import fit_for
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import GptqOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 # Rows are independent; this many at a time keep the vocabulary's working copy small.
 ROWS = 8192

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.options import OmniQuantOptions
 from edge_asr_deploy.ptq.grid import fit, from_range, ranges
-from edge_asr_deploy.ptq.reconstruction import Learned, Part, Site, shuffled, spread, through, total
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.ptq.learning.reconstruction import Learned, Part, Site, shuffled, spread, through, total
+from edge_asr_deploy.recipe.methods import OmniQuantOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 # sigmoid(4) = 0.98 of the range, the paper's start; sigmoid(20) is 1 in float32, min-max.
 START, WHOLE = 4.0, 20.0

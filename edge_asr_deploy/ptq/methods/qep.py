@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.options import QepOptions
+from edge_asr_deploy.recipe.methods import QepOptions
 
 
 def qep(weight: Tensor, hessian: Tensor, drift: Tensor, options: QepOptions) -> Tensor:

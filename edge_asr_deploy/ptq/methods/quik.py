@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.options import QuikOptions
 from edge_asr_deploy.ptq.grid import Grid, fit
 from edge_asr_deploy.ptq.methods.gptq import BLOCK, columns_to_codes, inverse_factor
 from edge_asr_deploy.ptq.statistics import Statistics
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import QuikOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 # The last layer of an MLP, in both families.
 LAST = ".fc2"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.options import RsqOptions
+from edge_asr_deploy.recipe.methods import RsqOptions
 
 
 def importance(received: Tensor, real: Tensor, options: RsqOptions) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edge_asr_deploy.options import RtnOptions
 from edge_asr_deploy.ptq.grid import Grid
 from edge_asr_deploy.ptq.two_level import fit_for
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import RtnOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 
 def rtn(

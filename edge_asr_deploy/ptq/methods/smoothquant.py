@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edge_asr_deploy.options import SmoothQuantOptions
 from edge_asr_deploy.ptq.statistics import Statistics
+from edge_asr_deploy.recipe.methods import SmoothQuantOptions
 
 # Smallest magnitude that counts as one: channels of zeros would have no scale.
 SMALLEST = 1e-5

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.options import SpqrOptions
 from edge_asr_deploy.ptq.grid import Grid, fit
 from edge_asr_deploy.ptq.methods.gptq import BLOCK, inverse_factor, propagate
-from edge_asr_deploy.ptq.outliers import SHARED, WIDE_BITS, ScaleCodes, WideCodes
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.quantized.outliers import SHARED, WIDE_BITS, ScaleCodes, WideCodes
+from edge_asr_deploy.recipe.methods import SpqrOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 # Leaving one out may uncover another outlier behind the first.
 ROUNDS = 3

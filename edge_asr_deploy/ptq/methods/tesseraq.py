@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.options import GptqOptions, TesseraqOptions
 from edge_asr_deploy.ptq.grid import FLOAT16_MAX, Grid, fit
+from edge_asr_deploy.ptq.learning.reconstruction import Learned, Part, Site, shuffled, spread, through, total
 from edge_asr_deploy.ptq.methods.gptq import gptq
-from edge_asr_deploy.ptq.reconstruction import Learned, Part, Site, shuffled, spread, through, total
-from edge_asr_deploy.specs import WeightSpec
+from edge_asr_deploy.recipe.methods import GptqOptions, TesseraqOptions
+from edge_asr_deploy.recipe.weights import WeightSpec
 
 # The sigmoid is stretched to this interval and cut to [0, 1], so that it reaches both (AdaRound, arXiv 2004.10568).
 LOWEST, HIGHEST = -0.1, 1.1

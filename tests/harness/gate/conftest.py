@@ -15,10 +15,10 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from edge_asr_deploy.bundle import MANIFEST, BundleWriter, Layer, read_manifest
-from edge_asr_deploy.harness.gate import Options, update
-from edge_asr_deploy.recipe import Recipe, float_recipe, parse
-from edge_asr_deploy.runtime.audio import read_audio
+from edge_asr_deploy.bundle.manifest import MANIFEST, BundleWriter, Layer, read_manifest
+from edge_asr_deploy.harness.gate.gate import Options, update
+from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
+from edge_asr_deploy.runtime.audio.reading import read_audio
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests import tiny
 from tests.bundles import pack

@@ -15,9 +15,9 @@ import onnxruntime
 from onnx import helper, numpy_helper
 from rich.console import Console
 
-from edge_asr_deploy.bundle import read_manifest
-from edge_asr_deploy.harness.checks import NAMES, Check
-from edge_asr_deploy.harness.gate import Options, check
+from edge_asr_deploy.bundle.manifest import read_manifest
+from edge_asr_deploy.harness.gate.checks import NAMES, Check
+from edge_asr_deploy.harness.gate.gate import Options, check
 from tests.harness.gate.conftest import DECODER, ENCODER, Gated, edit_graph
 
 

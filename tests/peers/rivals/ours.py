@@ -10,7 +10,7 @@ from typing import Any
 
 import onnxruntime
 
-from edge_asr_deploy.runtime.context import parse_audio_context
+from edge_asr_deploy.runtime.decoding.audio_context import parse_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.peers.worker import Heard, Job, Opened

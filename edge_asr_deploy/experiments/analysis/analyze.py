@@ -1,0 +1,113 @@
+"""`edge-deploy analyze`: statistics of every matrix and of its inputs, and what rounding it alone costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.experiments.analysis.plots import plot_sensitivities, plot_statistics, require_matplotlib
+from edge_asr_deploy.experiments.analysis.progress import bars
+from edge_asr_deploy.experiments.analysis.statistics import MatrixStatistics, Spread
+from edge_asr_deploy.experiments.analysis.subject import Sensitivities, load_subject, ticker
+from edge_asr_deploy.files import write_atomically
+from edge_asr_deploy.pipeline import Request
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found. `sensitivity`: KL of the logits in nats per token by path and width; `fisher` the proxy's.
+
+    `words`: word errors per word of the float model's own transcripts, of the narrow widths.
+    """
+
+    model: str
+    speech: str
+    statistics: list[MatrixStatistics]
+    sensitivity: Sensitivities
+    fisher: Sensitivities | None
+    words: Sensitivities | None
+
+    def as_json(self) -> str:
+        """For machines."""
+        document = {
+            "model": self.model,
+            "speech": self.speech,
+            "statistics": [one.as_json() for one in self.statistics],
+            "sensitivity": self.sensitivity,
+            "fisher": self.fisher,
+            "words": self.words,
+        }
+        return json.dumps(document, indent=1)
+
+
+def analyze(
+    request: Request,
+    choices: Sequence[int],
+    clips: int,
+    fisher: bool,
+    words: bool,
+    output: Path | None,
+    console: Console,
+) -> Analysis:
+    """Look at a model on `clips` of calibration speech; with `output` a folder of JSON and plots.
+
+    Sensitivities are kept in the cache one by one: a run that was killed goes on. UserError as from `export`.
+    """
+    if wrong := [bits for bits in choices if bits not in range(2, 9)]:
+        raise UserError("--bits-choices", wrong[0], "choose from 2 to 8, separated by commas")
+    if output is not None:
+        require_matplotlib()
+    if output is not None and output.exists() and not output.is_dir():
+        raise UserError("--output", output, "is a file; name a folder")
+    with bars(console) as progress:
+        subject = load_subject(request, clips, progress)
+        console.print(f"Model: {subject.checkpoint.name}, from {subject.checkpoint.origin}.", subject.description)
+        found = Analysis(
+            model=subject.checkpoint.name,
+            speech=subject.description,
+            statistics=subject.statistics(ticker(progress, "statistics")),
+            sensitivity=subject.sensitivities(choices, ticker(progress, "sensitivities")),
+            fisher=subject.fisher(choices, ticker(progress, "gradients")) if fisher else None,
+            words=subject.word_changes(choices, ticker(progress, "words")) if words else None,
+        )
+    if output is not None:
+        write_atomically(output / "analysis.json", found.as_json() + "\n")
+        plot_statistics(found.statistics, output / "statistics.png")
+        if found.sensitivity:
+            plot_sensitivities(found.sensitivity, output / "sensitivity.png")
+    return found
+
+
+def tables(found: Analysis) -> list[Table]:
+    """Two tables for people: statistics, and sensitivities with the most sensitive matrix first."""
+    statistics = Table(title=f"{found.model}: values", caption=found.speech)
+    for column in ("matrix", "weights", "kurtosis", "outliers", "inputs", "kurtosis", "outliers"):
+        statistics.add_column(column, justify="left" if column == "matrix" else "right", overflow="fold")
+    for one in found.statistics:
+        statistics.add_row(one.path.removeprefix("model."), *_cells(one.weight), *_cells(one.inputs))
+    sensitivity = Table(title=f"{found.model}: KL of the logits, nats per token, each matrix alone rounded")
+    if not found.sensitivity:
+        return [statistics]
+    widths = sorted(next(iter(found.sensitivity.values())))
+    sensitivity.add_column("matrix", overflow="fold")
+    for bits in widths:
+        sensitivity.add_column(f"{bits} bits", justify="right")
+    narrow = [bits for bits in widths if found.words and bits in next(iter(found.words.values()))]
+    for bits in narrow:
+        sensitivity.add_column(f"WER %, {bits} bits", justify="right")
+    for path, costs in sorted(found.sensitivity.items(), key=lambda item: -item[1][widths[0]]):
+        changed = [f"{100 * found.words[path][bits]:.1f}" for bits in narrow] if found.words else []
+        sensitivity.add_row(path.removeprefix("model."), *(f"{costs[bits]:.1e}" for bits in widths), *changed)
+    return [statistics, sensitivity]
+
+
+def _cells(spread: Spread | None) -> tuple[str, str, str]:
+    if spread is None:
+        return "", "", ""
+    return f"{spread.low:.2g} to {spread.high:.2g}", f"{spread.kurtosis:.1f}", str(spread.outliers)

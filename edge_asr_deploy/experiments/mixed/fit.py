@@ -1,0 +1,262 @@
+"""`edge-deploy fit`: measured sensitivities and exact sizes, a budget, and an ordinary recipe that meets it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.experiments.analysis.plots import plot_front, require_matplotlib
+from edge_asr_deploy.experiments.analysis.progress import bars
+from edge_asr_deploy.experiments.analysis.subject import Subject, load_subject, ticker
+from edge_asr_deploy.experiments.mixed.document import as_yaml
+from edge_asr_deploy.experiments.mixed.myqasr import allocate, output_medians
+from edge_asr_deploy.experiments.mixed.problem import Bits, Problem, Sizes, matrix_sizes, measure_rest, with_bits
+from edge_asr_deploy.experiments.mixed.walk import Judge, smallest_within
+from edge_asr_deploy.files import require_folder, write_atomically
+from edge_asr_deploy.pipeline import Request, chosen
+from edge_asr_deploy.recipe.document import Recipe, parse
+
+MB = 1_000_000
+# Points of the front that is written, and of the coarser one whose points are exported to find a rise in WER.
+FRONT, WALK = 40, 12
+Rule = Literal["knapsack", "myqasr"]
+Proxy = Literal["kl", "fisher"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted: one of `max_mb` (all `*.onnx`, megabytes of 10^6) and `max_wer_rise` (absolute points).
+
+    `choices`: widths to choose from. `clips` of calibration speech measure, `held_out` others judge a rise in WER
+    where `data` (manifests with references) does not. `trials` of the joint search over method options, 0 for none.
+    """
+
+    max_mb: float | None = None
+    max_wer_rise: float | None = None
+    choices: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
+    rule: Rule = "knapsack"
+    proxy: Proxy = "kl"
+    trials: int = 0
+    clips: int = 8
+    held_out: int = 50
+    data: tuple[Path, ...] = ()
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One choice: bytes of the exported files, summed sensitivity, and the rise in WER where it was measured."""
+
+    size: int
+    divergence: float
+    rise: float | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What came out. `divergence`: KL, nats per token, summed over matrices; `judged_on` says how a rise was found."""
+
+    recipe: str
+    size: int
+    smallest: int
+    divergence: float
+    bits: Bits
+    front: list[Point]
+    speech: str
+    rise: float | None = None
+    judged_on: str | None = None
+    searched: dict[str, Any] | None = None
+
+    def as_json(self) -> str:
+        """For machines."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def fit(request: Request, goal: Goal, output: Path, console: Console) -> Fit:
+    """Choose bits per matrix, and write the recipe `output` and, in `<output>.fit`, `front.json` and `front.png`.
+
+    What was measured is kept (in the cache, trials and judged candidates in `<output>.fit`), so a run that was killed
+    goes on. UserError for a budget that cannot be met: it says the smallest possible size.
+    """
+    _check(goal, output, request.overwrite)
+    checkpoint, recipe = chosen(request)
+    if recipe.is_float:
+        raise UserError("recipe", recipe.name, "makes no integer codes; start from one of 2 to 8 bits")
+    if goal.target is not None:
+        # The recipe's own validation knows the targets.
+        recipe = parse({**recipe.model_dump(mode="json"), "target": goal.target}, "--target")
+    aside = output.with_name(f"{output.stem}.fit")
+    with bars(console) as progress:
+        subject = replace(load_subject(request, goal.clips, progress), recipe=recipe)
+        console.print(f"Model: {checkpoint.name}, from {checkpoint.origin}.", subject.description)
+        sizes = _sizes(subject, goal, ticker(progress, "sizes"))
+        budget = _budget(goal, sizes)
+        measure = subject.sensitivities if goal.proxy == "kl" else subject.fisher
+        costs = measure(goal.choices, ticker(progress, "sensitivities"))
+    problem = Problem(costs, sizes)
+    front = problem.front(FRONT)
+    points = [Point(sizes.total(bits), problem.cost(bits)) for bits in front]
+    named = _Named(subject, request.model, output.stem)
+    rise, judged_on, searched = None, None, None
+    if budget is not None:
+        bits = _by_rule(goal.rule, subject, problem, budget)
+    else:
+        bits, rise, judged_on, points = _walk(request, goal, named, problem, points, aside, console)
+        budget = sizes.total(bits)
+    recipe = named.recipe(subject.recipe, bits)
+    if goal.trials:
+        recipe, bits, searched = _search(named, problem, budget, goal, aside, console)
+    result = Fit(
+        recipe=str(output),
+        size=sizes.total(bits),
+        smallest=sizes.smallest,
+        divergence=problem.cost(bits),
+        bits=bits,
+        front=points,
+        speech=subject.description,
+        rise=rise,
+        judged_on=judged_on,
+        searched=searched,
+    )
+    _write(result, recipe, output, aside)
+    return result
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Makes recipes under the output's name."""
+
+    subject: Subject
+    model: str | None
+    name: str
+
+    def recipe(self, base: Recipe, bits: Bits) -> Recipe:
+        result = with_bits(base, self.subject.structure.components(), bits, self.name)
+        return result if self.model is None else result.model_copy(update={"model": self.model})
+
+
+def _check(goal: Goal, output: Path, overwrite: bool) -> None:
+    """Found out before the work, not after it."""
+    require_matplotlib()
+    if goal.trials and find_spec("optuna") is None:
+        raise UserError("--trials", goal.trials, 'needs Optuna: pip install "edge-asr-deploy[fit]"')
+    if (goal.max_mb is None) == (goal.max_wer_rise is None):
+        raise UserError("fit", "the goal", "give one of --max-mb and --max-wer-rise")
+    if goal.max_mb is None and (goal.trials or goal.rule != "knapsack"):
+        option = "--trials" if goal.trials else "--rule"
+        raise UserError(option, goal.trials or goal.rule, "goes with --max-mb only: find the size first, then search")
+    if wrong := [bits for bits in goal.choices if bits not in range(2, 9)]:
+        raise UserError("--bits-choices", wrong[0], "choose from 2 to 8, separated by commas")
+    if not goal.choices:
+        raise UserError("--bits-choices", "", "name at least one width from 2 to 8")
+    if goal.trials and goal.clips < 2:
+        raise UserError("--clips", goal.clips, "the search calibrates on one half and judges on the other; give 2")
+    if output.suffix not in (".yaml", ".yml"):
+        raise UserError("--output", output, "name a .yaml file: it becomes a recipe")
+    if output.exists() and not overwrite:
+        raise UserError("--output", output, "exists already; add --overwrite to replace it")
+    require_folder("--output", output)
+
+
+def _sizes(subject: Subject, goal: Goal, said: Callable[[int, int, str], None]) -> Sizes:
+    recipe = subject.recipe
+    matrices = matrix_sizes(subject.model, recipe, subject.structure.components(), goal.choices)
+    # Stems, activations, attention, shortlist, targets: the whole recipe decides about the rest of the files.
+    whole = hashlib.sha256(recipe.model_dump_json(exclude={"name", "model", "calibration"}).encode()).hexdigest()
+    rest = subject.measurements.get(
+        f"rest {whole}",
+        lambda: measure_rest(subject.model, subject.family, recipe, subject.samples, lambda what: said(0, 1, what)),
+    )
+    said(1, 1, "sizes")
+    return Sizes(matrices, int(rest))
+
+
+def _budget(goal: Goal, sizes: Sizes) -> int | None:
+    """The budget in bytes; None where a rise in WER is the goal."""
+    if goal.max_mb is None:
+        return None
+    budget = round(goal.max_mb * MB)
+    if budget < sizes.smallest:
+        at_least = -(-sizes.smallest // 10_000) / 100
+        remedy = f"the smallest possible with these widths is {at_least:.2f} MB; ask for that, or for narrower ones"
+        raise UserError("--max-mb", f"{goal.max_mb:g}", remedy)
+    return budget
+
+
+def _by_rule(rule: Rule, subject: Subject, problem: Problem, budget: int) -> Bits:
+    if rule == "knapsack":
+        return problem.solve(budget)
+    ranks = output_medians(subject.model, list(problem.costs), subject.samples)
+    try:
+        return allocate(ranks, problem.sizes.matrices, budget - problem.sizes.rest)
+    except ValueError:
+        # Of small matrices a narrower one may take more bytes, for the operators that unpack it.
+        raise UserError("--rule", rule, "does not reach the budget, though knapsack does; take that") from None
+
+
+def _walk(
+    request: Request,
+    goal: Goal,
+    named: _Named,
+    problem: Problem,
+    points: Sequence[Point],
+    aside: Path,
+    console: Console,
+) -> tuple[Bits, float, str, list[Point]]:
+    """The smallest choice on a coarser front whose measured rise is within the goal; all points, judged ones too."""
+    assert goal.max_wer_rise is not None
+    base = named.subject.recipe
+    judge = Judge(request, base, goal.data, goal.held_out, aside / "candidates", console)
+    judge.prepare()
+    candidates = problem.front(WALK)
+    rises: dict[int, float | None] = {}
+
+    def rise(index: int) -> float | None:
+        found = judge.judge(named.recipe(base, candidates[index])).rise
+        rises[index] = found
+        size = problem.sizes.total(candidates[index]) / MB
+        console.print(f"{size:.2f} MB: {'too coarse to speak' if found is None else f'{found:+.2f} WER points'}")
+        return found
+
+    index = smallest_within(len(candidates), rise, goal.max_wer_rise)
+    if index is None:
+        largest = problem.sizes.total(candidates[-1]) / MB
+        best = min((r for r in rises.values() if r is not None), default=None)
+        said = "no candidate speaks" if best is None else f"the least measured is {best:+.2f}"
+        raise UserError("--max-wer-rise", f"{goal.max_wer_rise:g}", f"{said}, at up to {largest:.2f} MB; allow more")
+    bits, measured = candidates[index], rises[index]
+    assert measured is not None
+    judged = [Point(problem.sizes.total(candidates[i]), problem.cost(candidates[i]), r) for i, r in rises.items()]
+    return bits, measured, judge.speech, sorted([*points, *judged], key=lambda point: point.size)
+
+
+def _search(
+    named: _Named, problem: Problem, budget: int, goal: Goal, aside: Path, console: Console
+) -> tuple[Recipe, Bits, dict[str, Any]]:
+    from edge_asr_deploy.experiments.mixed.search import search
+
+    key = json.dumps([named.subject.checkpoint.sha256, budget, goal.choices, as_yaml(named.subject.recipe)])
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+    with bars(console) as progress:
+        heard = ticker(progress, "trials")
+        found = search(named.subject, problem, budget, goal.trials, aside / "trials.log", name, heard)
+    recipe = named.recipe(found.recipe, found.bits)
+    return recipe, found.bits, {"trials": found.trials, "divergence": found.divergence}
+
+
+def _write(result: Fit, recipe: Recipe, output: Path, aside: Path) -> None:
+    comments = (
+        f"Written by `edge-deploy fit`: {result.size / MB:.2f} MB, summed KL {result.divergence:.4g} nats per token.",
+        result.speech if result.judged_on is None else f"{result.rise:+.2f} WER points on {result.judged_on}.",
+    )
+    write_atomically(aside / "front.json", result.as_json() + "\n")
+    plot_front([asdict(p) for p in result.front], (result.size, result.divergence), aside / "front.png")
+    write_atomically(output, as_yaml(recipe, comments))

@@ -1,0 +1,245 @@
+"""A whole sweep: plan the cells, run those that are not done, and write down what is known after each of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from edge_asr_deploy.checkpoints import Checkpoint, resolve
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.experiments.sweep import plots, tables
+from edge_asr_deploy.experiments.sweep.cells import Job, Outcome, find
+from edge_asr_deploy.experiments.sweep.cluster import run_cluster
+from edge_asr_deploy.experiments.sweep.grid import Cell, Sweep, expand, load_sweep, select
+from edge_asr_deploy.experiments.sweep.keys import Keys, audio_prints, keys_of, speech_prints
+from edge_asr_deploy.experiments.sweep.local import run_here, run_processes
+from edge_asr_deploy.experiments.sweep.record import Known, Record, SweepResult, records, with_earlier
+from edge_asr_deploy.experiments.sweep.store import Store, write_bytes, write_text
+from edge_asr_deploy.harness.evaluation.speech import load_speech
+from edge_asr_deploy.harness.evaluation.speech import select as select_speech
+from edge_asr_deploy.pipeline import calibration_speech, check_versions
+from edge_asr_deploy.ptq.quantize import needs_samples
+
+RESULTS = "results.json"
+DEFAULT_OUTPUT = Path("docs/results")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. `ray` is a cluster's address, `only` are patterns of cells' names."""
+
+    file: Path
+    output: Path | None = None
+    jobs: int = 1
+    ray: str | None = None
+    only: Sequence[str] = ()
+    command: str = "edge-deploy sweep"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a sweep and what is known of each before anything runs; `chosen` are the names of those to run."""
+
+    sweep: Sweep
+    known: list[Known]
+    chosen: frozenset[str]
+    speech: str
+
+
+def plan(request: Request, store: Store, messages: Console) -> Plan:
+    """Read the sweep, find every cell's keys and what the store has of it.
+
+    UserError for a file, a recipe or a pattern that is wrong, before anything runs. A model or calibration speech that
+    is not there is an error of its cells alone.
+    """
+    sweep = load_sweep(request.file)
+    cells = expand(sweep)
+    chosen = frozenset(cell.name for cell in select(cells, request.only))
+    check_versions()
+    speech = load_speech(sweep.evaluation.data)[1]
+    messages.print(f"{len(cells)} cells, {len(chosen)} chosen. {speech}")
+    planner = _Planner()
+    known = []
+    for cell in cells:
+        try:
+            keys = planner.keys(cell)
+            known.append(Known(cell, keys, find(store, keys.result), checkpoint=planner.checkpoint(cell).sha256))
+        except UserError as error:
+            known.append(Known(cell, None, error=str(error) if cell.name in chosen else None))
+    return Plan(sweep, known, chosen, speech)
+
+
+def run(request: Request, store: Store, messages: Console) -> tuple[Path, SweepResult]:
+    """Run what is chosen and not done; returns the output folder and what it holds. Failed cells are in the result.
+
+    UserError as `plan`, and when the cluster does not answer or the output cannot be written.
+    """
+    planned = plan(request, store, messages)
+    output = request.output or DEFAULT_OUTPUT / planned.sweep.name
+    board = _Board(planned, output, request.command, messages)
+    jobs = [
+        Job(one.cell, one.keys)
+        for one in planned.known
+        if one.keys is not None and one.finding is None and one.cell.name in planned.chosen
+    ]
+    board.total = len(jobs)
+    board.write()
+    jobs = spread(jobs)
+    with Live(board, console=messages, transient=True, refresh_per_second=2):
+        if request.ray is not None:
+            run_cluster(jobs, request.ray, store, board)
+        elif request.jobs > 1:
+            run_processes(jobs, request.jobs, store, board)
+        else:
+            run_here(jobs, store, board)
+    return output, board.result
+
+
+def spread(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs in an order in which those that share weights do not stand side by side, waiting for one another."""
+    seen: dict[str, int] = {}
+    ranks = []
+    for job in jobs:
+        ranks.append(seen.get(job.keys.weights, 0))
+        seen[job.keys.weights] = ranks[-1] + 1
+    return [job for _, job in sorted(zip(ranks, jobs, strict=True), key=lambda pair: pair[0])]
+
+
+class _Planner:
+    """Keys of cells; what several cells share is read once."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+
+    def keys(self, cell: Cell) -> Keys:
+        checkpoint = self.checkpoint(cell)
+        judged, recipe = cell.evaluation, cell.recipe
+        wanted = [str(path) for path in judged.data]
+
+        def heard() -> list[str]:
+            return speech_prints(select_speech(load_speech(judged.data)[0], judged.limit))
+
+        def calibration() -> list[str]:
+            return audio_prints(calibration_speech(recipe).utterances)
+
+        parts = ["calibration", recipe.calibration.model_dump(mode="json"), needs_samples(recipe)]
+        return keys_of(
+            cell, checkpoint, self._once(parts, calibration), self._once(["speech", *wanted, judged.limit], heard)
+        )
+
+    def checkpoint(self, cell: Cell) -> Checkpoint:
+        found: Checkpoint = self._once(["model", cell.model], lambda: resolve(cell.model))
+        return found
+
+    def _once(self, parts: list[Any], compute: Any) -> Any:
+        key = json.dumps(parts)
+        if key not in self.known:
+            try:
+                self.known[key] = compute()
+            except UserError as error:
+                self.known[key] = error
+        if isinstance(self.known[key], UserError):
+            raise self.known[key]
+        return self.known[key]
+
+
+@dataclass
+class _Board:
+    """What is known so far: shown on the terminal, and written to the output folder after every cell."""
+
+    planned: Plan
+    output: Path
+    command: str
+    messages: Console
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    began: float = field(default_factory=time.monotonic)
+    running: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.known = list(self.planned.known)
+        self.earlier = _earlier(self.output / RESULTS, self.planned)
+        self.result = self._result()
+
+    def started(self, job: Job) -> None:
+        self.running[job.cell.name] = "starting"
+
+    def stage(self, job: Job, what: str) -> None:
+        self.running[job.cell.name] = what
+
+    def finished(self, job: Job, outcome: Outcome) -> None:
+        name = job.cell.name
+        self.running.pop(name, None)
+        index = next(i for i, one in enumerate(self.known) if one.cell.name == name)
+        self.known[index] = replace(self.known[index], finding=outcome.finding, error=outcome.error)
+        if outcome.finding is None:
+            self.failed += 1
+            self.messages.print(f"{name}: failed: {outcome.error}", markup=False)
+        else:
+            self.done += 1
+            wer = outcome.finding.result.bundle.accuracy.pooled.wer
+            self.messages.print(f"{name}: WER {100 * wer:.2f} %", markup=False)
+        self.write()
+
+    def write(self) -> None:
+        """Results first, then what is made from them; each file all at once."""
+        self.result = self._result()
+        write_text(self.output / RESULTS, self.result.model_dump_json(indent=1) + "\n")
+        write_text(self.output / "README.md", tables.summary(self.result))
+        for name, text in tables.files(self.result).items():
+            write_text(self.output / "tables" / name, text)
+        for name, picture in plots.draw(self.result).items():
+            write_bytes(self.output / "plots" / name, picture)
+
+    def __rich__(self) -> RenderableType:
+        ended = self.done + self.failed
+        elapsed = time.monotonic() - self.began
+        left = f"about {_duration(elapsed / ended * (self.total - ended))} left" if ended else "time left unknown"
+        lines = [f"{self.done} of {self.total} cells done, {len(self.running)} running, {self.failed} failed, {left}"]
+        lines += [f"  {name}: {what}" for name, what in self.running.items()]
+        return Text("\n".join(lines))
+
+    def _result(self) -> SweepResult:
+        sweep = self.planned.sweep
+        first = next((one.finding for one in self.known if one.finding is not None), None)
+        return SweepResult(
+            name=sweep.name,
+            command=self.command,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            speech=self.planned.speech,
+            normalizer=None if first is None else first.result.normalizer,
+            reference=sweep.reference,
+            axes=list(sweep.axes),
+            cells=with_earlier(records(self.known, sweep.reference), self.known, self.earlier),
+        )
+
+
+def _earlier(path: Path, planned: Plan) -> list[Record]:
+    """What the output folder's results of the same sweep on the same speech hold; nothing where it has none.
+
+    UserError for a file that is there and cannot be read: hours of measurements may lie in it.
+    """
+    try:
+        before = SweepResult.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValidationError):
+        remedy = "is not the result of a sweep; move it away or give another --output"
+        raise UserError("--output", path, remedy) from None
+    return before.cells if (before.name, before.speech) == (planned.sweep.name, planned.speech) else []
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

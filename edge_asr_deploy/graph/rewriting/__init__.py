@@ -1,0 +1,1 @@
+"""What the tracer wrote, written better: one rule to a file."""

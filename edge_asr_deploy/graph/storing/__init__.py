@@ -1,0 +1,1 @@
+"""From integer codes to bytes, and the operators that undo it."""

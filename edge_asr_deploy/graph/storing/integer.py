@@ -1,0 +1,142 @@
+"""Linear layers that multiply integers: the input rounded to uint8, the weight an int8 matrix with a scale per channel.
+
+onnxruntime makes one integer kernel of each: DynamicQuantizeMatMul, or MatMulIntegerToFloat where several layers read
+one rounded input and where its range is fixed. Weights are signed: unsigned ones run at half the speed. Codes of fewer
+than 8 bits are packed, and unpacked to int8 by operators that are folded when the session is created.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.graph.onnx_tools.builder import Builder
+from edge_asr_deploy.graph.storing.outliers import kernel_inputs
+from edge_asr_deploy.graph.storing.weights import (
+    check,
+    int8_products,
+    middle,
+    stored_codes,
+    stored_multipliers,
+    wide_scales,
+)
+from edge_asr_deploy.ptq.activations import MIDDLE, TOP
+from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
+
+# What onnxruntime makes of the layers. MatMulInteger, which multiplies integers too, would leave the scaling to others.
+INTEGER_KERNELS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+# Longer than any row: one scale for each. (With `axis` 0 over rows onnxruntime would use one thread only.)
+WHOLE_ROW = 65536
+FLOAT, INT8, INT32 = ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT32
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A tensor rounded to uint8: one value dequantized again, or codes, scale and zero point.
+
+    `rows`: scales that each row is still to be multiplied with, (batch, steps, 1), or none.
+    """
+
+    values: tuple[ir.Value, ...]
+    rows: ir.Value | None = None
+
+
+def round_input(
+    builder: Builder, inputs: ir.Value, activation: Activation, others: NDArray[np.float32] | None = None
+) -> Rounded:
+    """Round what some layers read, (batch, steps, channels); all layers that read it may share the result.
+
+    Channels that are computed apart, in float, are 0 in `others` (channels,), the rest 1: here they count as zero,
+    which every grid holds.
+    """
+    if others is not None:
+        inputs = builder.op("Mul", inputs, builder.constant(others, "others"))
+    if activation.kind == "int8-token":
+        return round_rows(builder, inputs, activation)
+    if activation.scale is None or activation.zero_point is None:
+        return Rounded(builder.op("DynamicQuantizeLinear", inputs, outputs=3))
+    grid = (
+        builder.constant(np.array(activation.scale, np.float32), "scale"),
+        builder.constant(np.array(activation.zero_point, np.uint8), "zero"),
+    )
+    return Rounded((builder.op("DequantizeLinear", builder.op("QuantizeLinear", inputs, *grid), *grid),))
+
+
+def round_rows(builder: Builder, inputs: ir.Value, activation: Activation) -> Rounded:
+    """One scale for each row; their codes are dequantized on scale 1, for which onnxruntime has an integer kernel."""
+    zero_point, floor = activation.zero_point, activation.floor
+    assert zero_point is not None and floor is not None
+    zero = builder.constant(np.array(zero_point, np.uint8), "zero")
+    magnitudes = builder.op("Abs", inputs) if zero_point == MIDDLE else inputs
+    largest = builder.op("ReduceMax", magnitudes, builder.integers(-1))
+    largest = builder.op("Max", largest, builder.constant(np.array(floor, np.float32)))
+    steps = builder.op("Mul", largest, builder.constant(np.array(1 / (TOP - zero_point), np.float32)))
+    zeros = builder.op("Expand", zero, builder.op("Shape", steps))
+    codes = builder.op("QuantizeLinear", inputs, steps, zeros, axis=-1, block_size=WHOLE_ROW)
+    unit = builder.constant(np.array(1, np.float32), "unit")
+    return Rounded((builder.op("DequantizeLinear", codes, unit, zero),), steps)
+
+
+def integer_matmul(builder: Builder, inputs: Rounded, weight: QuantizedWeight) -> ir.Value:
+    """`inputs` (batch, steps, in) times the matrix, float32 (batch, steps, out), named after the layer."""
+    product = scaled_product(builder, inputs, *int8_matrix(builder, weight))
+    product.name = product_name(weight.name)
+    return product
+
+
+def scaled_product(builder: Builder, inputs: Rounded, matrix: ir.Value, scales: ir.Value) -> ir.Value:
+    """`inputs` times an int8 matrix [in, out] with the scales (out,) of its channels, float32."""
+    if len(inputs.values) == 1:
+        wide = builder.op("DequantizeLinear", matrix, scales, axis=1)
+        product = builder.op("MatMul", inputs.values[0], wide)
+        return product if inputs.rows is None else builder.op("Mul", product, inputs.rows)  # type: ignore[no-any-return]
+    codes, scale, zero = inputs.values
+    sums = builder.op("Cast", builder.op("MatMulInteger", codes, matrix, zero), to=FLOAT)
+    return builder.op("Mul", sums, builder.op("Mul", scale, scales))  # type: ignore[no-any-return]
+
+
+def product_name(layer: str) -> str:
+    """What the product of an int8 layer is called in the graph, by the layer's module path."""
+    return f"{layer}:product"
+
+
+def int8_matrix(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir.Value]:
+    """(codes - zero points) * multipliers, int8 [in, out], and the channels' scales (out,), float32.
+
+    UserError where the products need more than 8 bits.
+    """
+    check(weight)
+    require_int8(weight)
+    first = builder.integers(0)
+    if weight.scale_codes is not None:
+        merged, points, wide, _ = kernel_inputs(builder, weight)
+        values = builder.op("Sub", *(builder.op("Cast", value, to=INT32) for value in (merged, points)))
+        return builder.op("Cast", values, to=INT8), builder.op("Squeeze", wide, first)
+    scales = builder.op("Squeeze", wide_scales(builder, weight.scales.astype(np.float16).T), first)
+    codes, zeros = stored_codes(builder, weight)
+    if weight.symmetric and weight.bits == 8:
+        return codes, scales
+    start = 0 if weight.bits == 4 else middle(weight)
+    multipliers = None if weight.multipliers is None else stored_multipliers(builder, weight)
+    return int8_products(builder, codes, start if zeros is None else zeros, multipliers, weight), scales
+
+
+def require_int8(weight: QuantizedWeight) -> None:
+    """UserError for codes whose products with their multipliers need more than 8 bits."""
+    if weight.scales.shape[1] != 1:
+        raise UserError("weights", weight.name, "integer kernels take one scale per output channel")
+    products = _products(weight)
+    if products.min() < -128 or products.max() > 127:
+        raise UserError("weights", weight.name, "its codes do not fit int8; use a symmetric grid or fewer bits")
+
+
+def _products(weight: QuantizedWeight) -> np.ndarray[Any, np.dtype[np.int32]]:
+    codes, zero_points, _ = weight.kernel_operands()
+    group = np.arange(codes.shape[1]) // (weight.group or codes.shape[1])
+    products: np.ndarray[Any, np.dtype[np.int32]] = codes.astype(np.int32) - zero_points[:, group]
+    return products if weight.multipliers is None else products * weight.multipliers[:, group]

@@ -1,0 +1,1 @@
+"""Times by length of audio, soaks and profiles."""

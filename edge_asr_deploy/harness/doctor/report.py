@@ -1,0 +1,24 @@
+"""A diagnosis as a table for people."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from edge_asr_deploy.harness.doctor.doctor import Diagnosis
+
+STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> Table:
+    """A row per finding, its remedy below it; the verdict is the caption."""
+    problems = sum(finding.status == "problem" for finding in diagnosis.findings)
+    verdict = "bundles run here" if diagnosis.can_run else f"{problems} thing(s) must be mended before bundles run here"
+    table = Table(title=f"{diagnosis.machine}: target {diagnosis.target}", caption=verdict)
+    for heading in ("check", "found", ""):
+        table.add_column(heading, overflow="fold")
+    for finding in diagnosis.findings:
+        table.add_row(finding.check, Text(finding.found), Text(finding.status, style=STYLES[finding.status]))
+        if finding.remedy:
+            table.add_row("", Text(finding.remedy, style="dim"), "")
+    return table

@@ -1,0 +1,1 @@
+"""Word error rate, speed and memory of a bundle beside its float baseline."""

@@ -1,0 +1,179 @@
+"""Run bundles over speech: once over everything for the text, side by side on a few clips for the speed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
+from edge_asr_deploy.harness.evaluation.process import Heard, Worker
+from edge_asr_deploy.harness.evaluation.result import Clip, Percentiles, Speed
+from edge_asr_deploy.harness.evaluation.speech import Item
+from edge_asr_deploy.harness.evaluation.transcripts import Text, TranscriptCache
+from edge_asr_deploy.runtime.session import SessionSettings
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A bundle's folder, the keywords for its `Transcriber.transcribe` (the language, where it has any), its target.
+
+    Without a target the CPU decides which of the bundle's graphs run. `audio_context` as in `SessionSettings`: of two
+    bundles side by side only one may be given less than its full window.
+    """
+
+    bundle: Path
+    options: dict[str, str]
+    target: str | None = None
+    audio_context: float | None = None
+
+    def session(self, settings: SessionSettings) -> SessionSettings:
+        """The settings for this bundle."""
+        return dataclasses.replace(settings, audio_context=self.audio_context)
+
+
+def transcribe_all(
+    subject: Subject,
+    items: Sequence[Item],
+    settings: SessionSettings,
+    jobs: int,
+    cache: TranscriptCache | None,
+    advance: Callable[[], None],
+) -> list[Text]:
+    """The texts of all items, in order, by `jobs` processes; `advance` is called once per item.
+
+    Says nothing about speed: texts may come from the cache, and the processes disturb each other.
+    """
+    texts = [cache.get(item.fingerprint) if cache else None for item in items]
+    remaining = deque(index for index, text in enumerate(texts) if text is None)
+    for _ in range(len(items) - len(remaining)):
+        advance()
+    # Threads that spin while they wait would take the cores from the other processes; the numbers are the same.
+    shared = dataclasses.replace(settings, spinning=settings.spinning and jobs == 1)
+
+    def work() -> None:
+        with Worker(subject.bundle, subject.session(shared), subject.target) as worker:
+            while remaining:
+                try:
+                    index = remaining.popleft()
+                except IndexError:
+                    return
+                heard = worker.transcribe(items[index].utterance.samples(), subject.options)
+                text = texts[index] = Text.of(heard.transcript)
+                if cache:
+                    cache.put(items[index].fingerprint, text)
+                advance()
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        try:
+            for future in [pool.submit(work) for _ in range(min(jobs, len(remaining)))]:
+                future.result()
+        finally:
+            # After an error or Ctrl-C the other processes finish the clip they are at, and no more.
+            remaining.clear()
+    return [text for text in texts if text is not None]
+
+
+def speed_clips(items: Sequence[Item], number: int) -> list[Item]:
+    """`number` items of evenly spread length, none of them the shortest or longest where there is a choice."""
+    by_length = sorted(items, key=lambda item: (item.seconds, item.utterance.id))
+    number = min(number, len(by_length))
+    return [by_length[int((index + 0.5) * len(by_length) / number)] for index in range(number)]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What several rounds gave for one bundle: seconds to load, and every timed transcription in order."""
+
+    loads: list[float]
+    heard: list[tuple[Clip, Heard]]
+
+
+def measure_speed(
+    subjects: Sequence[Subject],
+    clips: Sequence[Item],
+    settings: SessionSettings,
+    rounds: int,
+    advance: Callable[[], None],
+) -> list[Speed]:
+    """Time several bundles side by side, as `time_in_turn` does, with the first clip for warming up."""
+    utterances = [clip.utterance for clip in clips]
+    return [speed_of(timed) for timed in time_in_turn(subjects, utterances, settings, rounds, 1, advance)]
+
+
+def time_in_turn(
+    subjects: Sequence[Subject],
+    clips: Sequence[Utterance],
+    settings: SessionSettings,
+    rounds: int,
+    warm_up: int,
+    advance: Callable[[], None],
+) -> list[Timed]:
+    """Let several bundles transcribe the same clips; `advance` is called once per round, bundle and clip.
+
+    Each round opens every bundle in a fresh process, one after the other, lets each transcribe the first `warm_up`
+    clips untimed, then takes the clips in turn: A B A B. Odd rounds go B A B A, so that neither always runs on the
+    warmer machine. Before, every bundle is opened once: what a first start leaves in the start-up cache is there then,
+    so load time and peak memory are those of later starts.
+    """
+    samples = [clip.samples() for clip in clips]
+    timed = [Timed([], []) for _ in subjects]
+    for subject in subjects:
+        with Worker(subject.bundle, settings, subject.target):
+            pass
+    for number in range(rounds):
+        order = list(range(len(subjects)))[:: -1 if number % 2 else 1]
+        with ExitStack() as stack:
+            workers: dict[int, Worker] = {}
+            for which in order:
+                subject = subjects[which]
+                opened = Worker(subject.bundle, subject.session(settings), subject.target)
+                workers[which] = stack.enter_context(opened)
+            for which in order:
+                timed[which].loads.append(workers[which].load_seconds)
+                for audio in samples[:warm_up]:
+                    workers[which].transcribe(audio, subjects[which].options)
+            for utterance, audio in zip(clips, samples, strict=True):
+                for which in order:
+                    answer = workers[which].transcribe(audio, subjects[which].options)
+                    clip = Clip(
+                        id=utterance.id,
+                        round=number,
+                        seconds=len(audio) / SAMPLE_RATE,
+                        total=answer.transcript.timings.total,
+                        tokens=len(answer.transcript.tokens),
+                    )
+                    timed[which].heard.append((clip, answer))
+                    advance()
+    return timed
+
+
+def speed_of(timed: Timed) -> Speed:
+    """Figures over all clips and rounds."""
+    timings = [answer.transcript.timings for _, answer in timed.heard]
+    steps = [step for timing in timings for step in timing.per_token]
+    return Speed(
+        load_seconds=median(timed.loads),
+        rtf=sum(clip.total for clip, _ in timed.heard) / sum(clip.seconds for clip, _ in timed.heard),
+        tokens_per_second=len(steps) / sum(steps) if steps else None,
+        first_token_ms=milliseconds([timing.first_token for timing in timings]),
+        per_token_ms=milliseconds(steps) if steps else None,
+        encoder_ms=milliseconds([timing.encoder for timing in timings]),
+        features_ms=milliseconds([timing.features for timing in timings]),
+        peak_rss=max(answer.peak_rss for _, answer in timed.heard),
+        rounds=len(timed.loads),
+        clips=[clip for clip, _ in timed.heard],
+    )
+
+
+def milliseconds(seconds: Sequence[float]) -> Percentiles:
+    """Median and tail of some times."""
+    p50, p90, p99 = (float(value) * 1000 for value in np.percentile(seconds, [50, 90, 99]))
+    return Percentiles(p50=p50, p90=p90, p99=p99)

@@ -1,0 +1,101 @@
+"""The parent's end of `harness.evaluation.worker`: a bundle opened in a fresh process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.transcriber import Transcript
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A transcript, and the worker's peak memory after it, bytes."""
+
+    transcript: Transcript
+    peak_rss: int
+
+
+class Worker:
+    """A bundle in a process of its own. Use as a context manager; `load_seconds` is how long it took to open.
+
+    `target` names one of the bundle's; without it the CPU decides. UserError when the bundle does not open, or when the
+    process dies (on small boards mostly for lack of memory).
+    """
+
+    def __init__(self, bundle: Path, settings: SessionSettings, target: str | None = None) -> None:
+        self.bundle = bundle
+        # Its own process group: Ctrl-C reaches the parent only, which ends its workers itself.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "edge_asr_deploy.harness.evaluation.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,
+        )
+        try:
+            job = {"bundle": str(bundle), "settings": dataclasses.asdict(settings), "target": target}
+            self.load_seconds = float(self._ask(json.dumps(job).encode() + b"\n")["load_seconds"])
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def transcribe(self, samples: NDArray[np.float32], options: dict[str, str]) -> Heard:
+        """Transcribe 16 kHz mono samples, shape (samples,); `options` are keywords of `Transcriber.transcribe`."""
+        request = json.dumps({"samples": len(samples), "options": options}).encode() + b"\n"
+        reply = self._ask(request + np.ascontiguousarray(samples, dtype=np.float32).tobytes())
+        transcript: Transcript = TypeAdapter(Transcript).validate_python(reply["transcript"])
+        return Heard(transcript, int(reply["peak_rss"]))
+
+    def rss(self) -> int:
+        """Resident memory of the process now, bytes."""
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
+    def close(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                # Closing flushes: what a dead worker never read is lost on purpose.
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+
+    def _ask(self, request: bytes) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(request)
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            code = self._process.wait()
+            remedy = f"the process that ran it ended with code {code}; if that is -9, there was too little memory"
+            raise UserError("bundle", self.bundle, remedy)
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise UserError(*reply["error"])
+        return reply

@@ -1,0 +1,189 @@
+"""What a measurement says: the pydantic models behind `edge-deploy evaluate --json`.
+
+Rates are fractions, times are seconds unless the name says ms, sizes are bytes. A "ratio" is bundle / baseline.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_asr_deploy.harness.machine.environment import Environment
+
+Interval = tuple[float, float]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WordErrors(_Model):
+    """Pooled WER of some utterances, with its 95 % bootstrap interval."""
+
+    wer: float
+    interval: Interval
+    substitutions: int
+    deletions: int
+    insertions: int
+    words: int
+    utterances: int
+
+
+class Row(_Model):
+    """One utterance: both texts as given, the errors between them after normalization."""
+
+    id: str
+    source: str
+    seconds: float
+    reference: str
+    hypothesis: str
+    substitutions: int
+    deletions: int
+    insertions: int
+    words: int
+    tokens: int
+    windows: int
+    runaway: bool = Field(description="the text repeats itself without end, or did until that was cut")
+    empty: bool
+    hit_length_cap: bool
+    fallbacks: int = Field(0, description="windows transcribed again with their full context")
+
+    @property
+    def errors(self) -> int:
+        """Word errors of all three kinds."""
+        return self.substitutions + self.deletions + self.insertions
+
+
+class Accuracy(_Model):
+    """Word errors over all utterances and by corpus, and the outputs that are wrong as a whole."""
+
+    pooled: WordErrors
+    by_corpus: dict[str, WordErrors]
+    mean_of_corpora: float | None = Field(
+        None, description="unweighted mean of their WERs, as the Open ASR leaderboard averages; null for one corpus"
+    )
+    runaway: int
+    empty: int
+    hit_length_cap: int
+    fallbacks: int = Field(0, description="windows transcribed again with their full context")
+    rows: list[Row]
+
+
+class Percentiles(_Model):
+    """Median and tail of a time."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class Clip(_Model):
+    """One timed transcription."""
+
+    id: str
+    round: int
+    seconds: float = Field(description="of audio")
+    total: float = Field(description="processing time, seconds")
+    tokens: int
+
+
+class Speed(_Model):
+    """Times of one bundle in fresh processes that hold nothing else; the baseline's clips ran in between its own."""
+
+    load_seconds: float = Field(description="median over the rounds; the files are in the page cache")
+    rtf: float = Field(description="real-time factor: processing time / audio time, over all timed clips")
+    tokens_per_second: float | None = Field(description="decoder steps after the first, over the time they took")
+    first_token_ms: Percentiles = Field(description="the decoder's first call: prompt and cross-attention K/V")
+    per_token_ms: Percentiles | None = Field(description="the decoder's later steps; null when there were none")
+    encoder_ms: Percentiles = Field(description="per clip")
+    features_ms: Percentiles = Field(description="per clip")
+    peak_rss: int = Field(description="bytes, highest over the rounds, of the whole process")
+    rounds: int
+    clips: list[Clip]
+
+
+class Size(_Model):
+    """Bytes on disk."""
+
+    encoder: int
+    decoder: int
+    onnx: int = Field(description="all *.onnx and their data files")
+    other: int = Field(description="configuration, tokenizer, manifest")
+
+    @property
+    def total(self) -> int:
+        """Everything in the folder."""
+        return self.onnx + self.other
+
+
+class Measured(_Model):
+    """All that was measured of one bundle."""
+
+    name: str
+    hash: str
+    recipe: str
+    model: str
+    model_sha256: str
+    size: Size
+    accuracy: Accuracy
+    speed: Speed | None
+
+
+class SpeedRatios(_Model):
+    """Speed and memory, bundle / baseline, from the same run: below 1 is better, except for tokens per second."""
+
+    load: float
+    rtf: float
+    tokens_per_second: float | None
+    first_token: float = Field(description="of the medians")
+    encoder: float = Field(description="of the medians")
+    peak_rss: float
+
+
+class Comparison(_Model):
+    """A bundle against its baseline: same utterances, and speed in the same run."""
+
+    wer_difference: float
+    interval: Interval = Field(description="95 %, paired bootstrap")
+    no_worse_share: float = Field(description="share of utterances with no more word errors than the baseline")
+    same_text_share: float = Field(description="share of utterances with the baseline's very text")
+    size_ratio: float = Field(description="of all *.onnx and their data files")
+    speed: SpeedRatios | None
+
+
+class Settings(_Model):
+    """What the run was asked to do."""
+
+    target: str = Field("generic", description="whose graphs of the bundle ran")
+    threads: int
+    accuracy_level: int = Field(description="of onnxruntime's MatMulNBits")
+    accuracy_level_note: str
+    audio_context: str = Field("full window", description="of the bundle; a baseline is given full windows")
+    language: str
+    seed: int
+
+
+class NormalizerName(_Model):
+    """Which text normalizer stood before the counting."""
+
+    name: str
+    version: str
+
+
+class Result(_Model):
+    """The whole measurement, as written to JSON."""
+
+    schema_version: Literal[1] = 1
+    created: str
+    command: str | None = Field(None, description="the command line that made it")
+    speech: str = Field(description="which speech was used")
+    corpora: dict[str, int] = Field(description="utterances by corpus")
+    dropped: int = Field(description="utterances without a reference, or with one that normalizes to nothing")
+    normalizer: NormalizerName
+    settings: Settings
+    environment: Environment
+    bundle: Measured
+    baseline: Measured | None
+    comparison: Comparison | None
+    notes: list[str]

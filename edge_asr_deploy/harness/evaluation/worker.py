@@ -1,0 +1,69 @@
+"""One bundle in a process of its own: `python -m edge_asr_deploy.harness.evaluation.worker`, see `process.Worker`.
+
+Load time and peak memory are only a bundle's own when the process never held anything else. The protocol: one JSON
+line opens the bundle; then, per clip, one JSON line and the samples as raw float32; each is answered by one JSON line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.transcriber import Transcriber
+
+
+def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
+    """Answer requests until there are no more. A UserError is passed on to the parent and ends the process."""
+    try:
+        job = json.loads(requests.readline())
+        started = time.perf_counter()
+        settings = SessionSettings(**job["settings"])
+        transcriber = Transcriber.open(Path(job["bundle"]), settings, verify=False, target=job.get("target"))
+        _reply(replies, {"load_seconds": time.perf_counter() - started})
+        while line := requests.readline():
+            request = json.loads(line)
+            samples = np.frombuffer(requests.read(4 * request["samples"]), dtype=np.float32)
+            transcript = transcriber.transcribe(samples, **request["options"])
+            _reply(replies, {"transcript": dataclasses.asdict(transcript), "peak_rss": peak_rss()})
+    except UserError as error:
+        _reply(replies, {"error": [error.thing, str(error.value), error.remedy]})
+
+
+def peak_rss() -> int:
+    """Highest resident memory of this process so far, bytes.
+
+    Linux's `ru_maxrss` starts at the size of the parent that forked this process; VmHWM belongs to this program alone.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _reply(replies: IO[bytes], message: dict[str, Any]) -> None:
+    replies.write(json.dumps(message).encode() + b"\n")
+    replies.flush()
+
+
+def main() -> None:
+    """Serve on standard input and output."""
+    replies = os.fdopen(os.dup(1), "wb")
+    # What a library prints must not get between the replies.
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, replies)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The CI gate: is a bundle as good as the recorded one?"""

@@ -1,0 +1,145 @@
+"""The record that the gate compares with: what a good bundle was, said and cost. A small JSON file, kept in git."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge_asr_deploy.bundle.manifest import MANIFEST
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_output
+from edge_asr_deploy.harness.machine.environment import Environment
+
+FOLDER = "baselines"
+SCHEMA: Literal[1] = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Tolerances(_Model):
+    """How far a bundle may be from its record. Shares are fractions: 0.01 is one in a hundred."""
+
+    wer_absolute: float = Field(0.01, ge=0, description="rise of the WER; the larger of the two rises is allowed")
+    wer_relative: float = Field(0.1, ge=0, description="rise of the WER as a share of the record's")
+    tokens: float = Field(0, ge=0, le=1, description="share of clips with other tokens, on the record's CPU")
+    tokens_elsewhere: float = Field(0.25, ge=0, le=1, description="the same on another CPU or onnxruntime: they round")
+    size: float = Field(0.01, ge=0, description="growth of the ONNX files")
+    speed: float = Field(0.1, ge=0, description="growth of the time as a ratio to the float bundle's")
+    runaway: int = Field(0, ge=0, description="more clips that repeat themselves without end")
+    empty: int = Field(0, ge=0, description="more clips without a word")
+
+
+class GoldenClip(_Model):
+    """What the good bundle said to one clip. `fingerprint` is `Utterance.fingerprint()`."""
+
+    id: str
+    source: str
+    fingerprint: str
+    text: str
+    tokens: str = Field(description="token ids, separated by spaces")
+
+
+class PartRatios(_Model):
+    """Time as a ratio to the float bundle's, by the parts of `harness.gate.relative_speed`."""
+
+    encoder: float = Field(gt=0)
+    prompt: float = Field(gt=0, description="the decoder's first call")
+    step: float = Field(gt=0, description="a later call")
+
+
+class Listening(_Model):
+    """How the clips were transcribed; a check does it in the same way."""
+
+    threads: int = Field(2, ge=1)
+    accuracy_level: int | None = Field(None, ge=0, le=4)
+    audio_context: float | None = Field(None, description="seconds after the clip for Whisper's encoder; null: all")
+    language: str = "en"
+
+
+class Baseline(_Model):
+    """One bundle's record, `exported/baselines/NAME.json`."""
+
+    schema_version: Literal[1] = SCHEMA
+    bundle: str
+    bundle_hash: str
+    family: Literal["whisper", "moonshine"]
+    model: str
+    model_sha256: str
+    created: str
+    environment: Environment
+    listening: Listening
+    speech: str = Field(description="clips by corpus")
+    tolerances: Tolerances
+    onnx_bytes: int
+    wer: float = Field(description="of the clips, for the reader; a check counts both sides anew")
+    layers: dict[str, str] = Field(description="how each weight matrix is stored")
+    operators: dict[str, dict[str, int]] = Field(description="by file, after onnxruntime's optimization")
+    side_files: dict[str, str] = Field(description="sha256 of tokenizer and configuration files")
+    speed: dict[str, PartRatios] = Field(description="by CPU")
+    clips: list[GoldenClip]
+
+
+def bundle_of(path: Path) -> Path:
+    """The bundle's folder, also where its manifest or its record in `baselines` beside it is named.
+
+    So version control, which knows files only, can say which bundles are to be checked.
+    """
+    if path.name == MANIFEST:
+        return path.parent
+    if path.suffix == ".json" and path.parent.name == FOLDER:
+        return path.parent.parent / path.stem
+    return path
+
+
+def baseline_path(bundle: Path, given: Path | None) -> Path:
+    """The record's file: `given`, or NAME.json in the folder `given`, or in `baselines` beside the bundle."""
+    folder = bundle.resolve().parent / FOLDER if given is None else given
+    return folder / f"{bundle.resolve().name}.json" if given is None or given.is_dir() else folder
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a record. UserError when it is missing, malformed or of another schema."""
+    remedy = "write it anew with `edge-deploy check BUNDLE --update-baseline`"
+    try:
+        return Baseline.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError("--baseline", path, f"no such file; {remedy}") from None
+    except OSError as error:
+        raise UserError("--baseline", path, f"cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if where == "schema_version":
+            reason = f"has schema {first['input']}, this version reads {SCHEMA}"
+        else:
+            reason = f"{where or 'the file'} is broken ({first['msg']})"
+        raise UserError("--baseline", path, f"{reason}; restore it, or remove it and {remedy}") from None
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Write a record all at once or not at all. UserError where that is impossible."""
+    write_output("--baseline", path, baseline.model_dump_json(indent=1) + "\n")
+
+
+def override(tolerances: Tolerances, settings: Sequence[str]) -> Tolerances:
+    """Tolerances with `KEY=VALUE` settings in place. UserError for an unknown key or a value that is none."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in Tolerances.model_fields:
+            raise UserError("--tolerance", setting, f"choose KEY=VALUE of {', '.join(Tolerances.model_fields)}")
+        changes[key] = value
+    return _checked({**tolerances.model_dump(), **changes})
+
+
+def _checked(values: Mapping[str, Any]) -> Tolerances:
+    try:
+        return Tolerances.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError("--tolerance", f"{first['loc'][0]}={first['input']}", first["msg"]) from None

@@ -1,0 +1,292 @@
+"""The gate: is a bundle still what its record says? Measures, and asks `checks` for the verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_asr_deploy.bundle.manifest import MANIFEST, Manifest, bundle_hash, read_manifest, verify
+from edge_asr_deploy.corpora.normalize import normalizer_for
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import require_folder, write_output
+from edge_asr_deploy.harness.evaluation.evaluate import find_baseline
+from edge_asr_deploy.harness.evaluation.score import judge
+from edge_asr_deploy.harness.evaluation.size import size_of
+from edge_asr_deploy.harness.evaluation.speech import load_speech, prepare, refuse_calibrated_on
+from edge_asr_deploy.harness.evaluation.transcripts import Text
+from edge_asr_deploy.harness.gate import checks
+from edge_asr_deploy.harness.gate.baseline import (
+    Baseline,
+    GoldenClip,
+    Listening,
+    PartRatios,
+    Tolerances,
+    baseline_path,
+    bundle_of,
+    override,
+    read_baseline,
+    write_baseline,
+)
+from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report, not_measured
+from edge_asr_deploy.harness.gate.clips import choose, find, hear, known_speech, text_of
+from edge_asr_deploy.harness.gate.facts import facts_of, layer_forms, side_files
+from edge_asr_deploy.harness.gate.junit import junit_xml
+from edge_asr_deploy.harness.gate.relative_speed import PARTS, relative_speed
+from edge_asr_deploy.harness.machine.environment import environment
+
+GRAPH_CHECKS = ("operators", "kernels", "dequantize", "stored-once")
+SPEECH_CHECKS = ("tokens", "wer", "runaway", "empty")
+SPEED_CHECKS = tuple(f"speed-{part}" for part in PARTS)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    `float_bundle` is a folder, `auto` (beside the bundle, where there is one) or `none`. `tolerances` are KEY=VALUE.
+    `number` and `listening` (keys of `Listening`) are for a new record: a check does as its record did.
+    """
+
+    data: Sequence[Path] = ()
+    float_bundle: str = "auto"
+    tolerances: Sequence[str] = ()
+    number: int = 40
+    listening: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check(
+    bundles: Sequence[Path],
+    baseline: Path | None,
+    options: Options,
+    allow: Sequence[str],
+    junit: Path | None,
+    messages: Console,
+) -> Report:
+    """Check bundles against their records; what the user named is looked for before any work begins.
+
+    `allow` names checks, or groups of them (`speed`), that may stay "not measured" without failing the gate. UserError
+    for bad input; a bad bundle is a failed check.
+    """
+    allowed = _allowed(allow)
+    require_folder("--junit", junit)
+    bundles = _bundles(bundles)
+    paths = _paths(bundles, baseline)
+    records = [read_baseline(path) for path in paths]
+    reports = []
+    with Progress(console=messages, transient=True) as progress:
+        for bundle, path, record in zip(bundles, paths, records, strict=True):
+            found = check_bundle(bundle, path, record, options, progress)
+            reports.append(BundleReport(bundle=str(bundle), baseline=str(path), checks=found))
+    report = Report(allowed=allowed, bundles=reports)
+    if junit is not None:
+        write_output("--junit", junit, junit_xml(report))
+    return report
+
+
+def update(bundles: Sequence[Path], baseline: Path | None, options: Options, messages: Console) -> list[Path]:
+    """Measure bundles and write their records; a record that is there keeps its tolerances and ways of listening.
+
+    UserError for a damaged bundle, and for a record of another model: that one is not replaced.
+    """
+    bundles = _bundles(bundles)
+    paths = _paths(bundles, baseline)
+    with Progress(console=messages, transient=True) as progress:
+        for bundle, path in zip(bundles, paths, strict=True):
+            record = record_of(bundle, path, read_baseline(path) if path.exists() else None, options, progress)
+            write_baseline(path, record)
+            speed = "with speed" if record.speed else "without speed: there is no float bundle to compare with"
+            messages.print(f"{path}: {len(record.clips)} clips, word error rate {record.wer:.2%}, {speed}.")
+    return paths
+
+
+def check_bundle(bundle: Path, path: Path, record: Baseline, options: Options, progress: Progress) -> list[Check]:
+    """All checks of one bundle, in the order of `checks.NAMES`."""
+    tolerances = override(record.tolerances, options.tolerances)
+    try:
+        manifest = verify(bundle)
+    except UserError as error:
+        rest = (not_measured(name, "the bundle is damaged") for name in checks.NAMES[1:])
+        return [checks.check_files(str(error), 0), *rest]
+    _refuse_other_model(manifest, record, path)
+    found = [
+        checks.check_files(None, len(manifest.files)),
+        checks.check_side_files(side_files(manifest), record.side_files),
+        checks.check_layers(layer_forms(manifest.layers), record.layers),
+        checks.check_size(size_of(bundle).onnx, record.onnx_bytes, tolerances.size),
+    ]
+    try:
+        found += _graph_checks(bundle, manifest, record)
+    except UserError as error:
+        found.append(Check(name="operators", verdict="failed", note=str(error)))
+        others = (*GRAPH_CHECKS[1:], *SPEECH_CHECKS, *SPEED_CHECKS)
+        found += [not_measured(name, "onnxruntime does not load the graphs") for name in others]
+    else:
+        found += _speech_checks(bundle, manifest, record, tolerances, options, progress)
+        found += _speed_checks(bundle, manifest, record, tolerances, options)
+    return sorted(found, key=lambda check: checks.NAMES.index(check.name))
+
+
+def record_of(bundle: Path, path: Path, old: Baseline | None, options: Options, progress: Progress) -> Baseline:
+    """Measure a bundle for its record. Speed on other CPUs is kept from `old` where the bundle is still the same."""
+    manifest = verify(bundle)
+    if old is not None:
+        _refuse_other_model(manifest, old, path)
+    listening = Listening(**{**(old.listening.model_dump() if old else {}), **options.listening})
+    tolerances = override(old.tolerances if old else Tolerances(), options.tolerances)
+    facts = facts_of(bundle, manifest)
+    normalizer = normalizer_for(listening.language)
+    utterances, _ = load_speech(options.data)
+    items = prepare(choose(utterances, options.number), normalizer, progress)
+    refuse_calibrated_on(manifest, items)
+    heard = hear(bundle, items, listening, progress)
+    clips = [
+        GoldenClip(
+            id=item.utterance.id,
+            source=item.utterance.source,
+            fingerprint=item.fingerprint,
+            text=transcript.text,
+            tokens=" ".join(map(str, transcript.tokens)),
+        )
+        for item, transcript in zip(items, heard, strict=True)
+    ]
+    here, digest = environment(), bundle_hash(manifest)
+    speed = dict(old.speed) if old and old.bundle_hash == digest else {}
+    float_bundle = _float_bundle(bundle, manifest, options.float_bundle)
+    if isinstance(float_bundle, Path):
+        ratios = relative_speed(bundle, float_bundle, listening.accuracy_level, {})
+        speed[here.cpu] = PartRatios(**{part: round(ratio.value, 4) for part, ratio in ratios.items()})
+    return Baseline(
+        bundle=manifest.name,
+        bundle_hash=digest,
+        family=manifest.family,
+        model=manifest.model.name,
+        model_sha256=manifest.model.sha256,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=here,
+        listening=listening,
+        speech=", ".join(f"{source} ({count})" for source, count in Counter(clip.source for clip in clips).items()),
+        tolerances=tolerances,
+        onnx_bytes=size_of(bundle).onnx,
+        wer=round(judge(items, [text_of(clip) for clip in clips], normalizer, seed=0).pooled.wer, 6),
+        layers=layer_forms(manifest.layers),
+        operators=facts.operators,
+        side_files=side_files(manifest),
+        speed=speed,
+        clips=clips,
+    )
+
+
+def _graph_checks(bundle: Path, manifest: Manifest, record: Baseline) -> list[Check]:
+    facts, here, there = facts_of(bundle, manifest), environment(), record.environment
+    is_same_software = (here.onnxruntime, here.machine) == (there.onnxruntime, there.machine)
+    return [
+        checks.check_operators(facts.operators, record.operators, is_same_software),
+        checks.check_kernels(facts.kernels, facts.wanted_kernels),
+        checks.check_dequantize(facts.expanded),
+        checks.check_stored_once(facts.duplicates),
+    ]
+
+
+def _speech_checks(
+    bundle: Path, manifest: Manifest, record: Baseline, tolerances: Tolerances, options: Options, progress: Progress
+) -> list[Check]:
+    normalizer = normalizer_for(record.listening.language)
+    try:
+        utterances = known_speech(options.data)
+    except UserError as error:
+        if options.data:
+            raise
+        return [not_measured(name, str(error)) for name in SPEECH_CHECKS]
+    items = find(record.clips, utterances, normalizer, progress)
+    if isinstance(items, str):
+        return [not_measured(name, items) for name in SPEECH_CHECKS]
+    refuse_calibrated_on(manifest, items)
+    try:
+        heard = hear(bundle, items, record.listening, progress)
+    except UserError as error:
+        failed = Check(name="tokens", verdict="failed", measured="no transcripts", note=str(error))
+        return [failed, *(not_measured(name, "the bundle does not transcribe") for name in SPEECH_CHECKS[1:])]
+    here, there = environment(), record.environment
+    is_same_rounding = (here.cpu, here.onnxruntime) == (there.cpu, there.onnxruntime)
+    said = [" ".join(map(str, transcript.tokens)) for transcript in heard]
+    ours = judge(items, [Text.of(transcript) for transcript in heard], normalizer, seed=0)
+    recorded = judge(items, [text_of(clip) for clip in record.clips], normalizer, seed=0)
+    return [
+        checks.check_tokens(
+            said,
+            [clip.tokens for clip in record.clips],
+            [clip.id for clip in record.clips],
+            tolerances.tokens if is_same_rounding else tolerances.tokens_elsewhere,
+        ),
+        checks.check_wer(ours, recorded, tolerances.wer_absolute, tolerances.wer_relative),
+        checks.check_count("runaway", ours.runaway, recorded.runaway, tolerances.runaway),
+        checks.check_count("empty", ours.empty, recorded.empty, tolerances.empty),
+    ]
+
+
+def _speed_checks(
+    bundle: Path, manifest: Manifest, record: Baseline, tolerances: Tolerances, options: Options
+) -> list[Check]:
+    float_bundle = _float_bundle(bundle, manifest, options.float_bundle)
+    if isinstance(float_bundle, str):
+        return [not_measured(name, float_bundle) for name in SPEED_CHECKS]
+    cpu = environment().cpu
+    if cpu not in record.speed:
+        remedy = f"the record has no speed on {cpu}; measure the good bundle here with --update-baseline"
+        return [not_measured(name, remedy) for name in SPEED_CHECKS]
+    limits = {part: getattr(record.speed[cpu], part) * (1 + tolerances.speed) for part in PARTS}
+    try:
+        ratios = relative_speed(bundle, float_bundle, record.listening.accuracy_level, limits)
+    except UserError as error:
+        return [not_measured(name, str(error)) for name in SPEED_CHECKS]
+    return [checks.check_speed(part, ratios[part], limits[part]) for part in PARTS]
+
+
+def _float_bundle(bundle: Path, manifest: Manifest, wanted: str) -> Path | str:
+    """The float bundle to compare speed with, or why there is none. UserError for a named one that does not fit."""
+    if wanted == "none":
+        return "no float bundle was given: --float BUNDLE"
+    if wanted == "auto":
+        try:
+            return find_baseline(bundle) or "this is the float bundle itself"
+        except UserError:
+            return f"no float bundle of {manifest.model.name} lies beside it; give --float BUNDLE"
+    folder = Path(wanted)
+    if verify(folder).model.sha256 != manifest.model.sha256:
+        raise UserError("--float", folder, f"was made from other weights than {bundle}")
+    return folder
+
+
+def _bundles(named: Sequence[Path]) -> list[Path]:
+    """Each bundle once. A broken manifest is a failed check; a folder without one is a wrong path: UserError."""
+    bundles = list(dict.fromkeys(bundle_of(path) for path in named))
+    for bundle in bundles:
+        if not (bundle / MANIFEST).is_file():
+            read_manifest(bundle)
+    return bundles
+
+
+def _paths(bundles: Sequence[Path], baseline: Path | None) -> list[Path]:
+    if baseline is not None and len(bundles) > 1 and not baseline.is_dir():
+        raise UserError("--baseline", baseline, "is for one bundle; for several give the folder of their records")
+    return [baseline_path(bundle, baseline) for bundle in bundles]
+
+
+def _allowed(names: Sequence[str]) -> list[str]:
+    for name in names:
+        if not any(known == name or known.startswith(f"{name}-") for known in checks.NAMES):
+            raise UserError("--allow-unmeasured", name, f"no such check; choose of {', '.join(checks.NAMES)}, or speed")
+    return [known for known in checks.NAMES if any(known == name or known.startswith(f"{name}-") for name in names)]
+
+
+def _refuse_other_model(manifest: Manifest, record: Baseline, path: Path) -> None:
+    if manifest.model.sha256 != record.model_sha256:
+        remedy = f"is a record of {record.model}, made from other weights than {manifest.name}; give its own record"
+        raise UserError("--baseline", path, remedy)

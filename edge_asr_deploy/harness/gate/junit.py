@@ -1,0 +1,31 @@
+"""The gate's report as JUnit XML, which CI systems show as tests."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report
+
+
+def junit_xml(report: Report) -> str:
+    """One suite per bundle, one case per check; a check that is allowed not to be measured is skipped, no failure."""
+    root = ElementTree.Element("testsuites", name="edge-deploy check")
+    for bundle in report.bundles:
+        suite = ElementTree.SubElement(root, "testsuite", name=bundle.bundle, tests=str(len(bundle.checks)))
+        outcomes = [_case(suite, bundle, check, report) for check in bundle.checks]
+        suite.set("failures", str(outcomes.count("failure")))
+        suite.set("skipped", str(outcomes.count("skipped")))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(suite: ElementTree.Element, bundle: BundleReport, check: Check, report: Report) -> str:
+    case = ElementTree.SubElement(suite, "testcase", classname=bundle.bundle, name=check.name)
+    outcome = "passed"
+    if check.verdict != "passed":
+        outcome = "failure" if report.blocks(check) else "skipped"
+        message = f"{check.verdict}: measured {check.measured or 'nothing'}, limit {check.limit or 'none'}"
+        ElementTree.SubElement(case, outcome, message=message).text = check.note
+    said = f"measured {check.measured}, limit {check.limit}. {check.note} {check.slack}"
+    ElementTree.SubElement(case, "system-out").text = said.strip()
+    return outcome

@@ -1,0 +1,150 @@
+"""What is in a bundle: its layers, its bytes, and the operators onnxruntime really runs."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx
+import onnxruntime
+from onnx import shape_inference
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_asr_deploy.bundle.manifest import Layer, Model, bundle_hash, verify
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.harness.evaluation.result import Size
+from edge_asr_deploy.harness.evaluation.size import size_of
+
+# What onnxruntime's CPU provider runs an integer matrix in, and which input that matrix is.
+KERNELS = {
+    "MatMulNBits": 1,
+    "DynamicQuantizeMatMul": 1,
+    "MatMulIntegerToFloat": 1,
+    "MatMulInteger": 1,
+    "QLinearMatMul": 3,
+    "QGemm": 3,
+}
+# Elements from which a matrix that stays a DequantizeLinear costs memory and time.
+LARGE = 65536
+
+
+class Inspection(BaseModel):
+    """What `edge-deploy inspect --json` says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    family: str
+    hash: str
+    model: Model
+    recipe: str
+    size: Size
+    layers: list[Layer]
+    operators: dict[str, dict[str, int]] = Field(description="by file, after onnxruntime's optimization")
+    large_dequantize: dict[str, list[str]] = Field(description="by file: matrices that run in float all the same")
+
+
+def inspect_bundle(folder: Path) -> Inspection:
+    """Verify a bundle, and look at its manifest, its bytes and its optimized graphs. UserError when it is damaged."""
+    manifest = verify(folder)
+    graphs = {name: optimized(folder / name) for name in sorted(manifest.files) if name.endswith(".onnx")}
+    return Inspection(
+        name=manifest.name,
+        family=manifest.family,
+        hash=bundle_hash(manifest),
+        model=manifest.model,
+        recipe=str(manifest.recipe.get("name", "")),
+        size=size_of(folder),
+        layers=manifest.layers,
+        operators={name: dict(count(model).most_common()) for name, model in graphs.items()},
+        large_dequantize={name: found for name, model in graphs.items() if (found := expanded(model, LARGE))},
+    )
+
+
+def operators(path: Path) -> Counter[str]:
+    """How often each operator stands in a model file after onnxruntime's optimization, subgraphs included."""
+    return count(optimized(path))
+
+
+def weight_kernels(model: onnx.ModelProto) -> int:
+    """How many integer kernels of an optimized graph take a stored matrix; products of two activations do not count."""
+    return _weight_kernels(model.graph, frozenset())
+
+
+def large_dequantize(path: Path, min_elements: int = LARGE) -> list[str]:
+    """Names of the DequantizeLinear nodes of at least `min_elements` elements that survive onnxruntime's optimization.
+
+    Each is a matrix that no low-bit kernel took: it is expanded to float32 in memory and runs at float speed. One whose
+    size cannot be told (its input has no known rank) is listed too.
+    """
+    return expanded(optimized(path), min_elements)
+
+
+def optimized(path: Path) -> onnx.ModelProto:
+    """The graph that onnxruntime's CPU provider runs for a model file, at its default optimization level.
+
+    UserError when the file does not load.
+    """
+    options = onnxruntime.SessionOptions()
+    # onnxruntime warns that the file it writes suits this machine only; it is read once and thrown away.
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        try:
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # onnxruntime raises a dozen types of its own without a common base class below Exception.
+            raise UserError("model file", path, f"onnxruntime does not load it ({error})") from error
+        # What lies in a data file is still there, not beside the copy; only shapes are asked of it.
+        return onnx.load(options.optimized_model_filepath, load_external_data=False)
+
+
+def count(model: onnx.ModelProto) -> Counter[str]:
+    """How often each operator stands in a graph, subgraphs included."""
+    return Counter(node.op_type for graph in _graphs(model.graph) for node in graph.node)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for inner in _inner(node):
+            yield from _graphs(inner)
+
+
+def _weight_kernels(graph: onnx.GraphProto, outer: frozenset[str]) -> int:
+    stored = outer | {tensor.name for tensor in graph.initializer}
+    found = sum(node.op_type in KERNELS and node.input[KERNELS[node.op_type]] in stored for node in graph.node)
+    return found + sum(_weight_kernels(inner, stored) for node in graph.node for inner in _inner(node))
+
+
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from (inner for inner in (attribute.g, *attribute.graphs) if inner.node)
+
+
+def expanded(model: onnx.ModelProto, min_elements: int) -> list[str]:
+    """The DequantizeLinear nodes of `large_dequantize`, of an optimized graph."""
+    inferred = shape_inference.infer_shapes(model, data_prop=True).graph
+    return list(_large_in(inferred, {}, min_elements))
+
+
+def _large_in(graph: onnx.GraphProto, outer: Mapping[str, float], min_elements: int) -> Iterator[str]:
+    """Walk a graph; a subgraph sees the names of the graphs around it."""
+    elements = {**outer, **_elements(graph)}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and elements.get(node.input[0], math.inf) >= min_elements:
+            yield node.name or node.output[0]
+        for inner in _inner(node):
+            yield from _large_in(inner, elements, min_elements)
+
+
+def _elements(graph: onnx.GraphProto) -> dict[str, float]:
+    """Elements of every tensor of known rank; a dimension that is only known at run time counts as 1."""
+    sizes: dict[str, float] = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            sizes[value.name] = math.prod(max(1, d.dim_value) for d in value.type.tensor_type.shape.dim)
+    return sizes

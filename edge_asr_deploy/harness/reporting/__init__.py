@@ -1,0 +1,1 @@
+"""What people read: tables, the HTML page, the bundle's card."""

@@ -1,0 +1,118 @@
+"""The bundle's README.md: a model card made from its manifest, and from results of `edge-deploy evaluate`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_asr_deploy.bundle.manifest import CARD, BundleWriter, Layer, Manifest, bundle_hash, verify
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.harness.evaluation.result import Result
+from edge_asr_deploy.harness.reporting.summary import markdown, read_results
+
+MB = 1_000_000
+
+
+def update_card(bundle: Path, paths: Sequence[Path]) -> None:
+    """Write a bundle's card anew, with the results in these files; the manifest vouches for it again.
+
+    All at once or not at all. The bundle keeps its `bundle_hash`, which leaves the card out. UserError for a damaged
+    bundle, a file that is no result, and a result of another bundle.
+    """
+    manifest, results = verify(bundle), read_results(paths)
+    for path, result in zip(paths, results, strict=True):
+        if result.bundle.hash != bundle_hash(manifest):
+            remedy = f"is of another bundle ({result.bundle.name}) or of an earlier export; evaluate {bundle} again"
+            raise UserError("result", path, remedy)
+    try:
+        with BundleWriter(bundle, overwrite=True) as writer:
+            for name in manifest.files.keys() - {CARD}:
+                (writer.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(bundle / name, writer.folder / name)
+            (writer.folder / CARD).write_text(model_card(manifest, writer.folder, results), encoding="utf-8")
+            writer.commit(manifest)
+    except OSError as error:
+        raise UserError("bundle", bundle, f"cannot be written ({error.strerror}); copy it to another place") from None
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
+def model_card(manifest: Manifest, folder: Path, results: Sequence[Result] = ()) -> str:
+    """Markdown: what this is, how it was made, what was measured, how to run it.
+
+    `folder` holds the graphs, whose sizes are shown; `results` are of this bundle.
+    """
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if ".onnx" in path.name}
+    lines = [
+        f"# {manifest.name}",
+        "",
+        f"{manifest.model.name} for onnxruntime, quantized by edge-deploy (recipe `{manifest.recipe['name']}`).",
+        f"Weights from {manifest.model.origin} (sha256 `{manifest.model.sha256}`).",
+    ]
+    if manifest.model.grid_note:
+        lines.append(f"Note: {manifest.model.grid_note}")
+    lines += ["", "| part | matrices | bits | method | MB |", "|---|---|---|---|---|", *_parts(manifest.layers), ""]
+    lines += [f"* `{name}`: {size / MB:.2f} MB" for name, size in sizes.items()]
+    if set(manifest.targets) != {"generic"}:
+        lines += ["", f"For {', '.join(manifest.targets)}: the CPU decides which graphs run, or `--target`."]
+    if manifest.calibration:
+        lines += ["", f"Calibration: {manifest.calibration.description}"]
+    if spoken := manifest.metrics.get("spoken"):
+        lines += ["", "Heard when it was exported:", "", *(f"* `{name}`: {text}" for name, text in spoken.items())]
+    if results:
+        lines += ["", "## Measured", "", *_measured(results)]
+    lines += [
+        "",
+        "## Run",
+        "",
+        "```",
+        "pip install edge-asr-deploy",
+        f"edge-deploy transcribe {manifest.name} audio.wav",
+        "```",
+        "",
+        "or, unchanged, `optimum.onnxruntime.ORTModelForSpeechSeq2Seq.from_pretrained(folder)`.",
+        "Word error rate, size and speed beside the float baseline: `edge-deploy evaluate`; into this card: "
+        "`edge-deploy card`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _measured(results: Sequence[Result]) -> list[str]:
+    lines = [markdown(results)]
+    for result in results:
+        here, settings = result.environment, result.settings
+        lines += [
+            "",
+            f"{result.speech} {result.created[:10]}, {here.cpu} ({here.machine}), {settings.threads} thread(s), "
+            f"onnxruntime {here.onnxruntime}, {result.normalizer.name} {result.normalizer.version}.",
+            "",
+            "| corpus | utterances | WER % | 95 % interval | float WER % |",
+            "|---|---|---|---|---|",
+        ]
+        floats = result.baseline.accuracy.by_corpus if result.baseline else {}
+        for corpus, found in result.bundle.accuracy.by_corpus.items():
+            low, high = (f"{100 * bound:.2f}" for bound in found.interval)
+            beside = f"{100 * floats[corpus].wer:.2f}" if corpus in floats else ""
+            lines.append(f"| {corpus} | {found.utterances} | {100 * found.wer:.2f} | {low} to {high} | {beside} |")
+    return lines
+
+
+def _parts(layers: list[Layer]) -> list[str]:
+    members: dict[str, list[Layer]] = defaultdict(list)
+    for layer in layers:
+        members[layer.component].append(layer)
+    rows = []
+    for component, some in members.items():
+        bits = ", ".join(str(b) for b in sorted({layer.bits for layer in some}))
+        methods = ", ".join(sorted({layer.method for layer in some}))
+        rows.append(f"| {component} | {len(some)} | {bits} | {methods} | {sum(x.bytes for x in some) / MB:.2f} |")
+    return rows

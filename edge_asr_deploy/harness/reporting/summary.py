@@ -1,0 +1,72 @@
+"""Results as one markdown table: the README's comes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.harness.evaluation.result import Measured, Result, SpeedRatios
+
+MB = 1_000_000
+HEADINGS = (
+    "model",
+    "bundle",
+    "WER %",
+    "rise (95 % interval)",
+    "MB",
+    "RTF / float",
+    "tokens/s / float",
+    "peak memory / float",
+)
+
+
+def read_results(paths: Sequence[Path]) -> list[Result]:
+    """Results as `edge-deploy evaluate --output` wrote them. UserError for a file that is none."""
+    results = []
+    for path in paths:
+        try:
+            results.append(Result.model_validate_json(path.read_bytes()))
+        except OSError as error:
+            raise UserError("result", path, f"cannot be read ({error.strerror})") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = ": ".join(part for part in (".".join(map(str, first["loc"])), first["msg"]) if part)
+            raise UserError("result", path, f"is no result of `edge-deploy evaluate --output` ({reason})") from None
+    return results
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """One row per bundle; the baseline of several results of one model is shown once.
+
+    Speed and memory are ratios to the baseline of the same run: those of different runs cannot be compared.
+    """
+    rows, shown = [], set()
+    for result in results:
+        baseline = result.baseline
+        if baseline is not None and baseline.hash not in shown:
+            shown.add(baseline.hash)
+            rows.append(_row(baseline, "float", "", None))
+        name = result.bundle.recipe.split("-", 1)[-1]
+        ratios = result.comparison.speed if result.comparison else None
+        rows.append(_row(result.bundle, name, _rise(result), ratios))
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(measured: Measured, name: str, rise: str, ratios: SpeedRatios | None) -> tuple[str, ...]:
+    speed = ("", "", "")
+    if ratios is not None:
+        decoded = ratios.tokens_per_second
+        speed = (f"{ratios.rtf:.2f}", f"{decoded:.2f}" if decoded else "", f"{ratios.peak_rss:.2f}")
+    wer = f"{100 * measured.accuracy.pooled.wer:.2f}"
+    return (measured.model, name, wer, rise, f"{measured.size.onnx / MB:.1f}", *speed)
+
+
+def _rise(result: Result) -> str:
+    if result.comparison is None:
+        return ""
+    low, high = (100 * bound for bound in result.comparison.interval)
+    return f"{100 * result.comparison.wer_difference:+.2f} ({low:+.2f} to {high:+.2f})"

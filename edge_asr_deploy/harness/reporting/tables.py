@@ -1,0 +1,226 @@
+"""Measurements as tables for people."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from edge_asr_deploy.bundle.manifest import Layer, Manifest
+from edge_asr_deploy.harness.evaluation.result import Interval, Measured, Result, Speed, WordErrors
+from edge_asr_deploy.harness.evaluation.size import size_of
+from edge_asr_deploy.harness.gate.checks import BundleReport
+from edge_asr_deploy.harness.inspection.cost import GraphCost
+
+if TYPE_CHECKING:
+    # Needs onnx, which boards do not have.
+    from edge_asr_deploy.harness.inspection.inspect import Inspection
+
+MB = 1_000_000
+
+
+def evaluation_table(result: Result) -> Table:
+    """Baseline and bundle side by side; without a baseline the bundle alone."""
+    environment, settings, normalizer = result.environment, result.settings, result.normalizer
+    table = Table(
+        title=f"{result.bundle.name} ({result.bundle.model})",
+        caption=f"{environment.cpu}, {settings.threads} threads, onnxruntime {environment.onnxruntime}, "
+        f"accuracy level {settings.accuracy_level}, {settings.audio_context}; {normalizer.name} ({normalizer.version})",
+    )
+    table.add_column("", overflow="fold")
+    columns = [result.bundle] if result.baseline is None else [result.baseline, result.bundle]
+    for measured in columns:
+        table.add_column(measured.name, justify="right", overflow="fold")
+    if result.comparison:
+        table.add_column("change", justify="right")
+    for label, cells, against in _rows(result, columns):
+        table.add_row(label, *cells, *([against] if result.comparison else []))
+    return table
+
+
+def _rows(result: Result, columns: list[Measured]) -> Iterator[tuple[str, list[str], str]]:
+    """Label, one cell per bundle, and what the comparison says. Narrow: the whole has to fit 80 columns."""
+    versus = result.comparison
+    pooled = [column.accuracy.pooled for column in columns]
+    yield f"WER %, {pooled[0].utterances} utterances", [f"{100 * errors.wer:.2f}" for errors in pooled], _change(pooled)
+    interval = _range(versus.interval, "+.2f") if versus else ""
+    yield "  95 % interval", [_range(errors.interval, ".2f") for errors in pooled], interval
+    for corpus, number in result.corpora.items():
+        some = [column.accuracy.by_corpus[corpus] for column in columns]
+        yield f"  {corpus} ({number})", [f"{100 * errors.wer:.2f}" for errors in some], _change(some)
+    means = [mean for column in columns if (mean := column.accuracy.mean_of_corpora) is not None]
+    if len(means) == len(columns):
+        change = f"{100 * (means[-1] - means[0]):+.2f}" if versus else ""
+        yield f"  mean of {len(result.corpora)} corpora", [f"{100 * mean:.2f}" for mean in means], change
+    kinds = [f"{errors.substitutions} / {errors.deletions} / {errors.insertions}" for errors in pooled]
+    yield "  subst. / del. / ins.", kinds, ""
+    yield "no worse, utterances", [""] * len(columns), f"{versus.no_worse_share:.1%}" if versus else ""
+    yield "same text, utterances", [""] * len(columns), f"{versus.same_text_share:.1%}" if versus else ""
+    yield "runaway / empty outputs", [f"{c.accuracy.runaway} / {c.accuracy.empty}" for c in columns], ""
+    yield "ONNX files, MB", [f"{c.size.onnx / MB:.1f}" for c in columns], f"{versus.size_ratio:.3f} x" if versus else ""
+    yield "  encoder / decoder", [f"{c.size.encoder / MB:.1f} / {c.size.decoder / MB:.1f}" for c in columns], ""
+    yield "other files, MB", [f"{column.size.other / MB:.1f}" for column in columns], ""
+    ratios = versus.speed if versus else None
+    values: list[tuple[str, Callable[[Speed], str], float | None]] = [
+        ("load, s", lambda speed: f"{speed.load_seconds:.2f}", ratios.load if ratios else None),
+        ("real-time factor", lambda speed: f"{speed.rtf:.4f}", ratios.rtf if ratios else None),
+        ("encoder, ms", lambda speed: f"{speed.encoder_ms.p50:.1f}", ratios.encoder if ratios else None),
+        ("first token, ms", lambda speed: f"{speed.first_token_ms.p50:.1f}", ratios.first_token if ratios else None),
+        ("per token, ms p50 / p99", _per_token, None),
+        ("tokens per second", _tokens_per_second, ratios.tokens_per_second if ratios else None),
+        ("peak memory, MB", lambda speed: f"{speed.peak_rss / MB:.0f}", ratios.peak_rss if ratios else None),
+    ]
+    for label, value, ratio in values:
+        cells = [value(column.speed) if column.speed else "-" for column in columns]
+        yield label, cells, "" if ratio is None else f"{ratio:.2f} x"
+
+
+def _change(errors: list[WordErrors]) -> str:
+    return f"{100 * (errors[-1].wer - errors[0].wer):+.2f}" if len(errors) > 1 else ""
+
+
+def _range(interval: Interval, form: str) -> str:
+    return " to ".join(format(100 * bound, form) for bound in interval)
+
+
+def _per_token(speed: Speed) -> str:
+    step = speed.per_token_ms
+    return f"{step.p50:.2f} / {step.p99:.2f}" if step else "-"
+
+
+def _tokens_per_second(speed: Speed) -> str:
+    return f"{speed.tokens_per_second:.0f}" if speed.tokens_per_second else "-"
+
+
+def inspection_tables(inspection: Inspection) -> list[Table]:
+    """Layers, layers summed by component, and operators by file."""
+    layers = Table(title=f"{inspection.name}: layers")
+    left = ("layer", "component", "activations", "method")
+    headings = ("layer", "component", "bits", "group", "activations", "method", "shape", "effective bits", "outliers")
+    for heading in (*headings, "kB", "relative error"):
+        layers.add_column(heading, justify="left" if heading in left else "right")
+    for layer in inspection.layers:
+        error = "-" if layer.error is None else f"{layer.error:.4f}"
+        shape = " x ".join(str(size) for size in layer.shape)
+        layers.add_row(
+            layer.name,
+            layer.component,
+            _bits(layer),
+            _group(layer),
+            layer.activations,
+            layer.method,
+            shape,
+            "-" if layer.effective_bits is None else f"{layer.effective_bits:.2f}",
+            "-" if layer.outliers is None else f"{layer.outliers / math.prod(layer.shape):.2%}",
+            f"{layer.bytes / 1000:.1f}",
+            error,
+        )
+    return [layers, _components(inspection), _operators(inspection)]
+
+
+def _components(inspection: Inspection) -> Table:
+    table = Table(title="bytes")
+    for heading in ("component", "layers", "bits", "effective bits", "MB"):
+        table.add_column(heading, justify="left" if heading == "component" else "right")
+    components: dict[str, list[Layer]] = defaultdict(list)
+    for layer in inspection.layers:
+        components[layer.component].append(layer)
+    for component, members in components.items():
+        widths = ", ".join(sorted({_bits(layer) for layer in members}))
+        megabytes = sum(layer.bytes for layer in members) / MB
+        table.add_row(component, str(len(members)), widths, _effective_bits(members), f"{megabytes:.2f}")
+    table.add_section()
+    size = inspection.size
+    for name, amount in (("encoder file", size.encoder), ("decoder file", size.decoder), ("other files", size.other)):
+        table.add_row(name, "", "", "", f"{amount / MB:.2f}")
+    return table
+
+
+def _effective_bits(layers: list[Layer]) -> str:
+    """Bits per weight over all layers; a bundle of before they were recorded has none."""
+    known = [(layer.effective_bits, math.prod(layer.shape)) for layer in layers if layer.effective_bits is not None]
+    if len(known) < len(layers):
+        return "-"
+    return f"{sum(bits * number for bits, number in known) / sum(number for _, number in known):.2f}"
+
+
+def _operators(inspection: Inspection) -> Table:
+    table = Table(title="operators after onnxruntime's optimization")
+    table.add_column("operator")
+    for name in inspection.operators:
+        table.add_column(name, justify="right")
+    totals = {kind for counts in inspection.operators.values() for kind in counts}
+    for kind in sorted(totals, key=lambda kind: (-sum(c.get(kind, 0) for c in inspection.operators.values()), kind)):
+        table.add_row(kind, *(str(counts.get(kind, 0)) for counts in inspection.operators.values()))
+    return table
+
+
+def _bits(layer: Layer) -> str:
+    return str(layer.bits) + {True: " sym", False: " asym", None: ""}[layer.symmetric]
+
+
+def _group(layer: Layer) -> str:
+    if layer.group is None:
+        return "-"
+    return f"{layer.group} two-level" if layer.storage == "two-level" else str(layer.group)
+
+
+def export_table(folder: Path, manifest: Manifest) -> Table:
+    """What an export wrote: parts, widths, bytes; and how far the graphs are from PyTorch."""
+    table = Table(title=f"{folder}", caption=_proof(manifest))
+    for heading in ("component", "matrices", "bits", "method", "MB"):
+        table.add_column(heading, justify="left" if heading in ("component", "method") else "right")
+    components: dict[str, list[Layer]] = defaultdict(list)
+    for layer in manifest.layers:
+        components[layer.component].append(layer)
+    for component, members in components.items():
+        widths = ", ".join(sorted({_bits(layer) for layer in members}))
+        methods = ", ".join(sorted({layer.method for layer in members}))
+        table.add_row(component, str(len(members)), widths, methods, f"{sum(x.bytes for x in members) / MB:.2f}")
+    table.add_section()
+    size = size_of(folder)
+    for name, amount in (("encoder file", size.encoder), ("decoder file", size.decoder), ("other files", size.other)):
+        table.add_row(name, "", "", "", f"{amount / MB:.2f}")
+    return table
+
+
+def _proof(manifest: Manifest) -> str:
+    agreement = manifest.metrics.get("agreement_with_pytorch")
+    if agreement is None:
+        return "not proved on real speech: none was at hand"
+    clips = len(manifest.metrics["spoken"])
+    return f"onnxruntime agrees with PyTorch on {agreement['tokens']:.1%} of the tokens of {clips} clips"
+
+
+def cost_table(cost: GraphCost) -> Table:
+    """Operators of one run by multiply-accumulates; the weights they read, which no single kind owns, in the sum."""
+    table = Table(title=cost.what)
+    for heading in ("operator", "calls", "million MACs", "activations, MB"):
+        table.add_column(heading, justify="left" if heading == "operator" else "right")
+    for operator in cost.operators:
+        moved = operator.activation_bytes / MB
+        table.add_row(operator.kind, str(operator.calls), f"{operator.macs / 1e6:.2f}", f"{moved:.2f}")
+    table.add_section()
+    table.add_row("weights", "", "", f"{cost.weight_bytes / MB:.2f}")
+    calls = sum(operator.calls for operator in cost.operators)
+    table.add_row("all", str(calls), f"{cost.macs / 1e6:.2f}", f"{cost.bytes_moved / MB:.2f}")
+    return table
+
+
+def checks_table(report: BundleReport) -> Table:
+    """The gate's verdicts; what did not pass says why, and a generous limit what it could be."""
+    table = Table(title=report.bundle, caption=f"against {report.baseline}")
+    for heading in ("check", "measured", "limit", "verdict"):
+        table.add_column(heading, overflow="fold")
+    styles = {"passed": "green", "failed": "red", "not measured": "yellow"}
+    for check in report.checks:
+        style = styles[check.verdict]
+        table.add_row(check.name, check.measured, check.limit, f"[{style}]{check.verdict}[/{style}]")
+        for remark in filter(None, ("" if check.verdict == "passed" else check.note, check.slack)):
+            table.add_row("", Text(remark, style="dim"))
+    return table

@@ -1,0 +1,108 @@
+"""The encoder's self-attention with 8-bit operands, in PyTorch: what the exported graph computes, rounding included.
+
+Queries are rounded to uint8 block by block, keys and values to int8, each on its own extremes. The shares that softmax
+gives are rounded to uint8 on a scale for each row, its largest / 255: one scale for all would lose every row that
+attends to many frames alike. Values are rounded without their mean over the frames, which every output gets back: the
+shares sum to one, so that this is exact, and most of what rounded shares lack or have too much is lack of the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_asr_deploy.ptq.activations import SMALLEST, fake_activations, rounded
+from edge_asr_deploy.ptq.stem import convolve, rounding
+from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
+from edge_asr_deploy.recipe.document import Recipe
+
+# Queries are rounded, and attended for, in so many blocks: the scores of one are a few megabytes where a window has
+# Whisper's 1500 frames, and a short clip's still worth the calls where it has no more frames than it needs.
+BLOCKS = {"whisper": 12, "moonshine": 6}
+SIGNED_TOP, UNSIGNED_TOP = 127, 255
+DYNAMIC = Activation("int8-dynamic")
+# Transformers looks attention functions up by name, in its own public table.
+NAME = "edge_asr_int8"
+
+
+@contextmanager
+def fake_int8(model: Any, weights: Sequence[QuantizedWeight], recipe: Recipe | None = None) -> Iterator[None]:
+    """As `fake_activations`; with a `recipe` the encoder's attention and convolutions round where it says so, too."""
+    with ExitStack() as stack:
+        stack.enter_context(fake_activations(model, weights))
+        for path, activation in ({} if recipe is None else rounding(recipe)).items():
+            hook = model.get_submodule(path).register_forward_hook(partial(_convolved, activation=activation))
+            stack.callback(hook.remove)
+        if recipe is not None and recipe.encoder.attention == "int8":
+            stack.enter_context(_fake_attention(model.get_encoder(), BLOCKS[recipe.family]))
+        yield
+
+
+def _convolved(module: nn.Conv1d, inputs: tuple[Tensor], _: Tensor, activation: Activation) -> Tensor:
+    product = convolve(inputs[0], module, activation)
+    return product if module.bias is None else product + module.bias.detach()[:, None]
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, blocks: int, mask: Tensor | None = None
+) -> Tensor:
+    """softmax(q k^T scaling + mask) v with rounded operands, all (batch, heads, frames, head_dim), float32.
+
+    The queries are rounded in so many `blocks`.
+    """
+    mean = value.mean(2, keepdim=True)
+    key, value = _signed(key), _signed(value - mean)
+    outputs = []
+    for block in torch.split(query, block_sizes(query.shape[2], blocks), dim=2):  # type: ignore[no-untyped-call]
+        scores = rounded(block, DYNAMIC) @ key.transpose(2, 3) * scaling
+        shares = (scores if mask is None else scores + mask).softmax(-1)
+        steps = shares.amax(-1, keepdim=True) / UNSIGNED_TOP
+        outputs.append((shares / steps).round() @ value * steps)
+    return torch.cat(outputs, dim=2) + mean
+
+
+def block_sizes(frames: int, blocks: int) -> list[int]:
+    """How `frames` queries are split: all blocks of one size but the last, which takes the rest."""
+    size = frames // blocks
+    return [size] * (blocks - 1) + [frames - size * (blocks - 1)] if size else [frames]
+
+
+def _signed(values: Tensor) -> Tensor:
+    scale = values.abs().max().clamp(min=SMALLEST) / SIGNED_TOP
+    return (values / scale).round() * scale
+
+
+@contextmanager
+def _fake_attention(encoder: nn.Module, blocks: int) -> Iterator[None]:
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, partial(_interface, blocks=blocks))
+    modules: list[Any] = [layer.self_attn for layer in encoder.get_submodule("layers").children()]
+    configs = [module.config for module in modules]
+    for module, config in zip(modules, configs, strict=True):
+        module.config = copy(config)
+        module.config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        for module, config in zip(modules, configs, strict=True):
+            module.config = config
+
+
+def _interface(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    blocks: int,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    return attend(query, key, value, scaling, blocks, attention_mask).transpose(1, 2).contiguous(), None

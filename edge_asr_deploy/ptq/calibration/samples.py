@@ -1,0 +1,137 @@
+"""From utterances to what the model reads: encoder inputs, and the float model's own transcript for the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families import Family
+from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
+
+# Clips decoded at once where the family allows it: a decoder step costs nearly the same for 8 as for 1.
+BATCH = 8
+
+# Called with (done, total, name of what was just finished).
+Progress = Callable[[int, int, str], None]
+
+
+def silent(done: int, total: int, name: str) -> None:
+    """A progress callback that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One calibration clip as the model sees it.
+
+    `inputs`: log-mel features (1, mels, frames) for Whisper, audio (1, samples) for Moonshine. `frames`: how many of
+    the encoder's output frames are real. `tokens` (1, positions), int64: what the decoder reads, prompt and transcript;
+    the end token is only ever predicted, so it is not among them.
+    """
+
+    inputs: Tensor
+    frames: int
+    tokens: Tensor
+
+
+def prepare(
+    model: Any,
+    family: Family,
+    folder: Path,
+    utterances: Sequence[Utterance],
+    seconds: float | None = None,
+    language: str = "en",
+    task: str = "transcribe",
+    progress: Progress = silent,
+    known: TokenCache | None = None,
+) -> list[Sample]:
+    """Calibration samples, teacher-forced with the greedy transcript of `model`, which must still be the float one.
+
+    `folder` is the checkpoint's Transformers folder: it holds the feature extractor. `seconds` cuts longer clips.
+    `known` remembers transcripts between calls. UserError for a clip too short to reach the encoder.
+    """
+    from transformers import AutoFeatureExtractor
+
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    samples: list[Sample] = []
+    size = BATCH if family.fixed_window else 1
+    for start in range(0, len(utterances), size):
+        batch = utterances[start : start + size]
+        audio = {u.id: u.samples()[: None if seconds is None else int(seconds * SAMPLE_RATE)] for u in batch}
+        samples += encode(model, family, extractor, audio, language, task, known)
+        progress(len(samples), len(utterances), batch[-1].id)
+    if known is not None:
+        known.save()
+    return samples
+
+
+def encode(
+    model: Any,
+    family: Family,
+    extractor: Any,
+    clips: dict[str, NDArray[np.float32]],
+    language: str = "en",
+    task: str = "transcribe",
+    known: TokenCache | None = None,
+) -> list[Sample]:
+    """Samples of a batch of clips (name -> samples at 16 kHz), which must be one clip unless the window is fixed."""
+    frames = []
+    for name, audio in clips.items():
+        frames.append(family.frames(len(audio), model.config))
+        if frames[-1] == 0:
+            raise UserError("calibration clip", name, f"{len(audio) / SAMPLE_RATE:.3f} s is too short; leave it out")
+    features = extractor(list(clips.values()), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+    inputs: Tensor = features[extractor.model_input_names[0]].float()
+    remembered = [known.get(audio) if known else None for audio in clips.values()]
+    tokens = [torch.tensor([row]) for row in remembered if row is not None]
+    if len(tokens) < len(clips):
+        prompt = family.prompt(model.generation_config, language, task)
+        cap = None if family.fixed_window else family.length_cap(len(next(iter(clips.values()))))
+        tokens = transcribe(model, inputs, prompt, cap)
+        for audio, row in zip(clips.values(), tokens, strict=True):
+            if known is not None:
+                known.put(audio, row[0].tolist())
+    return [Sample(inputs[i : i + 1], frames[i], tokens[i]) for i in range(len(clips))]
+
+
+def transcribe(model: Any, inputs: Tensor, prompt: tuple[int, ...], cap: int | None) -> list[Tensor]:
+    """Greedy decoding by Transformers with its suppression rules; each (1, positions): prompt and text, no end.
+
+    `cap`: at most so many tokens of text.
+    """
+    start = torch.tensor([prompt]).repeat(len(inputs), 1)
+    options: dict[str, Any] = {} if cap is None else {"max_new_tokens": cap}
+    with _quiet(), torch.no_grad():
+        # Given the prompt, Whisper's generate does not derive one of its own.
+        rows: Tensor = model.generate(inputs, decoder_input_ids=start, do_sample=False, num_beams=1, **options)
+    ends = model.generation_config.eos_token_id
+    end = set(ends if isinstance(ends, list) else [ends])
+    tokens = []
+    for row in rows.tolist():
+        # Whisper's generate returns the text alone, everyone else's the prompt too.
+        text = row[len(prompt) :] if tuple(row[: len(prompt)]) == prompt else row
+        length = next((i for i, token in enumerate(text) if token in end), len(text))
+        tokens.append(torch.tensor([[*prompt, *text[:length]]]))
+    return tokens
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Generate warns about the attention mask and pad token of every call; one clip at a time needs neither."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

@@ -1,0 +1,45 @@
+"""The float model's activations beside those of the model that is being quantized, one copied block at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edge_asr_deploy.ptq.calibration.stream import Stream
+
+
+class Twin:
+    """A stream of its own through copies of the blocks, taken before they are rounded."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._path, self._block = "", nn.Module()
+
+    def enter(self, path: str, block: nn.Module, floats: Mapping[str, Tensor]) -> None:
+        """Copy the block at `path` of the model. Weights in `floats`, by module path, replace rounded ones."""
+        self._path, self._block = path, copy.deepcopy(block)
+        for name, weight in floats.items():
+            if name.startswith(f"{path}."):
+                parameter = self._module(name).weight
+                assert isinstance(parameter, Tensor)
+                with torch.no_grad():
+                    parameter.copy_(weight)
+
+    def inputs(self, path: str) -> Iterator[Tensor]:
+        """What reaches the layer at that path of the model, for each utterance, in the float model."""
+        return self.stream.inputs(self._block, self._module(path))
+
+    def replay(self, attention: str, output: str, inputs: Sequence[Tensor]) -> None:
+        """As `Stream.replay`, from the inputs of the attention's output projection; both by their path in the model."""
+        linear = self._module(output)
+        self.stream.replay(self._module(attention), [linear(values) for values in inputs])
+
+    def advance(self) -> None:
+        """Leave the block."""
+        self.stream.advance(self._block)
+
+    def _module(self, path: str) -> nn.Module:
+        return self._block.get_submodule(path.removeprefix(f"{self._path}."))

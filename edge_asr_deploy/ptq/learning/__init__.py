@@ -1,0 +1,1 @@
+"""Methods that learn on whole blocks: their objective and a block's parts."""

@@ -1,0 +1,1 @@
+"""What to do: recipes as documents, checked and typed."""

@@ -1,0 +1,1 @@
+"""From the encoder's output to text."""

@@ -1,0 +1,57 @@
+"""Audio context: how much of its window Whisper's encoder is given, and when that was too little.
+
+Whisper pads every clip to 30 s. Silence after the speech costs as much as speech, yet some of it is needed: without,
+the decoder does not notice the end and repeats itself (openai/whisper's models never saw a shorter window).
+"""
+
+from __future__ import annotations
+
+import math
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
+from edge_asr_deploy.runtime.decoding.decoder import Decoded
+from edge_asr_deploy.runtime.decoding.loops import ends_twice, is_runaway
+
+# So much of the end of what the encoder is given stands at the end of its window; the graph sees to that
+# (`graph.rewriting.frames`). It must be silence, so a margin is no shorter.
+TAIL_SECONDS = 2
+# Seconds of silence after the clip that `auto` means: docs/performance.md has what others cost.
+AUTO_MARGIN = 3.0
+# Lengths are multiples of this: onnxruntime plans its memory anew for every length it meets.
+STEP_SECONDS = 1
+
+
+def parse_audio_context(text: str) -> float | None:
+    """`full` (None: the whole window), `auto`, or seconds of margin after the clip. UserError for anything else."""
+    if text == "full":
+        return None
+    if text == "auto":
+        return AUTO_MARGIN
+    try:
+        margin = float(text)
+    except ValueError:
+        margin = math.nan
+    if not TAIL_SECONDS <= margin < math.inf:
+        remedy = f"give full, auto, or seconds of silence after the clip, {TAIL_SECONDS} at least"
+        raise UserError("--audio-context", text, remedy)
+    return margin
+
+
+def describe_audio_context(margin: float | None) -> str:
+    """The same in words."""
+    return "full window" if margin is None else f"clip + {margin:g} s"
+
+
+def context_seconds(samples: int, margin: float, window: int) -> int:
+    """Seconds of audio that the encoder is given for so many samples: with the margin, rounded up, a window at most."""
+    wanted = samples / SAMPLE_RATE + margin
+    return min(window, math.ceil(wanted / STEP_SECONDS) * STEP_SECONDS)
+
+
+def is_doubtful(decoded: Decoded, text: str) -> bool:
+    """Whether a text from a shortened window may be wrong because of that, so that the full one should decide.
+
+    It runs into the limit or away, says its end twice, or ends where another token was likelier than not.
+    """
+    return decoded.capped or decoded.ending < math.log(0.5) or ends_twice(text) or is_runaway(text)

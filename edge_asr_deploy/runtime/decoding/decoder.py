@@ -1,0 +1,147 @@
+"""Greedy decoding with a cached decoder: one file, names and order of inputs as Optimum's `decoder_model_merged.onnx`.
+
+The first call of an utterance has an empty cache and `use_cache_branch` false; it also computes the cross-attention
+keys and values. Later calls bring one token and the cache, which never leaves onnxruntime's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from edge_asr_deploy.runtime.decoding.family import Rules
+
+from_numpy = onnxruntime.OrtValue.ortvalue_from_numpy
+
+
+class Decoder:
+    """A decoder session. `start` begins one utterance, or several at once."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        inputs = session.get_inputs()
+        self.session = session
+        self.accepts = {value.name for value in inputs}
+        # Heads and head dimension of the cached keys and values.
+        self._past = {
+            value.name: (value.shape[1], value.shape[3])
+            for value in inputs
+            if value.name.startswith("past_key_values.")
+        }
+        self.present = [value.name for value in session.get_outputs() if value.name.startswith("present.")]
+        self.no, self.yes = from_numpy(np.array([False])), from_numpy(np.array([True]))
+
+    def empty(self, rows: int) -> dict[str, onnxruntime.OrtValue]:
+        """The cache before the first token: (rows, heads, 0, head dimension)."""
+        return {
+            name: from_numpy(np.zeros((rows, heads, 0, width), np.float32))
+            for name, (heads, width) in self._past.items()
+        }
+
+    def start(self, context: Mapping[str, onnxruntime.OrtValue]) -> Cache:
+        """New utterances; `context` has `encoder_hidden_states`, (rows, frames, dimension), and what else it needs."""
+        return Cache(self, context)
+
+
+class Cache:
+    """The decoder in the middle of some utterances, one a row.
+
+    Inputs are bound once and again only where they change: handing all of them over anew in each step
+    (`run_with_ort_values`) takes onnxruntime's Python layer some 600,000 instructions.
+    """
+
+    def __init__(self, decoder: Decoder, context: Mapping[str, onnxruntime.OrtValue]) -> None:
+        self._session = decoder.session
+        self._binding = decoder.session.io_binding()
+        self._yes = decoder.yes
+        self._accepts = decoder.accepts
+        self.rows: int = context["encoder_hidden_states"].shape()[0]
+        self._present = decoder.present
+        self._bound: dict[str, onnxruntime.OrtValue] = {}
+        for name, value in {**context, **decoder.empty(self.rows), "use_cache_branch": decoder.no}.items():
+            self._bind(name, value)
+
+    def step(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Feed tokens (rows, steps); the scores (rows, vocabulary) of those that follow, for the caller to change."""
+        self._bind("input_ids", from_numpy(tokens))
+        self._binding.clear_binding_outputs()
+        for name in ("logits", *self._present):
+            self._binding.bind_output(name)
+        self._session.run_with_iobinding(self._binding)
+        logits, *present = self._binding.get_outputs()
+        for name, value in zip(self._present, present, strict=True):
+            self._bind(name.replace("present", "past_key_values"), value)
+        # The cross-attention part stays as the first call made it: in Optimum's graphs later calls return a dummy.
+        if self._bound.get("use_cache_branch") is not self._yes:
+            self._bind("use_cache_branch", self._yes)
+            self._present = [name for name in self._present if ".decoder." in name]
+        scores: NDArray[np.float32] = logits.numpy()[:, -1]
+        return scores
+
+    def keep(self, rows: NDArray[np.intp]) -> None:
+        """Forget all other rows."""
+        self.rows = len(rows)
+        for name, value in self._bound.items():
+            if name not in ("input_ids", "use_cache_branch"):
+                self._bind(name, from_numpy(value.numpy()[rows]))
+
+    def _bind(self, name: str, value: onnxruntime.OrtValue) -> None:
+        if name in self._accepts:
+            self._bound[name] = value
+            self._binding.bind_ortvalue_input(name, value)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Tokens without prompt and end; `capped` when the limit ended it; the seconds of each decoder call.
+
+    A call for several rows counts as a share of its seconds to each that still runs. `ending`: log-probability of the
+    last token that was taken, the end token where there is one.
+    """
+
+    tokens: tuple[int, ...]
+    capped: bool
+    seconds: tuple[float, ...]
+    ending: float
+
+
+def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limits: Sequence[int]) -> list[Decoded]:
+    """Take the best allowed token each time, until an end token or a row's limit of tokens. A loop runs into it.
+
+    Rows that ended are fed on until they are half of the cache: taking them out copies the others.
+    """
+    taken: list[list[tuple[int, float]]] = [[] for _ in limits]
+    # By row that ended, the log-probability of its last token.
+    rows, ended = list(range(cache.rows)), dict[int, float]()
+    feed = np.repeat(np.array([prompt], np.int64), cache.rows, axis=0)
+    is_first = True
+    while len(ended) < len(limits):
+        running = [row not in ended for row in rows]
+        if 2 * sum(running) <= len(rows):
+            keep = np.flatnonzero(running)
+            cache.keep(keep)
+            rows, feed, running = [rows[index] for index in keep], feed[keep], [True] * len(keep)
+        started = perf_counter()
+        scores = cache.step(feed)
+        scores[:, rules.never] = -np.inf
+        if is_first:
+            scores[:, rules.never_first] = -np.inf
+        best = scores.argmax(axis=1)
+        share = (perf_counter() - started) / sum(running)
+        for row, runs, token, row_scores in zip(rows, running, best.tolist(), scores, strict=True):
+            if runs:
+                taken[row].append((token, share))
+                if token in rules.end or len(taken[row]) >= limits[row]:
+                    ended[row] = -float(np.log(np.exp(row_scores - row_scores[token]).sum()))
+        feed, is_first = best[:, None], False
+    return [_decoded(calls, ended[row], rules) for row, calls in enumerate(taken)]
+
+
+def _decoded(calls: Sequence[tuple[int, float]], ending: float, rules: Rules) -> Decoded:
+    tokens, seconds = zip(*calls, strict=True)
+    capped = tokens[-1] not in rules.end
+    return Decoded(tokens if capped else tokens[:-1], capped, seconds, ending)

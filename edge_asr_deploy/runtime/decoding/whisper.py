@@ -1,0 +1,88 @@
+"""Whisper: log-mel of a 30 s window, a prompt of language and task, suppressed tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.audio.features import HOP, LogMel
+from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
+from edge_asr_deploy.runtime.decoding.configuration import read_generation, read_json, token_set
+from edge_asr_deploy.runtime.decoding.family import Rules
+from edge_asr_deploy.runtime.decoding.languages import LANGUAGE_CODES
+
+
+class Whisper:
+    """A Whisper of any size, English-only or multilingual. Decoding is that of Transformers' `generate`, greedy."""
+
+    def __init__(self, bundle: Path) -> None:
+        generation, preprocessor = read_generation(bundle), read_json(bundle / "preprocessor_config.json")
+        self.window_seconds: int = preprocessor.get("chunk_length", 30)
+        self._log_mel = LogMel(preprocessor.get("feature_size", 80), self.window_seconds)
+        self._start: int = generation["decoder_start_token_id"]
+        self._no_timestamps: int | None = generation.get("no_timestamps_token_id")
+        self._languages: dict[str, int] = generation.get("lang_to_id") or {}
+        self._tasks: dict[str, int] = generation.get("task_to_id") or {}
+        self._positions: int = min(generation.get("max_length", 448), generation.get("max_target_positions", 448))
+        self.rules = Rules(
+            end=token_set(generation["eos_token_id"]),
+            never=np.array(sorted(token_set(generation.get("suppress_tokens"))), np.intp),
+            never_first=np.array(sorted(token_set(generation.get("begin_suppress_tokens"))), np.intp),
+        )
+
+    @property
+    def first_timestamp(self) -> int | None:
+        """Times follow `<|notimestamps|>` in every Whisper vocabulary."""
+        return None if self._no_timestamps is None else self._no_timestamps + 1
+
+    def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
+        """`<|startoftranscript|> <|language|> <|task|> <|notimestamps|>`; an English-only model has no middle."""
+        end = () if self._no_timestamps is None else (self._no_timestamps,)
+        if not self._languages:
+            refuse_choice(language, task)
+            return (self._start, *end)
+        return (self._start, self._language(language), self._task(task or "transcribe"), *end)
+
+    def languages(self) -> dict[int, str]:
+        """Every language token of a multilingual model."""
+        return {token: name.strip("<|>") for name, token in self._languages.items()}
+
+    def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
+        """`input_features`: float32 (1, mel bins, 100 * seconds), the beginning of what a full window holds."""
+        features = self._log_mel(samples)
+        return {"input_features": features if seconds is None else features[:, :, : seconds * SAMPLE_RATE // HOP]}
+
+    def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
+        """`encoder_hidden_states`; all rows have as many frames."""
+        return {"encoder_hidden_states": np.concatenate(hidden)}
+
+    def longest(self, samples: int, prompt: int) -> int:
+        """What is left of the decoder's positions."""
+        return self._positions - prompt
+
+    def _language(self, language: str | None) -> int | None:
+        if language is None:
+            return None
+        wanted = language.lower()
+        token = self._languages.get(f"<|{LANGUAGE_CODES.get(wanted, wanted)}|>")
+        if token is None:
+            known = ", ".join(self.languages().values())
+            raise UserError("--language", language, f"this model does not know it; choose one of {known}")
+        return token
+
+    def _task(self, task: str) -> int:
+        if task not in self._tasks:
+            raise UserError("--task", task, f"choose one of {', '.join(self._tasks)}")
+        return self._tasks[task]
+
+
+def refuse_choice(language: str | None, task: str | None) -> None:
+    """UserError when a model without language and task tokens is asked for more than transcribing English."""
+    if language is not None and language.lower() not in ("en", "english"):
+        raise UserError("--language", language, "this model was made for one language; leave --language out")
+    if task not in (None, "transcribe"):
+        raise UserError("--task", task, "this model can only transcribe; use a multilingual Whisper")

@@ -1,0 +1,1 @@
+"""What makes the second start fast: optimized graphs, verified bundles, token texts."""

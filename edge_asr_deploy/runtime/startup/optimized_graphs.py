@@ -1,0 +1,61 @@
+"""Sessions from graphs that onnxruntime optimized at an earlier start, their weights mapped from disk.
+
+Optimizing is most of what loading takes, in time and in memory: packed codes are unpacked by folding whole planes of
+them, then fused into low-bit operators. What comes out depends on the bundle, onnxruntime, the processor and the
+accuracy level, so all of these make up an entry.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import onnxruntime
+
+from edge_asr_deploy.runtime.cpu import cpu_features
+from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.startup.cache import use
+
+# Part of every entry: raise it when sessions are made in another way.
+LAYOUT = 2
+MODEL = "model.onnx"
+
+
+def open_optimized(path: Path, settings: SessionSettings, bundle_hash: str | None) -> onnxruntime.InferenceSession:
+    """As `open_session`; from an optimized copy where there is one or one can be kept, for a bundle of a known hash."""
+    if bundle_hash is None:
+        return open_session(path, settings)
+    about = describe(path.name, settings, bundle_hash)
+    session = use(
+        f"graphs/{path.stem}-{bundle_hash[:16]}-{zlib.crc32(about.encode()):08x}",
+        about,
+        lambda partial: _optimize(path, settings, partial),
+        lambda folder: open_session(folder / MODEL, settings, optimized=True),
+    )
+    return session or open_session(path, settings)
+
+
+def describe(graph: str, settings: SessionSettings, bundle_hash: str) -> str:
+    """Everything that the optimized copy of a bundle's graph depends on."""
+    cpu = cpu_features()
+    parts = (
+        f"layout {LAYOUT}",
+        f"{graph} of {bundle_hash}",
+        f"accuracy level {settings.accuracy_level}",
+        f"onnxruntime {onnxruntime.__version__} {onnxruntime.get_build_info()}",
+        f"{cpu.architecture} {' '.join(sorted(cpu.flags))}",
+    )
+    return "\n".join(parts)
+
+
+def release_memory() -> None:
+    """Give free memory back to the system: optimizing leaves holes of a hundred megabytes. Only glibc has this."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _optimize(path: Path, settings: SessionSettings, folder: Path) -> None:
+    open_session(path, settings, save_to=folder / MODEL)
+    release_memory()
