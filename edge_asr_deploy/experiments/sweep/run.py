@@ -25,10 +25,11 @@ from edge_asr_deploy.experiments.sweep.keys import Keys, audio_prints, keys_of, 
 from edge_asr_deploy.experiments.sweep.local import run_here, run_processes
 from edge_asr_deploy.experiments.sweep.record import Known, Record, SweepResult, records, with_earlier
 from edge_asr_deploy.experiments.sweep.store import Store, write_bytes, write_text
+from edge_asr_deploy.export_options import check_versions
 from edge_asr_deploy.harness.evaluation.speech import load_speech
 from edge_asr_deploy.harness.evaluation.speech import select as select_speech
-from edge_asr_deploy.pipeline import calibration_speech, check_versions
-from edge_asr_deploy.ptq.quantize import needs_samples
+from edge_asr_deploy.pipeline import calibration_speech
+from edge_asr_deploy.ptq.needs import needs_samples
 
 RESULTS = "results.json"
 DEFAULT_OUTPUT = Path("docs/results")
