@@ -1,4 +1,4 @@
-"""`python -m tests.peers`: our bundles beside other runtimes on the same checkpoints. `make bench-peers` calls it."""
+"""`python -m benchmarks`: our bundles beside other runtimes on the same checkpoints. `make bench-peers` calls it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
+from benchmarks import clips as speech
+from benchmarks.cells import PACKAGES, RIVALS, Cell, Configuration, ours, timed_cells
+from benchmarks.forms import Forms, installed
+from benchmarks.report import report
+from benchmarks.run import Runner, process, subjects
+from benchmarks.store import Store
 from edge_asr_deploy.checkpoints import resolve
 from edge_asr_deploy.cli.numbers import numbers
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.runtime.cpu import cpu_features
-from tests.peers import clips as speech
-from tests.peers.cells import PACKAGES, RIVALS, Cell, Configuration, ours, timed_cells
-from tests.peers.forms import Forms, installed
-from tests.peers.report import report
-from tests.peers.run import Runner, process, subjects
-from tests.peers.store import Store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 MESSAGES = Console(stderr=True, highlight=False)

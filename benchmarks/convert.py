@@ -1,4 +1,4 @@
-"""A checkpoint to a rival's form with the rival's own tools: `python -m tests.peers.convert FORM CHECKPOINT TARGET`.
+"""A checkpoint to a rival's form with the rival's own tools: `python -m benchmarks.convert FORM CHECKPOINT TARGET`.
 
 Run where the rivals are installed. FORM: ct2-float16, ct2-int8, ggml-q8_0 (q5_1, q4_0), optimum-fp32, optimum-int8.
 """
@@ -21,7 +21,7 @@ def ctranslate2(checkpoint: Path, kind: str, target: Path) -> None:
 
 def ggml(checkpoint: Path, kind: str, target: Path) -> None:
     """whisper.cpp's file."""
-    from tests.peers.ggml import write
+    from benchmarks.ggml import write
 
     target.mkdir()
     write(checkpoint, kind, target / "model.bin")

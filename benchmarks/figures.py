@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from benchmarks.cells import FLOAT, OURS, RIVALS, Cell
+from benchmarks.clips import BANDS, LONG
+from benchmarks.store import DONE, FAILED, SKIPPED, Record
 from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.harness.evaluation.wer import WordCounts, count, pooled
-from tests.peers.cells import FLOAT, OURS, RIVALS, Cell
-from tests.peers.clips import BANDS, LONG
-from tests.peers.store import DONE, FAILED, SKIPPED, Record
 
 # A configuration so many times slower than the fastest rival is timed no further: it cannot become the best one.
 OUT, OUT_LONG = 2.0, 1.6

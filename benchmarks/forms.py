@@ -11,13 +11,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.cells import Configuration
 from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.checkpoints.moonshine_tokenizer import read_pieces
 from edge_asr_deploy.checkpoints.wheels import WHEELS, locate
-from tests.peers.cells import Configuration
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SECONDS = 1800
 
 
@@ -51,7 +51,7 @@ class Forms:
         if form == "ort":
             vendors_files(checkpoint, target, self._newest(checkpoint.name))
         else:
-            _run([str(self.python), "-m", "tests.peers.convert", form, str(checkpoint.folder), str(target)])
+            _run([str(self.python), "-m", "benchmarks.convert", form, str(checkpoint.folder), str(target)])
         return target
 
     def _newest(self, name: str) -> Path | None:

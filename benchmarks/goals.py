@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from tests.peers.cells import OURS
-from tests.peers.clips import BANDS, LONG
-from tests.peers.figures import TOLERANCE, Accuracy, Summary
+from benchmarks.cells import OURS
+from benchmarks.clips import BANDS, LONG
+from benchmarks.figures import TOLERANCE, Accuracy, Summary
 
 # Points of word error rate on the long audio above the best of all, forty words: more than numbers, names and cuts
 # explain.

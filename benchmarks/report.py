@@ -10,13 +10,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cells import OURS
+from benchmarks.clips import BANDS, BEYOND, LONG
+from benchmarks.figures import Accuracy, Summary, accuracy, summaries
+from benchmarks.goals import Row, Verdict, judge, overall, spread_of
+from benchmarks.store import read
 from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.errors import UserError
-from tests.peers.cells import OURS
-from tests.peers.clips import BANDS, BEYOND, LONG
-from tests.peers.figures import Accuracy, Summary, accuracy, summaries
-from tests.peers.goals import Row, Verdict, judge, overall, spread_of
-from tests.peers.store import read
 
 # What stands above this line of a report is written by hand and kept.
 MARK = "<!-- Below: `make bench-peers`. -->"

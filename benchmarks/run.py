@@ -16,13 +16,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.cells import Cell, Configuration
+from benchmarks.clips import Clip
+from benchmarks.figures import out_of_race
+from benchmarks.forms import ROOT, Forms, Unavailable, fingerprint, language_of
+from benchmarks.store import DONE, FAILED, SKIPPED, Record, Store
+from benchmarks.worker import Job
 from edge_asr_deploy.checkpoints import Checkpoint
-from tests.peers.cells import Cell, Configuration
-from tests.peers.clips import Clip
-from tests.peers.figures import out_of_race
-from tests.peers.forms import ROOT, Forms, Unavailable, fingerprint, language_of
-from tests.peers.store import DONE, FAILED, SKIPPED, Record, Store
-from tests.peers.worker import Job
 
 # A timed cell that takes longer hangs; hearing a share of the speech may take a slow, busy machine an hour.
 SECONDS, SECONDS_TO_HEAR = 900.0, 7200.0
@@ -137,7 +137,7 @@ def process(python: Path, cache: Path) -> Launch:
         with tempfile.TemporaryDirectory() as folder:
             given, result, log = (Path(folder, name) for name in ("job.json", "result.json", "log.txt"))
             given.write_text(json.dumps(asdict(job)))
-            command = [sys.executable if one.is_ours else str(python), "-m", "tests.peers.worker"]
+            command = [sys.executable if one.is_ours else str(python), "-m", "benchmarks.worker"]
             with log.open("w") as output:
                 child = subprocess.Popen(
                     [*command, str(given), str(result)],

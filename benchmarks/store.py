@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from benchmarks.cells import Cell
 from edge_asr_deploy.errors import UserError
-from tests.peers.cells import Cell
 
 Record = dict[str, Any]
 DONE, FAILED, SKIPPED = "done", "failed", "skipped"

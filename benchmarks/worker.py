@@ -1,4 +1,4 @@
-"""One cell in a process of its own: `python -m tests.peers.worker JOB RESULT`, both JSON, run where the rival lives.
+"""One cell in a process of its own: `python -m benchmarks.worker JOB RESULT`, both JSON, run where the rival lives.
 
 It stays light, since its peak memory is reported as the rival's, and imports nothing of the product.
 """
@@ -78,7 +78,7 @@ def run(job: Job) -> tuple[dict[str, Any], Opened]:
     import numpy as np
 
     started = time.perf_counter()
-    adapter = importlib.import_module(f"tests.peers.rivals.{MODULES[job.rival]}")
+    adapter = importlib.import_module(f"benchmarks.rivals.{MODULES[job.rival]}")
     imported = time.perf_counter()
     opened: Opened = adapter.load(job)
     loaded = time.perf_counter()
@@ -95,7 +95,7 @@ def run(job: Job) -> tuple[dict[str, Any], Opened]:
     facts = opened.facts
     if facts.get("step_bytes"):
         # Last, for it takes memory that is not the model's.
-        facts = facts | {"bandwidth": importlib.import_module("tests.peers.memory").bandwidth(job.threads)}
+        facts = facts | {"bandwidth": importlib.import_module("benchmarks.memory").bandwidth(job.threads)}
     result = {
         "import_seconds": imported - started,
         "load_seconds": loaded - imported,

@@ -9,8 +9,8 @@ import ctranslate2
 import faster_whisper
 from faster_whisper import BatchedInferencePipeline, WhisperModel
 
-from tests.peers.rivals.windows import RATE, SECONDS
-from tests.peers.worker import Heard, Job, Opened
+from benchmarks.rivals.windows import RATE, SECONDS
+from benchmarks.worker import Heard, Job, Opened
 
 BATCH = 8
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.peers.rivals.windows import RATE, SECONDS, windowed
-from tests.peers.worker import Heard
+from benchmarks.rivals.windows import RATE, SECONDS, windowed
+from benchmarks.worker import Heard
 
 # Moonshine's own limit on tokens per second of audio; without it the model loops on hard clips.
 TOKENS_PER_SECOND = 6.5

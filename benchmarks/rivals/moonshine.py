@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.peers.rivals.windows import RATE, windowed
-from tests.peers.worker import Heard, Job, Opened
+from benchmarks.rivals.windows import RATE, windowed
+from benchmarks.worker import Heard, Job, Opened
 
 # The vendor's own limit.
 TOKENS_PER_SECOND = 6.5

@@ -9,8 +9,8 @@ import torch
 from optimum.onnxruntime import ORTModelForSpeechSeq2Seq
 from transformers import AutoProcessor
 
-from tests.peers.rivals.generation import generated
-from tests.peers.worker import Job, Opened
+from benchmarks.rivals.generation import generated
+from benchmarks.worker import Job, Opened
 
 FILES = ("encoder_model.onnx", "decoder_model_merged.onnx")
 

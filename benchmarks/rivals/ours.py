@@ -10,10 +10,10 @@ from typing import Any
 
 import onnxruntime
 
+from benchmarks.worker import Heard, Job, Opened
 from edge_asr_deploy.runtime.decoding.audio_context import parse_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
-from tests.peers.worker import Heard, Job, Opened
 
 FLOAT_BYTES = 4
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import sherpa_onnx
 
-from tests.peers.rivals.windows import RATE, windowed
-from tests.peers.worker import Heard, Job, Opened
+from benchmarks.rivals.windows import RATE, windowed
+from benchmarks.worker import Heard, Job, Opened
 
 
 def load(job: Job) -> Opened:

@@ -9,8 +9,8 @@ import torch
 import transformers
 from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
-from tests.peers.rivals.generation import generated
-from tests.peers.worker import Job, Opened
+from benchmarks.rivals.generation import generated
+from benchmarks.worker import Job, Opened
 
 
 def load(job: Job) -> Opened:

@@ -9,8 +9,8 @@ from typing import Any
 
 from pywhispercpp.model import Model
 
-from tests.peers.rivals.windows import RATE, SECONDS
-from tests.peers.worker import Heard, Job, Opened
+from benchmarks.rivals.windows import RATE, SECONDS
+from benchmarks.worker import Heard, Job, Opened
 
 FRAMES_PER_SECOND, WHOLE = 50, 1500
 

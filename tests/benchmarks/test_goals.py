@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.cells import OURS, Cell, Configuration
+from benchmarks.figures import Accuracy, Summary, accuracy, out_of_race, summaries
+from benchmarks.goals import GOALS, Row, judge
+from benchmarks.report import MARK, goal_table, report
+from benchmarks.store import FAILED, Record, Store
 from edge_asr_deploy.errors import UserError
-from tests.peers.cells import OURS, Cell, Configuration
-from tests.peers.figures import Accuracy, Summary, accuracy, out_of_race, summaries
-from tests.peers.goals import GOALS, Row, judge
-from tests.peers.records import BATCHED, CLIPS, FAST, FLOAT, MACHINE, MINE, MODEL, SMALL, heard, stored, timed
-from tests.peers.report import MARK, goal_table, report
-from tests.peers.store import FAILED, Record, Store
+from tests.benchmarks.records import BATCHED, CLIPS, FAST, FLOAT, MACHINE, MINE, MODEL, SMALL, heard, stored, timed
 
 TEN = "one two three four five six seven eight nine ten"
 NO_WER = Accuracy({})

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.cells import PACKAGES, Cell, Configuration, ours, timed_cells
+from benchmarks.clips import BANDS, Clip, by_length
+from benchmarks.forms import Forms, installed
+from benchmarks.ggml import byte_values, ggml_name
+from benchmarks.run import Runner, Subject, process, subjects
+from benchmarks.store import DONE, FAILED, SKIPPED, Record, Store
+from benchmarks.worker import Job
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from tests.peers.cells import PACKAGES, Cell, Configuration, ours, timed_cells
-from tests.peers.clips import BANDS, Clip, by_length
-from tests.peers.forms import Forms, installed
-from tests.peers.ggml import byte_values, ggml_name
-from tests.peers.records import FAST, FLOAT, MODEL, timed
-from tests.peers.run import Runner, Subject, process, subjects
-from tests.peers.store import DONE, FAILED, SKIPPED, Record, Store
-from tests.peers.worker import Job
+from tests.benchmarks.records import FAST, FLOAT, MODEL, timed
 
 HEAD: dict[str, Any] = {"clips": []}
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_made_is_skipped_with_a_reason(checkpoint: Checkpoint, tm
         one.configuration.name: one.reason for one in subjects(checkpoint, [FAST, broken, ours("w4")], forms, gone)
     }
     assert reasons["int8"] == "faster_whisper is not installed"
-    assert reasons["q8_0"] is not None and "tests.peers.convert ggml-q8_0 failed" in reasons["q8_0"]
+    assert reasons["q8_0"] is not None and "benchmarks.convert ggml-q8_0 failed" in reasons["q8_0"]
     assert reasons["w4"] == f"there is no bundle {MODEL}-w4 in {tmp_path / 'none'}"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from tests.peers.cells import Cell, Configuration, ours
-from tests.peers.store import DONE, Record
+from benchmarks.cells import Cell, Configuration, ours
+from benchmarks.store import DONE, Record
 
 FAST = Configuration("faster-whisper", "int8", "ct2-int8")
 SMALL = Configuration("whisper.cpp", "q4_0", "ggml-q4_0")
