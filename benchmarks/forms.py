@@ -106,7 +106,7 @@ def fingerprint(folder: Path) -> str:
     import hashlib
 
     digest = hashlib.sha256(bundle_hash(read_manifest(folder)).encode())
-    for path in sorted((ROOT / "edge_asr_deploy" / "runtime").glob("*.py")):
+    for path in sorted((ROOT / "edge_asr_deploy" / "runtime").rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
