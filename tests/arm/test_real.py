@@ -20,11 +20,11 @@ from edge_asr_deploy.runtime.audio.features import LogMel
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 from edge_asr_deploy.runtime.transcriber import FAMILIES
-from tests.arm.conftest import Figures
-from tests.arm.emulator import CPUS, Emulator
-from tests.arm.measure import Measured, emulated, prepared
-from tests.arm.probe import Task, run
 from tests.real.conftest import Exporter, data, exported  # noqa: F401
+from tools.arm.emulator import CPUS, Emulator
+from tools.arm.measure import Measured, emulated, prepared
+from tools.arm.probe import Task, run
+from tools.arm.record import Figures
 
 Array = npt.NDArray[np.float32]
 

@@ -54,7 +54,7 @@ def test_a_bundle_whose_graphs_share_a_data_file_runs_there(
 ) -> None:
     """onnxruntime refuses a data file that is a second name of another."""
     pytest.importorskip("optimum.exporters.onnx")
-    from tests.arm.bundles import recipes, tiny_bundle
+    from tests.support.arm_bundles import recipes, tiny_bundle
 
     several = tiny_bundle(recipes()["targets"], tmp_path / "several")
     command = ["transcribe", str(several), str(clips[0]), "--language", "en", "--target", "pi4"]

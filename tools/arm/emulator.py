@@ -1,6 +1,6 @@
 """An AArch64 Python with the packages of the runtime, under qemu's user-mode emulation on an x86-64 Debian machine.
 
-    python -m tests.arm.emulator
+    python -m tools.arm.emulator
 
 fetches qemu, a Debian Python and the wheels of the base install into one folder (EDGE_ASR_ARM, else a folder of the
 cache). apt works on lists and a package state of its own there: nothing is installed, and the machine's own packages,
@@ -75,8 +75,9 @@ class Emulator:
         RuntimeError with the end of its error messages when it fails.
         """
         plugin = [] if counts is None else ["-plugin", f"{self._counter},out={counts}"]
-        emulator = [self.folder / "host/usr/bin/qemu-aarch64", "-cpu", cpu, "-L", self.folder / "views" / cpu]
-        command = [*emulator, "-U", "LD_LIBRARY_PATH", *plugin, self.folder / "root/usr/bin/python3", *arguments]
+        qemu, python = self.folder / "host/usr/bin/qemu-aarch64", self.folder / "root/usr/bin/python3"
+        settings = ["-cpu", cpu, "-L", str(self.folder / "views" / cpu), "-U", "LD_LIBRARY_PATH", *plugin]
+        command = [qemu, *settings, python, *arguments]
         variables = {
             "PATH": os.environ.get("PATH", ""),
             "LD_LIBRARY_PATH": str(self.folder / "host/usr/lib/x86_64-linux-gnu"),

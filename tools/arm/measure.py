@@ -16,8 +16,8 @@ import numpy as np
 from edge_asr_deploy.bundle.manifest import read_manifest
 from edge_asr_deploy.runtime.cpu import CpuFeatures
 from edge_asr_deploy.runtime.targets import choose
-from tests.arm.emulator import CPUS, Emulator
-from tests.arm.probe import PARTS, STEPS, Task, write_job
+from tools.arm.emulator import CPUS, Emulator
+from tools.arm.probe import PARTS, STEPS, Task, write_job
 
 PROBE = Path(__file__).with_name("probe.py")
 # Whisper's encoder: positions of its 30 s window, and input frames per position.
@@ -81,7 +81,8 @@ def _copied(task: Task, folder: Path) -> Task:
         return str(place / path.name if path.suffix == ".onnx" else place)
 
     names = ("bundle", "samples", "encoder", "decoder", "features", "hidden")
-    return replace(task, **{name: copied(getattr(task, name)) for name in names})
+    changes: dict[str, Any] = {name: copied(getattr(task, name)) for name in names}
+    return replace(task, **changes)
 
 
 def read_counts(text: str) -> list[dict[str, Counts]]:

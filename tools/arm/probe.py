@@ -108,6 +108,7 @@ def _mark(part: str) -> None:
 
 
 def main(job: Path, output: Path) -> None:
+    """Run the tasks of a job and write their results as one list."""
     # Whether a collection falls into what is counted depends on all that ran before.
     gc.disable()
     results = []
@@ -120,6 +121,7 @@ def main(job: Path, output: Path) -> None:
 
 
 def write_job(tasks: list[Task], path: Path) -> None:
+    """Write the tasks as `main` reads them."""
     path.write_text(json.dumps([asdict(task) for task in tasks]))
 
 

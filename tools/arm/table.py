@@ -1,4 +1,4 @@
-"""Instructions of Whisper bundles as a table: `python -m tests.arm.table BUNDLE...`, the float one first.
+"""Instructions of Whisper bundles as a table: `python -m tools.arm.table BUNDLE...`, the float one first.
 
 Of a bundle for several targets the graphs are those for the CPU. Millions per decoder step, with a whole window of 30 s
 to attend to, and per second of a 3 s encoder window.
@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.arm.emulator import CPUS, Emulator, Unavailable, emulator
-from tests.arm.measure import Measured, emulated, prepared, target_for
-from tests.arm.probe import STEPS
+from tools.arm.emulator import CPUS, Emulator, Unavailable, emulator
+from tools.arm.measure import Measured, emulated, prepared, target_for
+from tools.arm.probe import STEPS
 
 SECONDS = 3.0
 COLUMNS = ("bundle", "CPU", "decoder step", "/ first", "encoder, per s", "/ first", "dot products per step")
