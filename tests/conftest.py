@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+# Their assertions, too, say what was compared.
+pytest.register_assert_rewrite("tests.support")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def startup_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

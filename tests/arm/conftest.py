@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 import onnxruntime
 import pytest
 
+from tests.support.fixtures_real import data, exported
 from tools.arm.emulator import Emulator, Unavailable, emulator
 from tools.arm.record import RECORD, Figures, differences, read_record, write_record
+
+__all__ = ["data", "exported"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,7 +14,19 @@ from benchmarks.goals import GOALS, Row, judge
 from benchmarks.report import MARK, goal_table, report
 from benchmarks.store import FAILED, Record, Store
 from edge_asr_deploy.errors import UserError
-from tests.benchmarks.records import BATCHED, CLIPS, FAST, FLOAT, MACHINE, MINE, MODEL, SMALL, heard, stored, timed
+from tests.support.benchmark_records import (
+    BATCHED,
+    CLIPS,
+    FAST,
+    FLOAT,
+    MACHINE,
+    MINE,
+    MODEL,
+    SMALL,
+    heard,
+    stored,
+    timed,
+)
 
 TEN = "one two three four five six seven eight nine ten"
 NO_WER = Accuracy({})

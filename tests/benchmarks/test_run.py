@@ -20,7 +20,7 @@ from benchmarks.worker import Job
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from tests.benchmarks.records import FAST, FLOAT, MODEL, timed
+from tests.support.benchmark_records import FAST, FLOAT, MODEL, timed
 
 HEAD: dict[str, Any] = {"clips": []}
 

@@ -19,7 +19,7 @@ from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.benchmark.result import Benchmark
 from edge_asr_deploy.harness.evaluation.result import Result
-from tests.boards.conftest import Loopback, files_there
+from tests.support.loopback import Loopback, files_there
 
 QUIET = Console(quiet=True)
 

@@ -19,6 +19,7 @@ pytest.importorskip("optimum.onnxruntime")
 from edge_asr_deploy.bundle.manifest import Graphs, Manifest, verify  # noqa: E402
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
+from edge_asr_deploy.families.structure import COMPONENTS  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.deployment import Deployment, deploy, in_form  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.files import SMALLEST  # noqa: E402
@@ -31,15 +32,14 @@ from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
-from edge_asr_deploy.recipe.weights import COMPONENTS  # noqa: E402
 from edge_asr_deploy.runtime import transcriber  # noqa: E402
 from edge_asr_deploy.runtime.cpu import CpuFeatures  # noqa: E402
 from edge_asr_deploy.runtime.targets import TARGETS  # noqa: E402
 from edge_asr_deploy.runtime.transcriber import Transcriber  # noqa: E402
-from tests.bundles import pack  # noqa: E402
-from tests.graph.test_build import sample  # noqa: E402
-from tests.runtime.conftest import GENERATION  # noqa: E402
-from tests.tiny import MODELS  # noqa: E402
+from tests.support.bundles import pack  # noqa: E402
+from tests.support.tiny import MODELS  # noqa: E402
+from tests.support.tiny_samples import sample  # noqa: E402
+from tests.support.vocabulary import GENERATION  # noqa: E402
 
 # Three forms in one bundle: all low-bit, int8 where many rows meet, int8 throughout.
 NAMES = ("generic", "pi4", "pi5", "x86")

@@ -28,9 +28,9 @@ from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
 from edge_asr_deploy.recipe.weights import WeightSpec  # noqa: E402
-from tests.graph.test_build import sample  # noqa: E402
-from tests.graph.test_weights import FLOAT, matmul, quantized, run, save  # noqa: E402
-from tests.tiny import MODELS  # noqa: E402
+from tests.support.small_graphs import FLOAT, matmul, quantized, run, save  # noqa: E402
+from tests.support.tiny import MODELS  # noqa: E402
+from tests.support.tiny_samples import sample  # noqa: E402
 
 DYNAMIC, STATIC = Activation("int8-dynamic"), affine(-3.5, 4)
 TOKEN, GELU = by_token(), by_token(-0.17)

@@ -16,7 +16,7 @@ from edge_asr_deploy.graph.storing.weights import matmul_weight
 from edge_asr_deploy.harness.inspection.inspect import large_dequantize, operators
 from edge_asr_deploy.quantized.outliers import FloatColumns, ScaleCodes, WideCodes
 from edge_asr_deploy.quantized.weight import QuantizedWeight
-from tests.graph.test_weights import FLOAT, matmul, quantized, run, save
+from tests.support.small_graphs import FLOAT, matmul, quantized, run, save
 
 ROWS, COLUMNS = 256, 288
 

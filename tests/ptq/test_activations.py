@@ -25,7 +25,7 @@ from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.quantized.weight import Activation
 from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.recipe.methods import ActivationSpec
-from tests.ptq import models
+from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")
 DYNAMIC = Activation("int8-dynamic")

@@ -16,8 +16,8 @@ from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
-from tests import tiny
-from tests.ptq import models
+from tests.support import short as models
+from tests.support import tiny
 
 NAMES = ("whisper", "moonshine")
 LAYERS: dict[str, Any] = {

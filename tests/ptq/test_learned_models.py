@@ -15,8 +15,8 @@ from edge_asr_deploy.ptq.calibration.stream import Stream
 from edge_asr_deploy.ptq.learning.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.quantize import needs_samples, quantize
 from edge_asr_deploy.recipe.document import Recipe
-from tests.ptq import models
-from tests.ptq.test_reconstruction import enter
+from tests.support import short as models
+from tests.support.block_streams import enter
 
 NAMES = ("whisper", "moonshine")
 OMNIQUANT = {"method": "omniquant", "epochs": 1, "rate": 0.05, "positions": 64}

@@ -12,9 +12,9 @@ from edge_asr_deploy.ptq.activations import quantize_activations
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
-from tests import tiny
-from tests.bundles import pack
-from tests.runtime.conftest import GENERATION
+from tests.support import tiny
+from tests.support.bundles import pack
+from tests.support.vocabulary import GENERATION
 
 INT8 = {"weights": {"bits": 8, "granularity": "channel", "symmetric": True}, "activations": "int8-dynamic"}
 INT4 = {"weights": {"bits": 4, "granularity": "group:32", "symmetric": True}}
@@ -43,7 +43,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def tiny_bundle(recipe: Recipe, folder: Path) -> Path:
-    """Quantize, build and pack the small random Whisper of `tests.tiny`."""
+    """Quantize, build and pack the small random Whisper of `tests.support.tiny`."""
     # Of this seed it says more than one word again and again.
     model: Any = tiny.whisper(seed=1)
     for key, value in GENERATION["whisper"].items():

@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_asr_deploy.bundle.manifest import BundleWriter, Manifest, Model
 from edge_asr_deploy.recipe.document import Recipe
-from tests.runtime.conftest import tokenizer
+from tests.support.vocabulary import tokenizer
 
 
 def pack(folder: Path, name: str, model: Any, recipe: Recipe, graphs: Callable[[Path], dict[str, Any]]) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tests import tiny
+from tests.support import tiny
 
 SPECIAL = {
     "<|endoftext|>": 2,

@@ -1,4 +1,4 @@
-"""The graphs of `harness/doctor/probes`: how they were made. `python -m tests.harness.probes` writes them."""
+"""The graphs of `harness/doctor/probes`: how they were made. `python -m tests.support.probes` writes them."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
 from edge_asr_deploy.harness.evaluation.result import Result, Row
-from tests.harness.fakes import Workers, speech, write_bundle
+from tests.support.fakes import Workers, speech, write_bundle
 
 SAID = {
     "short": "open the door",

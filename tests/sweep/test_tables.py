@@ -23,7 +23,7 @@ from edge_asr_deploy.harness.evaluation.transcripts import Text
 from edge_asr_deploy.harness.inspection.cost import GraphCost, OperatorCost
 from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.recipe.document import parse
-from tests.harness.fakes import speech
+from tests.support.fakes import speech
 
 WORDS = 4
 REFERENCE = " ".join(["right"] * WORDS)
