@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from edge_asr_deploy.bundle.manifest import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.sweep import cells
-from edge_asr_deploy.experiments.sweep.record import SweepResult
+from edge_asr_deploy.experiments.sweep.record import SweepResult, read_results
 
 CELLS = ["tiny/float", "tiny/rtn/w4", "tiny/rtn/w3", "tiny/gptq/w4", "tiny/gptq/w3"]
 
@@ -34,7 +33,9 @@ def sweep(*more: str) -> Result:
 
 
 def result() -> SweepResult:
-    return SweepResult.model_validate_json(Path("out/results.json").read_bytes())
+    found = read_results(Path("out"))
+    assert found is not None
+    return found
 
 
 def states() -> dict[str, str]:
@@ -97,8 +98,8 @@ def test_a_sweep_gives_results_tables_and_plots(
     }
     assert "| tiny | gptq |" in Path("out/tables/wer.md").read_text()
     assert "accuracy level 1" in Path("out/tables/wer.md").read_text()
-    rows = list(csv.DictReader(Path("out/tables/rise.csv").read_text().splitlines()))
-    assert [row["method"] for row in rows] == ["rtn", "rtn", "gptq", "gptq"]
+    assert {path.suffix for path in Path("out/tables").iterdir()} == {".md"}
+    assert len(Path("out/results.jsonl").read_text().splitlines()) == 1 + len(CELLS)
     assert {path.name for path in Path("out/plots").iterdir()} == {
         "wer-bits.png",
         "wer-size.png",
@@ -149,10 +150,12 @@ def test_what_an_earlier_run_found_stays(
     assert sweep("--only", "tiny/rtn/w4").exit_code == 0
     assert states()["tiny/rtn/w3"] == "pending"
     # What cannot be read is not written over.
-    Path("out/results.json").write_text("{")
-    ran = sweep("--only", "tiny/rtn/w4")
-    assert isinstance(ran.exception, UserError) and Path("out/results.json").read_text() == "{"
-    assert str(ran.exception).startswith("--output: out/results.json: is not the result of a sweep; move it away")
+    for name in ("results.jsonl", "results.json"):
+        Path("out/results.jsonl").unlink(missing_ok=True)
+        Path("out", name).write_text("{")
+        ran = sweep("--only", "tiny/rtn/w4")
+        assert isinstance(ran.exception, UserError) and Path("out", name).read_text() == "{"
+        assert str(ran.exception).startswith("--output: out: holds results that are not those of a sweep; move them")
 
 
 def test_a_bundle_from_stored_weights_is_the_same(
@@ -269,7 +272,7 @@ def test_a_killed_sweep_goes_on_where_it_was(
     process = subprocess.Popen([sys.executable, "-c", program, "sweep", "sweep.yaml", "--output", "out"])
     try:
         deadline = time.monotonic() + 400
-        while not Path("out/results.json").exists() or "done" not in states().values():
+        while not Path("out/results.jsonl").exists() or "done" not in states().values():
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
     finally:
