@@ -33,6 +33,7 @@ from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.recipe.document import parse
 from tests.support.fakes import speech
 
+COMMITTED = Path(__file__).parents[2] / "docs" / "results"
 WORDS = 4
 REFERENCE = " ".join(["right"] * WORDS)
 
@@ -183,3 +184,11 @@ def test_intervals_of_many_pairs_are_those_of_each() -> None:
     together = difference_intervals(extra, words, resamples=200)
     alone = [difference_interval(row.tolist(), np.zeros(30, np.int64), words, resamples=200) for row in extra]
     np.testing.assert_allclose(together, alone)
+
+
+@pytest.mark.parametrize("folder", sorted(COMMITTED.iterdir()), ids=lambda folder: folder.name)
+def test_committed_tables_are_those_of_the_committed_results(folder: Path) -> None:
+    found = read_results(folder)
+    assert found is not None
+    assert {path.name: path.read_text() for path in (folder / "tables").iterdir()} == tables.files(found)
+    assert (folder / "README.md").read_text() == tables.summary(found)
