@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-arm test-real bench-peers lint clean
+.PHONY: demo test test-fast test-arm test-real bench-peers lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -13,6 +13,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# A minute of tests that touch every part of the package, see tests/support/fast.py.
+test-fast: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fast -n 2
 
 # The runtime on emulated Cortex-A72 and A76, see docs/arm.md; ARM_TESTS="arm and not real" leaves real checkpoints out.
 ARM_TESTS ?= arm

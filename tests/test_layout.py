@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import fast
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
 OUTSIDE = sorted(path.relative_to(ROOT) for name in ("benchmarks", "tools") for path in (ROOT / name).rglob("*.py"))
@@ -46,6 +48,22 @@ def test_such_an_import_would_be_noticed() -> None:
 @pytest.mark.parametrize("path", OUTSIDE, ids=str)
 def test_programs_do_not_need_the_tests(path: Path) -> None:
     assert [name for name in imported((ROOT / path).read_text()) if name.split(".")[0] == "tests"] == []
+
+
+@pytest.mark.parametrize("name", fast.FAST)
+def test_every_fast_test_exists(name: str) -> None:
+    file, _, test = name.partition("::")
+    assert f"def {test.partition('[')[0] or 'test_'}" in (ROOT / "tests" / file).read_text()
+
+
+def test_fast_tests_touch_every_room() -> None:
+    """Each room of the package is imported by a fast test itself, or by a helper of its folder."""
+    package = ROOT / "edge_asr_deploy"
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")} | {"pipeline", "stages"}
+    helpers = {str(path.parent / "conftest.py") for path in map(Path, fast.FILES)}
+    texts = [ROOT / "tests" / name for name in (*fast.FILES, *helpers) if (ROOT / "tests" / name).exists()]
+    touched = {name for path in texts for name in imported(path.read_text()) if name.startswith(package.name)}
+    assert {room for room in rooms if not any(f".{room}." in f"{name}." for name in touched)} == set()
 
 
 def test_fixtures_of_several_folders_are_named_so() -> None:
