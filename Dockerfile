@@ -4,7 +4,7 @@
 FROM python:3.11.13-slim-bookworm AS build
 WORKDIR /app
 RUN pip install --no-cache-dir setuptools==80.9.0 wheel==0.45.1
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE ./
 COPY recipes recipes
 COPY edge_asr_deploy edge_asr_deploy
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels .

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-arm test-real bench-peers lint clean
+.PHONY: demo test test-fast test-arm test-real bench-peers lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -13,6 +13,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# A minute of tests that touch every part of the package, see tests/support/fast.py.
+test-fast: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fast -n 2
 
 # The runtime on emulated Cortex-A72 and A76, see docs/arm.md; ARM_TESTS="arm and not real" leaves real checkpoints out.
 ARM_TESTS ?= arm
@@ -23,7 +27,7 @@ test-arm: $(VENV)/.dev
 test-real: $(VENV)/.models
 	$(BIN)/python -m pytest -m "(real or real_full) and not arm" --timeout 7200
 
-# Our bundles beside other runtimes on the same checkpoints, see docs/peers.md. Stopped, it goes on where it was.
+# Our bundles beside other runtimes on the same checkpoints, see docs/log/peers.md. Stopped, it goes on where it was.
 # MODELS, BUNDLES (a folder; else they are exported), OURS and OURS_CUT (bundles and options, separated by semicolons),
 # ROUNDS, FRESH=1 (time anew), WER=1 (also hear all evaluation speech: hours).
 PEERS = .venv-peers
@@ -36,12 +40,12 @@ ROUNDS ?= 3
 PEERS_ARGUMENTS = --work $(WORK) --python $(PEERS)/bin/python $(MODELS:%=--model %) $(if $(BUNDLES),--bundles $(BUNDLES)) $(call each,--ours,$(OURS)) $(call each,--ours-cut,$(OURS_CUT))
 each = $(shell printf "%s" "$(2)" | sed "s/ *; */\" $(1) \"/g; s/^..*\$$/$(1) \"&\"/")
 bench-peers: $(VENV)/.models $(PEERS)/.done
-	$(BIN)/python -m tests.peers prepare $(PEERS_ARGUMENTS)
-	$(BIN)/python -m tests.peers time $(PEERS_ARGUMENTS) --rounds $(ROUNDS) $(if $(FRESH),--fresh)
-	$(if $(WER),$(BIN)/python -m tests.peers wer $(PEERS_ARGUMENTS))
-	$(BIN)/python -m tests.peers report --work $(WORK) --output docs/peers.md
+	$(BIN)/python -m benchmarks prepare $(PEERS_ARGUMENTS)
+	$(BIN)/python -m benchmarks time $(PEERS_ARGUMENTS) --rounds $(ROUNDS) $(if $(FRESH),--fresh)
+	$(if $(WER),$(BIN)/python -m benchmarks wer $(PEERS_ARGUMENTS))
+	$(BIN)/python -m benchmarks report --work $(WORK) --output docs/log/peers.md
 
-$(PEERS)/.done: tests/peers/requirements.txt
+$(PEERS)/.done: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $<
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-binary pywhispercpp $$(grep pywhispercpp $<) || echo "no C++ compiler: whisper.cpp stays the portable wheel"

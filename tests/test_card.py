@@ -13,8 +13,8 @@ from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.reporting.card import update_card
-from tests.harness.fakes import write_bundle
-from tests.harness.results import make_result
+from tests.support.fakes import write_bundle
+from tests.support.results import make_result
 
 
 @pytest.fixture

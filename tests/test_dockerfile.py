@@ -94,9 +94,9 @@ def built(stage: str, folder: Path) -> Path:
                 origin = folder / sources.pop(0).removeprefix("--from=")
             for source in sources:
                 path = origin / source.lstrip("/")
-                # Of a folder Docker copies the contents, of links the link.
+                # Of a folder Docker copies the contents.
                 if path.is_dir():
-                    shutil.copytree(path, work / target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+                    shutil.copytree(path, work / target, ignore=shutil.ignore_patterns("__pycache__"))
                 else:
                     shutil.copy(path, work / target / path.name if target.endswith("/") else work / target)
         elif word == "RUN" and "pip" in rest:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import edge_asr_deploy
+from edge_asr_deploy.recipe.files import shipped
 
 DISTRIBUTION = "edge-asr-deploy"
 # The earliest time that a zip file can hold; equal contents give equal files.
@@ -44,12 +44,12 @@ def build_wheel(folder: Path) -> Path:
 
 def _package_files() -> Iterator[tuple[str, bytes]]:
     root = Path(edge_asr_deploy.__file__).parent
-    # The recipes are a link in a source tree.
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        for name in names:
-            path = Path(folder) / name
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
             yield f"{root.name}/{path.relative_to(root).as_posix()}", path.read_bytes()
+    # In a source tree the recipes stand beside the package; a wheel has them inside.
+    for path in sorted(shipped().rglob("*.yaml")):
+        yield f"{root.name}/recipe/shipped/{path.relative_to(shipped()).as_posix()}", path.read_bytes()
 
 
 def _metadata(distribution: metadata.Distribution) -> bytes:

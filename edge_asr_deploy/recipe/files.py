@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from edge_asr_deploy.runtime.targets import Target
 
 
 def shipped() -> Path:
-    """The folder of shipped recipes."""
-    return Path(str(resources.files("edge_asr_deploy"))) / "recipes"
+    """The folder of shipped recipes: inside the installed package, or `recipes` of the source tree that runs."""
+    installed = Path(__file__).with_name("shipped")
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "recipes"
 
 
 def load(path: Path) -> Recipe:

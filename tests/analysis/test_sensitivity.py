@@ -16,7 +16,7 @@ from edge_asr_deploy.experiments.analysis.measurements import Measurements
 from edge_asr_deploy.experiments.analysis.sensitivity import Probe, holding, model_divergence, rounded, sensitivities
 from edge_asr_deploy.families import family
 from edge_asr_deploy.recipe.weights import WeightSpec
-from tests.ptq import models
+from tests.support import short
 
 NAMES = ("whisper", "moonshine")
 SPEC = WeightSpec(granularity="group:16")
@@ -24,14 +24,14 @@ PROMPT = 2
 
 
 def probe(name: str, cuts: bool = False) -> Probe:
-    model = models.shuffled(name, 0)
-    return Probe(model, family(name).structure(model.config), models.samples(name, 3), PROMPT, cuts)
+    model = short.shuffled(name, 0)
+    return Probe(model, family(name).structure(model.config), short.samples(name, 3), PROMPT, cuts)
 
 
 def whole_model(before: Any, after: Any, name: str) -> float:
     """KL in nats per token, by running both models from end to end."""
     total, tokens = 0.0, 0
-    for sample in models.samples(name, 3):
+    for sample in short.samples(name, 3):
         with torch.no_grad():
             p, q = (
                 torch.log_softmax(m(sample.inputs, decoder_input_ids=sample.tokens).logits[0, PROMPT:].double(), -1)
@@ -58,7 +58,7 @@ def test_only_what_lies_behind_is_computed_and_that_suffices(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_quantized_model_is_judged_alike(name: str) -> None:
-    looked, other = probe(name), models.shuffled(name, 0)
+    looked, other = probe(name), short.shuffled(name, 0)
     with torch.no_grad():
         for path in looked.structure.components():
             weight = other.get_submodule(path).weight
@@ -70,7 +70,7 @@ def test_a_whole_quantized_model_is_judged_alike(name: str) -> None:
 def test_padding_is_dropped_from_fixed_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensitivity, "PADDING", 4)
     assert [h.shape[1] for h in probe("whisper", cuts=True).heard] == [24, 25, 26]
-    assert [h.shape[1] for h in probe("whisper").heard] == [models.FRAMES] * 3
+    assert [h.shape[1] for h in probe("whisper").heard] == [short.FRAMES] * 3
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ import torch
 
 from edge_asr_deploy.experiments.analysis.statistics import Moments, matrix_statistics
 from edge_asr_deploy.families import family
-from tests.ptq import models
+from tests.support import short
 
 
 def test_the_running_sums_are_the_moments() -> None:
@@ -37,7 +37,7 @@ def test_a_normal_distribution_has_kurtosis_three_and_constants_have_none() -> N
 
 @pytest.mark.parametrize("name", ["whisper", "moonshine"])
 def test_every_matrix_is_looked_at_and_its_inputs_are_the_real_ones(name: str) -> None:
-    model, samples = models.shuffled(name, 0), models.samples(name, 2)
+    model, samples = short.shuffled(name, 0), short.samples(name, 2)
     structure = family(name).structure(model.config)
     found = {one.path: one for one in matrix_statistics(model, structure.components(), samples)}
     assert found.keys() == structure.components().keys()

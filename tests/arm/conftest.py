@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import onnxruntime
 import pytest
 
-from tests.arm.emulator import Emulator, Unavailable, emulator
+from tests.support.fixtures_real import data, exported
+from tools.arm.emulator import Emulator, Unavailable, emulator
+from tools.arm.record import RECORD, Figures, differences, read_record, write_record
 
-RECORD = Path(__file__).with_name("instructions.json")
-# Counts of a small model repeat to 0.2 % (where things lie in memory), of a real one to 0.01 %.
-TOLERANCE = 0.01
-
-Figures = dict[str, float]
+__all__ = ["data", "exported"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,7 +39,7 @@ def regression(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str, F
 
     With --update-instructions the record is written instead, for the installed onnxruntime.
     """
-    record: dict[str, Any] = json.loads(RECORD.read_text())
+    record = read_record()
     version = f"onnxruntime {onnxruntime.__version__}"
     update = request.config.getoption("--update-instructions", default=False)
 
@@ -60,16 +55,4 @@ def regression(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str, F
 
     yield compare
     if update:
-        RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-
-
-def differences(known: Figures, found: Figures) -> list[str]:
-    """Parts whose instructions are off the record, fewer as well: a gain is recorded, so that it cannot be lost."""
-    lines = []
-    for part in sorted(known.keys() | found.keys()):
-        before, now = known.get(part, 0.0), found.get(part, 0.0)
-        if abs(now - before) > TOLERANCE * before:
-            lines.append(
-                f"{part}: {now:.0f} instructions, {before:.0f} recorded ({now / before - 1 if before else 1:+.1%})"
-            )
-    return lines
+        write_record(record)

@@ -20,11 +20,11 @@ from edge_asr_deploy.runtime.audio.features import LogMel
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 from edge_asr_deploy.runtime.transcriber import FAMILIES
-from tests.arm.conftest import Figures
-from tests.arm.emulator import CPUS, Emulator
-from tests.arm.measure import Measured, emulated, prepared
-from tests.arm.probe import Task, run
-from tests.real.conftest import Exporter, data, exported  # noqa: F401
+from tests.support.fixtures_real import Exporter
+from tools.arm.emulator import CPUS, Emulator
+from tools.arm.measure import Measured, emulated, prepared
+from tools.arm.probe import Task, run
+from tools.arm.record import Figures
 
 Array = npt.NDArray[np.float32]
 
@@ -61,7 +61,7 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def case(exported: Exporter, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:  # noqa: F811
+def case(exported: Exporter, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("arm")
     several = exported(MODEL, 4, target="pi4,pi5,x86")
     bundles = {"float": exported(MODEL, 32), "w8": exported(MODEL, 8), "w4": exported(MODEL, 4)}

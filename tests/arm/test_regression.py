@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.arm.conftest import differences
-from tests.arm.measure import Counts, Measured, read_counts
-from tests.arm.probe import PARTS
+from tools.arm.measure import Counts, Measured, read_counts
+from tools.arm.probe import PARTS
+from tools.arm.record import differences
 
 
 def test_one_per_cent_either_way_is_a_change() -> None:

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("optimum.exporters.onnx")
 
-from tests.arm.bundles import recipes, tiny_bundle
-from tests.arm.conftest import TOLERANCE, Figures
-from tests.arm.emulator import CPUS, Emulator
-from tests.arm.measure import Measured, emulated, prepared, target_for
-from tests.arm.probe import Task, run
+from tests.support.arm_bundles import recipes, tiny_bundle
+from tools.arm.emulator import CPUS, Emulator
+from tools.arm.measure import Measured, emulated, prepared, target_for
+from tools.arm.probe import Task, run
+from tools.arm.record import TOLERANCE, Figures
 
 pytestmark = [pytest.mark.arm, pytest.mark.timeout(1800)]
 SECONDS = 1.0

@@ -23,7 +23,7 @@ from edge_asr_deploy.corpora import manifest
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.harness.benchmark.fixed_lengths import stretches
 from edge_asr_deploy.harness.benchmark.result import Benchmark
-from tests.boards.conftest import Loopback, files_there
+from tests.support.loopback import Loopback, files_there
 
 
 def command(bundle: Path, folder: Path, *more: str) -> list[str]:

@@ -19,7 +19,7 @@ from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.benchmark.result import Benchmark
 from edge_asr_deploy.harness.evaluation.result import Result
-from tests.boards.conftest import Loopback, files_there
+from tests.support.loopback import Loopback, files_there
 
 QUIET = Console(quiet=True)
 
@@ -54,7 +54,7 @@ def test_a_bundle_whose_graphs_share_a_data_file_runs_there(
 ) -> None:
     """onnxruntime refuses a data file that is a second name of another."""
     pytest.importorskip("optimum.exporters.onnx")
-    from tests.arm.bundles import recipes, tiny_bundle
+    from tests.support.arm_bundles import recipes, tiny_bundle
 
     several = tiny_bundle(recipes()["targets"], tmp_path / "several")
     command = ["transcribe", str(several), str(clips[0]), "--language", "en", "--target", "pi4"]

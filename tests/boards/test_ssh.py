@@ -11,7 +11,7 @@ import pytest
 from edge_asr_deploy.boards.environment import check_board
 from edge_asr_deploy.boards.ssh import Board, Connection
 from edge_asr_deploy.errors import UserError
-from tests.boards.conftest import Loopback
+from tests.support.loopback import Loopback
 
 
 @pytest.mark.parametrize(

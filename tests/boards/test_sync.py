@@ -14,7 +14,7 @@ from edge_asr_deploy.boards import ssh
 from edge_asr_deploy.boards.ssh import Board, Connection
 from edge_asr_deploy.boards.sync import files_of, hashes, synchronize
 from edge_asr_deploy.errors import UserError
-from tests.boards.conftest import Loopback, files_there
+from tests.support.loopback import Loopback, files_there
 
 SIZE = 3_000_000
 

@@ -13,16 +13,8 @@ import pytest
 
 from edge_asr_deploy.checkpoints import resolve
 from edge_asr_deploy.errors import UserError
-from tests import tiny
-from tests.checkpoints.models import (
-    CONFIG,
-    Variables,
-    ct2_variables,
-    serialize,
-    to_float16,
-    to_int8,
-    write_ct2,
-)
+from tests.support import tiny
+from tests.support.checkpoint_folders import CONFIG, Variables, ct2_variables, serialize, to_float16, to_int8, write_ct2
 
 torch = pytest.importorskip("torch")
 

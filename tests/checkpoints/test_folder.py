@@ -10,7 +10,7 @@ import pytest
 
 from edge_asr_deploy.checkpoints import resolve
 from edge_asr_deploy.errors import UserError
-from tests.checkpoints.models import write_transformers
+from tests.support.checkpoint_folders import write_transformers
 
 torch = pytest.importorskip("torch")
 

@@ -15,8 +15,8 @@ from edge_asr_deploy.checkpoints import resolve
 from edge_asr_deploy.checkpoints.resolution import DEFAULT_MODEL, SHORT_NAMES
 from edge_asr_deploy.checkpoints.wheels import WHEELS, Wheel, WheelFile
 from edge_asr_deploy.errors import UserError
-from tests import tiny
-from tests.checkpoints.models import ct2_variables, serialize, write_ct2, write_transformers
+from tests.support import tiny
+from tests.support.checkpoint_folders import ct2_variables, serialize, write_ct2, write_transformers
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 COMMIT = "5f1a4ce9" * 5

@@ -15,7 +15,7 @@ from edge_asr_deploy.harness.benchmark import bench
 from edge_asr_deploy.harness.benchmark.result import Benchmark
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.machine.state import BoardState
-from tests.harness.fakes import Workers, speech, write_bundle
+from tests.support.fakes import Workers, speech, write_bundle
 
 
 @pytest.fixture

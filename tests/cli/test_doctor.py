@@ -12,7 +12,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.doctor import doctor
 from edge_asr_deploy.harness.doctor.doctor import Diagnosis
 from edge_asr_deploy.harness.machine.resources import read_machine
-from tests.harness.boards import pi
+from tests.support.boards import pi
 
 
 @pytest.fixture

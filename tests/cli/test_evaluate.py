@@ -13,7 +13,7 @@ from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.result import Result
-from tests.harness.fakes import Workers, speech, write_bundle
+from tests.support.fakes import Workers, speech, write_bundle
 
 
 @pytest.fixture

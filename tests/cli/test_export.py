@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -21,46 +20,7 @@ from edge_asr_deploy import export_options, pipeline
 from edge_asr_deploy.bundle.manifest import Manifest, verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from tests import tiny
-from tests.runtime.conftest import tokenizer
-
-RECIPE = {
-    "name": "whisper-test",
-    "family": "whisper",
-    "encoder": {"weights": {"bits": 4, "granularity": "group:16", "quantizer": {"method": "gptq"}}},
-    "cross_attention": {"weights": {"bits": 4, "granularity": "group:16", "quantizer": {"method": "gptq"}}},
-    "decoder": {"weights": {"bits": 3, "granularity": "group:16", "quantizer": {"method": "gptq"}}},
-    "embedding": {"weights": {"bits": 5, "granularity": "group:16"}},
-    "calibration": {"number": 2},
-}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Transformers folder with everything that the Hub's have."""
-    from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
-
-    folder = tmp_path_factory.mktemp("checkpoint") / "tiny-random"
-    model = tiny.whisper()
-    model.generation_config.no_timestamps_token_id = 304
-    # Otherwise Transformers makes it anew from config.json, which has no such key.
-    model.generation_config._from_model_config = False
-    model.save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer()).save_pretrained(folder)
-    WhisperFeatureExtractor().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def speech(tmp_path: Path) -> Path:
-    """A manifest of three clips of noise."""
-    rows = []
-    for number in range(3):
-        samples = np.random.default_rng(number).normal(size=16_000).astype(np.float32) * 0.1
-        soundfile.write(tmp_path / f"{number}.wav", samples, 16_000)
-        rows.append(json.dumps({"id": str(number), "audio": f"{number}.wav", "text": "noise", "source": "noise"}))
-    (tmp_path / "speech.jsonl").write_text("\n".join(rows))
-    return tmp_path / "speech.jsonl"
+from tests.support.export_command import RECIPE, user_error
 
 
 @pytest.fixture
@@ -80,12 +40,6 @@ def run(checkpoint: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.Monk
         )
 
     return invoke
-
-
-def user_error(result: Result) -> str:
-    assert isinstance(result.exception, UserError), result.output
-    assert "\n" not in str(result.exception)
-    return str(result.exception)
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -24,11 +24,9 @@ from edge_asr_deploy.experiments.mixed.walk import Judge, Judged
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.files import for_bits, load
-from tests.cli.test_export import RECIPE, checkpoint, speech, user_error
+from tests.support.export_command import RECIPE, user_error
 
 EXPERIMENTS = "edge_asr_deploy.experiments"
-
-__all__ = ["checkpoint", "speech"]
 
 
 @pytest.fixture(scope="module")

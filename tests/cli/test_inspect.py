@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from tests.harness.fakes import write_bundle
+from tests.support.fakes import write_bundle
 
 
 def graph() -> bytes:

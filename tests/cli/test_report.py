@@ -16,7 +16,7 @@ from typer.testing import Result as Ran
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result
-from tests.harness.results import make_result
+from tests.support.results import make_result
 
 pytest.importorskip("jinja2")
 

@@ -12,7 +12,7 @@ from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
-from tests.harness.fakes import Workers, speech, write_bundle
+from tests.support.fakes import Workers, speech, write_bundle
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from edge_asr_deploy.cli import transcribe
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.targets import Wish
 from edge_asr_deploy.runtime.transcriber import Transcriber, Transcript
-from tests.harness.fakes import transcript
+from tests.support.fakes import transcript
 
 
 class FakeTranscriber:

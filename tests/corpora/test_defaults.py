@@ -13,7 +13,7 @@ from edge_asr_deploy.corpora.defaults import CALIBRATION, EVALUATION, calibratio
 from edge_asr_deploy.corpora.overlap import refuse_overlap
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from tests.corpora.clips import noise, write_manifest, write_set
+from tests.support.clips import noise, write_manifest, write_set
 
 
 @pytest.fixture(autouse=True)

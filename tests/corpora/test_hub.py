@@ -12,7 +12,7 @@ import pytest
 from edge_asr_deploy.corpora import hub
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.errors import UserError
-from tests.corpora.clips import noise, write_clips
+from tests.support.clips import noise, write_clips
 
 datasets = pytest.importorskip("datasets")
 

@@ -10,7 +10,7 @@ import pytest
 
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.errors import UserError
-from tests.corpora.clips import noise, write_clips, write_manifest
+from tests.support.clips import noise, write_clips, write_manifest
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.speech import load_speech, prepare
-from tests.corpora.clips import noise
-from tests.corpora.fake_hub import FakeHub, flac, write_split
+from tests.support.clips import noise
+from tests.support.fake_hub import FakeHub, flac, write_split
 
 datasets = pytest.importorskip("datasets")
 
@@ -143,7 +143,7 @@ def test_ids_that_repeat_are_told_apart(hub: FakeHub) -> None:
 
 
 def test_sets_and_manifests_are_named_side_by_side(hub: FakeHub, tmp_path: Path) -> None:
-    from tests.corpora.clips import write_set
+    from tests.support.clips import write_set
 
     write_set(tmp_path, "mine", 2)
     clips, sentence = load_speech(["open-asr:ami", "open-asr:all:2", tmp_path / "mine.jsonl"])

@@ -9,7 +9,7 @@ import pytest
 from edge_asr_deploy.corpora.overlap import refuse_overlap
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from tests.corpora.clips import noise, write_clips
+from tests.support.clips import noise, write_clips
 
 
 def clips(seeds: list[int]) -> list[Utterance]:

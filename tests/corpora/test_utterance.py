@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_asr_deploy.corpora.utterance import Utterance
-from tests.corpora.clips import noise, write_clips
+from tests.support.clips import noise, write_clips
 
 
 def test_a_cut_takes_the_beginning_and_drops_the_text(tmp_path: Path) -> None:

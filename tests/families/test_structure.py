@@ -11,14 +11,14 @@ import torch
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import FAMILIES, Moonshine, Whisper, family
-from tests.ptq import models
+from tests.support import short
 
 NAMES = ("whisper", "moonshine")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_linear_of_the_model_has_one_component(name: str) -> None:
-    model = models.model(name)
+    model = short.model(name)
     components = family(name).structure(model.config).components()
     linears = {path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     assert set(components) == linears - {"proj_out"} | {"model.decoder.embed_tokens"}
@@ -27,7 +27,7 @@ def test_every_linear_of_the_model_has_one_component(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_components_follow_what_a_layer_reads(name: str) -> None:
-    components = family(name).structure(models.model(name).config).components()
+    components = family(name).structure(short.model(name).config).components()
     out = "out_proj" if name == "whisper" else "o_proj"
     decoder = "model.decoder.layers.1"
     assert components["model.encoder.layers.0.self_attn.k_proj"] == "encoder"
@@ -41,7 +41,7 @@ def test_components_follow_what_a_layer_reads(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_tell_true_when_the_model_runs(name: str) -> None:
     """Layers of a step receive one tensor, it is the norm's output, and steps are reached in the order given."""
-    model = models.model(name)
+    model = short.model(name)
     structure = family(name).structure(model.config)
     received: dict[str, torch.Tensor] = {}
     made: dict[str, torch.Tensor] = {}
@@ -50,7 +50,7 @@ def test_steps_tell_true_when_the_model_runs(name: str) -> None:
             module.register_forward_pre_hook(partial(_note_input, received, path))
         else:
             module.register_forward_hook(partial(_note_output, made, path))
-    sample = models.samples(name, 1)[0]
+    sample = short.samples(name, 1)[0]
     with torch.no_grad():
         model(sample.inputs, decoder_input_ids=sample.tokens)
     for step in structure.steps():
@@ -83,7 +83,7 @@ def _note_output(made: dict[str, torch.Tensor], path: str, _: Any, args: Any, ou
 
 @pytest.mark.parametrize("samples", [1300, 16_000, 16_384, 48_001, 160_123])
 def test_moonshine_frames_are_what_the_encoder_gives(samples: int) -> None:
-    model = models.moonshine()
+    model = short.moonshine()
     with torch.no_grad():
         output = model.get_encoder()(torch.zeros(1, samples)).last_hidden_state
     assert Moonshine().frames(samples, model.config) == output.shape[1]

@@ -31,8 +31,7 @@ from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.recipe.files import for_bits, load_document, shipped, stored_for
 from edge_asr_deploy.runtime.targets import TARGETS
 from edge_asr_deploy.stages import compute_activations, compute_weights
-from tests import tiny
-from tests.ptq import models
+from tests.support import short, tiny
 
 FAMILIES = ("whisper", "moonshine")
 # Bits of `--bits`, and what is stored for all boards at once.
@@ -78,8 +77,8 @@ def quantized(recipe: Recipe, exported: bool) -> tuple[Any, list[QuantizedWeight
     One that is `exported` has a whole window of 30 s, the others one of 1 s: methods that learn take their time.
     """
     torch.set_num_threads(1)
-    model = tiny.MODELS[recipe.family]() if exported else models.model(recipe.family)
-    heard = samples(recipe.family) if exported else models.samples(recipe.family, 2)
+    model = tiny.MODELS[recipe.family]() if exported else short.model(recipe.family)
+    heard = samples(recipe.family) if exported else short.samples(recipe.family, 2)
     weights = compute_weights(model, recipe, heard, silent)
     return model, compute_activations(model, recipe, weights, heard, silent)
 

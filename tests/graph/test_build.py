@@ -16,12 +16,12 @@ from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
 from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators  # noqa: E402
-from edge_asr_deploy.ptq.calibration.samples import Sample  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse  # noqa: E402
 from tests.support.graphs import agreement_of, build  # noqa: E402
-from tests.tiny import MODELS  # noqa: E402
+from tests.support.tiny import MODELS  # noqa: E402
+from tests.support.tiny_samples import sample  # noqa: E402
 
 FAMILIES = ("whisper", "moonshine")
 # Every way of storing a matrix in one model: packed and native, grouped and per channel, float16.
@@ -36,13 +36,6 @@ WIDTHS = {
 def mixed_recipe(name: str) -> Recipe:
     parts = {c: {"weights": {"bits": bits, "granularity": g}} for c, (bits, g) in WIDTHS.items()}
     return parse({"name": f"{name}-mixed", "family": name, "stem": {"bits": 8}, **parts}, "test")
-
-
-def sample(name: str, seconds: float = 1.0, steps: int = 9) -> Sample:
-    generator = torch.Generator().manual_seed(3)
-    shape = (1, 80, 3000) if name == "whisper" else (1, int(16_000 * seconds))
-    tokens = torch.randint(3, 300, (1, steps), generator=generator)
-    return Sample(torch.randn(shape, generator=generator), 50, tokens)
 
 
 def exported(name: str, recipe: Recipe, folder: Path) -> tuple[Any, list[Any]]:

@@ -21,7 +21,7 @@ from edge_asr_deploy.ptq.calibration.samples import Sample  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.recipe.document import parse  # noqa: E402
 from tests.support.graphs import agreement_of, build  # noqa: E402
-from tests.tiny import MODELS  # noqa: E402
+from tests.support.tiny import MODELS  # noqa: E402
 
 COMPONENTS = ("encoder", "cross_attention", "decoder")
 

@@ -41,10 +41,10 @@ from edge_asr_deploy.runtime import transcriber  # noqa: E402
 from edge_asr_deploy.runtime.cpu import CpuFeatures  # noqa: E402
 from edge_asr_deploy.runtime.targets import TARGETS  # noqa: E402
 from edge_asr_deploy.runtime.transcriber import Transcriber  # noqa: E402
-from tests.bundles import pack  # noqa: E402
-from tests.graph.test_build import sample  # noqa: E402
-from tests.runtime.conftest import GENERATION  # noqa: E402
-from tests.tiny import MODELS  # noqa: E402
+from tests.support.bundles import pack  # noqa: E402
+from tests.support.tiny import MODELS  # noqa: E402
+from tests.support.tiny_samples import sample  # noqa: E402
+from tests.support.vocabulary import GENERATION  # noqa: E402
 
 # Three forms in one bundle: all low-bit, int8 where many rows meet, int8 throughout.
 NAMES = ("generic", "pi4", "pi5", "x86")

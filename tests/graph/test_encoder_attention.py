@@ -24,10 +24,10 @@ from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.quantized.model import Int8Attention  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
-from tests.graph.test_build import sample  # noqa: E402
-from tests.graph.test_weights import run, save  # noqa: E402
 from tests.support.graphs import agreement_of, build, quantized  # noqa: E402
-from tests.tiny import MODELS  # noqa: E402
+from tests.support.small_graphs import run, save  # noqa: E402
+from tests.support.tiny import MODELS  # noqa: E402
+from tests.support.tiny_samples import sample  # noqa: E402
 
 SHAPE = AttentionShape(layers=1, heads=3, head_dim=16, output="out_proj")
 CHANNELS = SHAPE.heads * SHAPE.head_dim

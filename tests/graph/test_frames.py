@@ -14,7 +14,7 @@ pytest.importorskip("optimum.onnxruntime")
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
 from edge_asr_deploy.recipe.document import float_recipe  # noqa: E402
 from tests.support.graphs import build  # noqa: E402
-from tests.tiny import whisper  # noqa: E402
+from tests.support.tiny import whisper  # noqa: E402
 
 TAIL = 100
 

@@ -30,10 +30,10 @@ from edge_asr_deploy.quantized.scales import TwoLevelScales  # noqa: E402
 from edge_asr_deploy.quantized.weight import QuantizedWeight  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
 from edge_asr_deploy.recipe.weights import WeightSpec  # noqa: E402
-from tests.graph.test_build import sample  # noqa: E402
-from tests.graph.test_weights import FLOAT, matmul, quantized, run, save  # noqa: E402
 from tests.support.graphs import agreement_of, build  # noqa: E402
-from tests.tiny import MODELS  # noqa: E402
+from tests.support.small_graphs import FLOAT, matmul, quantized, run, save  # noqa: E402
+from tests.support.tiny import MODELS  # noqa: E402
+from tests.support.tiny_samples import sample  # noqa: E402
 
 DYNAMIC, STATIC = Dynamic(), affine(-3.5, 4)
 TOKEN, GELU = per_row(), per_row(-0.17)

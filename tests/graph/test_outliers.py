@@ -17,7 +17,7 @@ from edge_asr_deploy.harness.inspection.inspect import large_dequantize, operato
 from edge_asr_deploy.quantized.outliers import FinerCodes, FloatColumns
 from edge_asr_deploy.quantized.scales import CodedScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
-from tests.graph.test_weights import FLOAT, matmul, quantized, run, save
+from tests.support.small_graphs import FLOAT, matmul, quantized, run, save
 
 ROWS, COLUMNS = 256, 288
 

@@ -19,7 +19,7 @@ from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.recipe.document import parse  # noqa: E402
 from tests.support.graphs import agreement_of, build  # noqa: E402
-from tests.tiny import MODELS  # noqa: E402
+from tests.support.tiny import MODELS  # noqa: E402
 
 
 @pytest.mark.parametrize("name", MODELS)

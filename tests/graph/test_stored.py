@@ -16,7 +16,7 @@ from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.recipe.weights import WeightSpec
-from tests import tiny
+from tests.support import tiny
 from tests.support.graphs import build
 
 

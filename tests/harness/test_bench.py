@@ -20,7 +20,7 @@ from edge_asr_deploy.harness.benchmark.report import bench_tables
 from edge_asr_deploy.harness.benchmark.result import Benchmark, Options
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.machine.state import BoardState
-from tests.harness.fakes import Workers, speech, write_bundle
+from tests.support.fakes import Workers, speech, write_bundle
 
 LENGTHS = (1.0, 2.5)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge_asr_deploy.harness.machine.state import BoardState, board_state, disturbances, machine_name
-from tests.harness.boards import lay_out, pi
+from tests.support.boards import lay_out, pi
 
 
 def no_tool(what: str) -> None:

@@ -10,7 +10,7 @@ from edge_asr_deploy.harness.evaluation.result import Accuracy, WordErrors
 from edge_asr_deploy.harness.gate import checks
 from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report
 from edge_asr_deploy.harness.gate.relative_speed import Ratio
-from tests.harness.results import row
+from tests.support.results import row
 
 
 def accuracy(errors: list[int], words: int = 10) -> Accuracy:

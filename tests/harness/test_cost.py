@@ -6,9 +6,9 @@ import pytest
 
 from edge_asr_deploy.bundle.manifest import BundleWriter, Manifest, Model
 from edge_asr_deploy.harness.inspection.cost import GraphCost, cost_of, paper_memory_io, paper_size, relative_bops
-from tests import tiny
+from tests.support import tiny
 
-# d, heads, ffn, layers and vocabulary of `tests.tiny.whisper`.
+# d, heads, ffn, layers and vocabulary of `tests.support.tiny.whisper`.
 D, HEADS, FFN, LAYERS, VOCABULARY, FRAMES = 32, 4, 64, 2, tiny.VOCABULARY, 1500
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.harness.evaluation.wer import count
 from edge_asr_deploy.harness.reporting.differences import Span, align, worst
-from tests.harness.results import make_result
+from tests.support.results import make_result
 
 ENGLISH = normalizer("whisper-english")
 TEXT = st.lists(st.sampled_from(["a", "b", "c"]), max_size=8).map(" ".join)

@@ -27,9 +27,9 @@ from edge_asr_deploy.harness.doctor.doctor import (
 from edge_asr_deploy.harness.machine.resources import Machine, read_machine
 from edge_asr_deploy.harness.machine.state import board_state
 from edge_asr_deploy.runtime.cpu import CpuFeatures
-from tests.harness import probes
-from tests.harness.boards import A76, lay_out, pi
-from tests.harness.fakes import write_bundle
+from tests.support import probes
+from tests.support.boards import A76, lay_out, pi
+from tests.support.fakes import write_bundle
 
 WORKS: list[dict[str, Any]] = [{"step": "import numpy"}, {"step": "import numpy", "found": "2.1.0"}]
 GOOD = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_asr_deploy.harness.reporting.durations import by_duration
-from tests.harness.results import row
+from tests.support.results import row
 
 
 def test_a_clip_is_in_one_bucket_and_empty_buckets_are_left_out() -> None:

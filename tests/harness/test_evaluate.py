@@ -16,7 +16,7 @@ from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.evaluation.score import judge
 from edge_asr_deploy.harness.evaluation.speech import Item
 from edge_asr_deploy.harness.evaluation.transcripts import Text
-from tests.harness.fakes import Workers, speech, write_bundle
+from tests.support.fakes import Workers, speech, write_bundle
 
 TEXTS = {
     "one": "Colour television",

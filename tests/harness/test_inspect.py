@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.inspection.inspect import inspect_bundle, large_dequantize, operators, weight_kernels
-from tests.harness.fakes import write_bundle
+from tests.support.fakes import write_bundle
 
 K, N, GROUP = 256, 512, 32
 

@@ -12,7 +12,7 @@ from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.measure import Subject, measure_speed, speed_clips, transcribe_all
 from edge_asr_deploy.harness.evaluation.speech import Item
 from edge_asr_deploy.runtime.session import SessionSettings
-from tests.harness.fakes import Workers, speech
+from tests.support.fakes import Workers, speech
 
 A, B = Subject(Path("a"), {}), Subject(Path("b"), {})
 

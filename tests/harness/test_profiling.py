@@ -9,7 +9,7 @@ import pytest
 
 from edge_asr_deploy.harness.benchmark.profiling import graph_profile, own_times, profile
 from edge_asr_deploy.runtime.session import SessionSettings
-from tests.runtime.conftest import Exported, export
+from tests.support.exported import Exported, export
 
 
 def node(name: str, kind: str, ts: int, dur: int) -> dict[str, Any]:

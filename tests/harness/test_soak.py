@@ -13,7 +13,7 @@ from edge_asr_deploy.harness.benchmark.soak import Point, memory_slope, soak
 from edge_asr_deploy.harness.evaluation.measure import Subject
 from edge_asr_deploy.harness.machine.state import BoardState
 from edge_asr_deploy.runtime.session import SessionSettings
-from tests.harness.fakes import FakeWorker, Workers, speech
+from tests.support.fakes import FakeWorker, Workers, speech
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_asr_deploy.harness.evaluation.speech import select
-from tests.harness.fakes import speech
+from tests.support.fakes import speech
 
 
 def test_a_limit_holds_for_each_corpus_and_keeps_the_order() -> None:

@@ -17,7 +17,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import worker
 from edge_asr_deploy.harness.evaluation.process import Worker
 from edge_asr_deploy.runtime.session import SessionSettings
-from tests.harness.fakes import transcript
+from tests.support.fakes import transcript
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, requests: bytes, transcribe: Any) -> list[dict[str, Any]]:

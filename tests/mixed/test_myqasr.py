@@ -6,7 +6,7 @@ import pytest
 
 from edge_asr_deploy.experiments.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.families import family
-from tests.ptq import models
+from tests.support import short
 
 SIZES = {path: {bits: 100 * bits for bits in (3, 4, 8)} for path in "abcd"}
 RANKS = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 4.0}
@@ -36,7 +36,7 @@ def test_a_budget_below_the_narrowest_is_refused() -> None:
 def test_the_ranks_are_medians_of_what_layers_say(name: str) -> None:
     import torch
 
-    model, samples = models.shuffled(name, 0), models.samples(name, 2)
+    model, samples = short.shuffled(name, 0), short.samples(name, 2)
     paths = list(family(name).structure(model.config).components())
     before = output_medians(model, paths, samples)
     assert all(value > 0 for value in before.values())

@@ -20,7 +20,7 @@ from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import parse
 from edge_asr_deploy.recipe.files import for_bits
-from tests import tiny
+from tests.support import tiny
 
 CHOICES = (3, 4, 7, 8)
 

@@ -19,9 +19,7 @@ from edge_asr_deploy.experiments.mixed.walk import Judge, held_out, smallest_wit
 from edge_asr_deploy.export_options import ExportOptions
 from edge_asr_deploy.pipeline import TooCoarse
 from edge_asr_deploy.recipe.document import Recipe, parse
-from tests.cli.test_export import RECIPE, checkpoint, speech
-
-__all__ = ["checkpoint", "speech"]
+from tests.support.export_command import RECIPE
 
 
 def recipe(speech: Path, number: int = 2) -> Recipe:

@@ -21,7 +21,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack import archive
 from edge_asr_deploy.pack.archive import Packed, pack, run_script
 from edge_asr_deploy.pack.verify import verify
-from tests.harness.fakes import write_bundle
+from tests.support.fakes import write_bundle
 
 Members = dict[str, tuple[tarfile.TarInfo, bytes]]
 
@@ -242,7 +242,7 @@ def test_the_script_transcribes_without_internet(tmp_path: Path) -> None:
 
     from edge_asr_deploy.runtime.audio.reading import read_audio
     from edge_asr_deploy.runtime.transcriber import Transcriber
-    from tests.runtime.conftest import export
+    from tests.support.exported import export
 
     bundle = export("whisper", tmp_path / "model").bundle
     soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).normal(size=16_000), 16_000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import tomllib
@@ -17,6 +16,7 @@ from packaging.utils import canonicalize_name
 import edge_asr_deploy
 from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, pip_fault, requirements
 from edge_asr_deploy.pack.wheel import build_wheel
+from edge_asr_deploy.recipe.files import shipped
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -63,7 +63,8 @@ def test_it_holds_the_package_as_it_runs_and_its_data(tmp_path: Path) -> None:
         listed = {line.split(",")[0] for line in opened.read(record).decode().splitlines()}
     assert listed == names
     assert {"edge_asr_deploy/py.typed", "edge_asr_deploy/pack/run.sh", "edge_asr_deploy/boards/agent.py"} < names
-    assert [name for name in names if re.fullmatch(r"edge_asr_deploy/recipes/[\w.-]+\.yaml", name)]
+    recipes = {f"edge_asr_deploy/recipe/shipped/{path.relative_to(shipped())}" for path in shipped().rglob("*.yaml")}
+    assert recipes and {name for name in names if name.endswith(".yaml")} == recipes
     assert not [name for name in names if "__pycache__" in name]
 
 

@@ -24,7 +24,7 @@ from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.quantized.inputs import Dynamic, InputRounding, affine, per_row
 from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.recipe.methods import ActivationSpec
-from tests.ptq import models
+from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")
 DYNAMIC = Dynamic()

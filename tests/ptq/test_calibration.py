@@ -12,7 +12,7 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.calibration.samples import encode, prepare
-from tests.ptq import models
+from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")
 

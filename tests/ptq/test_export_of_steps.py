@@ -11,7 +11,7 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.recipe.document import parse
-from tests import tiny
+from tests.support import tiny
 
 pytest.importorskip("optimum.exporters.onnx")
 

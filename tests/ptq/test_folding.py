@@ -10,7 +10,7 @@ from transformers import MoonshineConfig, MoonshineForConditionalGeneration
 
 from edge_asr_deploy.families import Step, family
 from edge_asr_deploy.ptq.folding import fold, is_foldable
-from tests.ptq import models
+from tests.support import short as models
 
 # By the family, every kind of layer that can be scaled (of decoder block 1, encoder block 1, or all blocks).
 FOLDS = {

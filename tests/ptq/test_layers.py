@@ -17,8 +17,8 @@ from edge_asr_deploy.ptq.needs import needs_samples
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
-from tests import tiny
-from tests.ptq import models
+from tests.support import short as models
+from tests.support import tiny
 
 NAMES = ("whisper", "moonshine")
 LAYERS: dict[str, Any] = {

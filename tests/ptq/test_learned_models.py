@@ -17,8 +17,8 @@ from edge_asr_deploy.ptq.needs import needs_samples
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.quantized.scales import PlainScales
 from edge_asr_deploy.recipe.document import Recipe
-from tests.ptq import models
-from tests.ptq.test_reconstruction import enter
+from tests.support import short as models
+from tests.support.block_streams import enter
 
 NAMES = ("whisper", "moonshine")
 OMNIQUANT = {"method": "omniquant", "epochs": 1, "rate": 0.05, "positions": 64}

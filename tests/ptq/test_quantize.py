@@ -17,7 +17,7 @@ from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.quantized.scales import PlainScales
 from edge_asr_deploy.recipe.document import Recipe
-from tests.ptq import models
+from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")
 RTN: dict[str, Any] = {"method": "rtn"}

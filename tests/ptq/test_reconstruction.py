@@ -7,25 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.calibration.stream import Stream
 from edge_asr_deploy.ptq.learning.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.learning.reconstruction import Learned, Part, layer_error, output_error, spread, through, total
 from edge_asr_deploy.recipe.methods import OmniQuantOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
-from tests.ptq import models
+from tests.support import short as models
+from tests.support.block_streams import enter
 
 NAMES = ("whisper", "moonshine")
 SIDES = ("encoder", "decoder")
-
-
-def enter(model: Any, name: str, side: str) -> tuple[Any, Stream]:
-    """The second block of that side and what enters it."""
-    structure, samples = family(name).structure(model.config), models.samples(name, 5)
-    block = getattr(structure, side)[1]
-    runs = [lambda s=s: model(s.inputs, decoder_input_ids=s.tokens, use_cache=False) for s in samples]  # type: ignore[misc]
-    real = [s.frames if side == "encoder" else s.tokens.shape[1] for s in samples]
-    return block, Stream.enter(model.get_submodule(block.path), runs, real)
 
 
 def test_the_error_of_layers_is_that_of_their_outputs() -> None:

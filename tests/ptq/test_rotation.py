@@ -21,7 +21,7 @@ from edge_asr_deploy.ptq.needs import needs_samples
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.rotation import rotate
 from edge_asr_deploy.recipe.document import Recipe, parse
-from tests.ptq import models
+from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")
 SIDES = (("encoder", "cross_attention"), ("decoder",), ("encoder", "cross_attention", "decoder"))

@@ -21,7 +21,7 @@ from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.recipe.methods import RsqOptions
-from tests.ptq import models
+from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")
 

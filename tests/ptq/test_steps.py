@@ -16,7 +16,7 @@ from edge_asr_deploy.ptq.needs import needs_samples
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.statistics import Drift, Statistics
 from edge_asr_deploy.recipe.document import Recipe, parse
-from tests.ptq import models
+from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")
 RTN, GPTQ, AWQ, QEP, SMOOTH = ({"method": m} for m in ("rtn", "gptq", "awq", "qep", "smoothquant"))

@@ -14,7 +14,7 @@ from edge_asr_deploy.ptq.quantize import quantize, round_together
 from edge_asr_deploy.ptq.two_level import constrain, fit_for, limits, multipliers
 from edge_asr_deploy.quantized.scales import TwoLevelScales
 from edge_asr_deploy.recipe.weights import WeightSpec
-from tests.ptq import models
+from tests.support import short as models
 
 
 def matrix(rows: int = 24, columns: int = 80, seed: int = 0) -> torch.Tensor:

@@ -1,53 +1,7 @@
-"""Bundles of real checkpoints, exported once for all tests; skipped where weights or speech are missing."""
+"""Bundles of real checkpoints."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
+from tests.support.fixtures_real import data, exported
 
-import pytest
-
-from edge_asr_deploy.bundle.manifest import verify
-from edge_asr_deploy.checkpoints import resolve
-from edge_asr_deploy.errors import UserError
-
-Exporter = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def data() -> Path:
-    """The folder of speech manifests."""
-    value = os.environ.get("EDGE_ASR_DATA")
-    if not value:
-        pytest.skip("EDGE_ASR_DATA is not set: no real speech")
-    return Path(value)
-
-
-@pytest.fixture(scope="session")
-def exported(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
-    """`exported(model, bits, number, target)`: a bundle, made when first asked for.
-
-    With EDGE_ASR_BUNDLES set, bundles are kept in that folder and used again: the whole table takes hours.
-    """
-    pytest.importorskip("optimum.exporters.onnx")
-
-    from edge_asr_deploy.export_options import ExportOptions
-    from edge_asr_deploy.pipeline import export
-
-    kept = os.environ.get("EDGE_ASR_BUNDLES")
-    root = Path(kept) if kept else tmp_path_factory.mktemp("bundles")
-
-    def make(model: str, bits: int, number: int | None = None, target: str | None = None) -> Path:
-        try:
-            resolve(model)
-        except UserError as error:
-            pytest.skip(str(error))
-        folder = root / f"{model}-{'float' if bits == 32 else f'w{bits}'}{f'-{number}' if number else ''}"
-        folder = folder if target is None else folder.with_name(f"{folder.name}-{target.replace(',', '-')}")
-        if not folder.is_dir():
-            export(ExportOptions(model=model, bits=bits, number=number, target=target, output=folder))
-        verify(folder)
-        return folder
-
-    return make
+__all__ = ["data", "exported"]

@@ -11,7 +11,7 @@ from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, run
 from edge_asr_deploy.runtime.audio.features import LogMel
 from edge_asr_deploy.runtime.transcriber import Transcriber
-from tests.real.conftest import Exporter
+from tests.support.fixtures_real import Exporter
 
 pytestmark = [pytest.mark.real_full, pytest.mark.timeout(7200)]
 

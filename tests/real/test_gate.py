@@ -10,8 +10,8 @@ from onnx import numpy_helper
 from rich.console import Console
 
 from edge_asr_deploy.harness.gate.gate import Options, check, update
-from tests.harness.gate.conftest import DECODER, Gated, edit_graph
-from tests.real.conftest import Exporter
+from tests.support.fixtures_real import Exporter
+from tests.support.gated import DECODER, Gated, edit_graph
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 

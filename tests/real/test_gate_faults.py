@@ -10,19 +10,17 @@ from onnx import TensorProto, helper
 from rich.console import Console
 
 from edge_asr_deploy.harness.gate.gate import Options, update
-from tests.harness.gate.conftest import ENCODER, Gated, edit_graph
-
-# The tests among these run here, too, on the real bundle.
-from tests.harness.gate.test_faults import (  # noqa: F401
+from tests.support.fixtures_real import Exporter
+from tests.support.gate_faults import (
     checked,
     failed,
     float_encoder,
+    good_bundle_passes_twice,
+    second_decoder_file_is_found,
     slower,
-    test_a_second_decoder_file,
-    test_a_truncated_file,
-    test_the_good_bundle_passes_twice_in_a_row,
+    truncated_file_is_found,
 )
-from tests.real.conftest import Exporter
+from tests.support.gated import ENCODER, Gated, edit_graph
 
 pytestmark = [pytest.mark.real_full, pytest.mark.timeout(1800)]
 
@@ -34,6 +32,18 @@ def gated(exported: Exporter, data: Path, tmp_path_factory: pytest.TempPathFacto
     options = Options(data=[speech], float_bundle=str(float_bundle), number=10)
     update([bundle], baseline, options, Console(quiet=True))
     return Gated(bundle, float_bundle, baseline, speech)
+
+
+def test_the_good_bundle_passes_twice_in_a_row(gated: Gated) -> None:
+    good_bundle_passes_twice(gated)
+
+
+def test_a_second_decoder_file(gated: Gated, tmp_path: Path) -> None:
+    second_decoder_file_is_found(gated, tmp_path)
+
+
+def test_a_truncated_file(gated: Gated, tmp_path: Path) -> None:
+    truncated_file_is_found(gated, tmp_path)
 
 
 def test_weights_silently_left_float(gated: Gated, tmp_path: Path) -> None:

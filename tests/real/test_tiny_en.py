@@ -17,7 +17,7 @@ from edge_asr_deploy.harness.inspection.inspect import large_dequantize, operato
 from edge_asr_deploy.runtime.audio.features import LogMel
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
-from tests.real.conftest import Exporter
+from tests.support.fixtures_real import Exporter
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 MODEL = "whisper-tiny.en"

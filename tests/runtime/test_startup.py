@@ -25,7 +25,7 @@ from edge_asr_deploy.runtime.startup import optimized_graphs as optimized
 from edge_asr_deploy.runtime.startup import token_texts as pieces
 from edge_asr_deploy.runtime.startup import verified_bundles as known
 from edge_asr_deploy.runtime.transcriber import Transcriber
-from tests.runtime.conftest import Exported
+from tests.support.exported import Exported
 
 Noise = Callable[..., NDArray[np.float32]]
 ONE_THREAD = SessionSettings(threads=1)

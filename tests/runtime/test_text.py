@@ -9,7 +9,7 @@ import pytest
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
-from tests.runtime.conftest import SPECIAL, tokenizer
+from tests.support.vocabulary import SPECIAL, tokenizer
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.decoding.decoder import Decoder
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Timings, Transcriber, Transcript
-from tests.runtime.conftest import Exported, write_bundle
+from tests.support.exported import Exported, write_bundle
 
 Noise = Callable[..., NDArray[np.float32]]
 ONE_THREAD = SessionSettings(threads=1)

@@ -11,26 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests import tiny
-from tests.runtime.conftest import tokenizer
+from tests.support.fixtures_checkpoint import checkpoint
 
-Write = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("optimum.exporters.onnx")
-    from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
-
-    folder = tmp_path_factory.mktemp("checkpoint") / "tiny-random"
-    model = tiny.whisper()
-    model.generation_config.no_timestamps_token_id = 304
-    # Otherwise Transformers makes it anew from config.json, which has no such key.
-    model.generation_config._from_model_config = False
-    model.save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer()).save_pretrained(folder)
-    WhisperFeatureExtractor().save_pretrained(folder)
-    return folder
+__all__ = ["checkpoint"]
 
 
 def write_speech(path: Path, seeds: range) -> None:
@@ -77,7 +60,7 @@ def document(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
+def write(tmp_path: Path) -> Callable[..., Path]:
     """Write a document where sweeps are read from."""
 
     def write(document: dict[str, Any]) -> Path:

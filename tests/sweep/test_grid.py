@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from hypothesis import strategies as st
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.sweep.grid import expand, lay_over, load_sweep, select
-from tests.sweep.conftest import Write
 
 
-def names(document: dict[str, Any], write: Write) -> list[str]:
+def names(document: dict[str, Any], write: Callable[..., Path]) -> list[str]:
     return [cell.name for cell in expand(load_sweep(write(document)))]
 
 
-def test_cells_are_all_combinations_and_a_baseline_per_model(document: dict[str, Any], write: Write) -> None:
+def test_cells_are_all_combinations_and_a_baseline_per_model(
+    document: dict[str, Any], write: Callable[..., Path]
+) -> None:
     expected = ["tiny/float", "tiny/rtn/w4", "tiny/rtn/w3", "tiny/gptq/w4", "tiny/gptq/w3"]
     assert names(document, write) == expected
     # The same cell again adds nothing.
@@ -26,7 +28,7 @@ def test_cells_are_all_combinations_and_a_baseline_per_model(document: dict[str,
     assert names(document, write) == expected
 
 
-def test_fragments_of_all_axes_make_the_recipe(document: dict[str, Any], write: Write) -> None:
+def test_fragments_of_all_axes_make_the_recipe(document: dict[str, Any], write: Callable[..., Path]) -> None:
     cells = {cell.name: cell for cell in expand(load_sweep(write(document)))}
     recipe = cells["tiny/gptq/w3"].recipe
     assert recipe.name == "whisper-gptq-w3"
@@ -39,7 +41,7 @@ def test_fragments_of_all_axes_make_the_recipe(document: dict[str, Any], write: 
     assert cells["tiny/rtn/w3"].evaluation.accuracy_level is None
 
 
-def test_an_adjustment_reaches_its_cells_alone(document: dict[str, Any], write: Write) -> None:
+def test_an_adjustment_reaches_its_cells_alone(document: dict[str, Any], write: Callable[..., Path]) -> None:
     fragment = {"decoder": {"weights": {"quantizer": {"damping": 1.0}}}}
     document["adjustments"] = [{"where": {"method": ["gptq"], "setting": ["w3"]}, "fragment": fragment}]
     cells = {cell.name: cell for cell in expand(load_sweep(write(document)))}
@@ -51,7 +53,7 @@ def test_an_adjustment_reaches_its_cells_alone(document: dict[str, Any], write: 
     assert damping["tiny/gptq/w4"] == [0.01, 0.01]
 
 
-def test_a_further_axis_counts(document: dict[str, Any], write: Write) -> None:
+def test_a_further_axis_counts(document: dict[str, Any], write: Callable[..., Path]) -> None:
     document["axes"]["scope"] = {"blocks": None, "full": {"embedding": {"weights": {"bits": 4}}}}
     document["cells"] = [{"setting": ["w4"], "method": ["rtn"]}]
     cells = expand(load_sweep(write(document)))
@@ -81,7 +83,7 @@ def test_laying_over_twice_is_laying_over_once_and_changes_nothing_that_it_is_gi
     assert repr((a, b, c)) == before
 
 
-def test_only_selects_by_name_and_keeps_the_baseline(document: dict[str, Any], write: Write) -> None:
+def test_only_selects_by_name_and_keeps_the_baseline(document: dict[str, Any], write: Callable[..., Path]) -> None:
     cells = expand(load_sweep(write(document)))
     assert [c.name for c in select(cells, ["*/gptq/*"])] == ["tiny/float", "tiny/gptq/w4", "tiny/gptq/w3"]
     assert select(cells, []) == cells
@@ -122,7 +124,9 @@ def broken(**changes: Any) -> Any:
         (broken(axes__setting__w3__blocks__weights__bits=9), "tiny/rtn/w3: encoder.weights.bits 9"),
     ],
 )
-def test_what_is_wrong_is_one_line(document: dict[str, Any], write: Write, change: Any, named: str) -> None:
+def test_what_is_wrong_is_one_line(
+    document: dict[str, Any], write: Callable[..., Path], change: Any, named: str
+) -> None:
     change(document)
     with pytest.raises(UserError) as caught:
         expand(load_sweep(write(document)))

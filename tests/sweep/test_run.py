@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from edge_asr_deploy.bundle.manifest import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.sweep import cells
-from edge_asr_deploy.experiments.sweep.record import SweepResult
-from tests.sweep.conftest import Write
+from edge_asr_deploy.experiments.sweep.record import SweepResult, read_results
 
 CELLS = ["tiny/float", "tiny/rtn/w4", "tiny/rtn/w3", "tiny/gptq/w4", "tiny/gptq/w3"]
 
@@ -34,7 +33,9 @@ def sweep(*more: str) -> Result:
 
 
 def result() -> SweepResult:
-    return SweepResult.model_validate_json(Path("out/results.json").read_bytes())
+    found = read_results(Path("out"))
+    assert found is not None
+    return found
 
 
 def states() -> dict[str, str]:
@@ -68,7 +69,7 @@ def only_rounding(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_sweep_gives_results_tables_and_plots(
-    document: dict[str, Any], write: Write, own_speech: None, counted: dict[str, int]
+    document: dict[str, Any], write: Callable[..., Path], own_speech: None, counted: dict[str, int]
 ) -> None:
     write(document)
     ran = sweep()
@@ -97,8 +98,8 @@ def test_a_sweep_gives_results_tables_and_plots(
     }
     assert "| tiny | gptq |" in Path("out/tables/wer.md").read_text()
     assert "accuracy level 1" in Path("out/tables/wer.md").read_text()
-    rows = list(csv.DictReader(Path("out/tables/rise.csv").read_text().splitlines()))
-    assert [row["method"] for row in rows] == ["rtn", "rtn", "gptq", "gptq"]
+    assert {path.suffix for path in Path("out/tables").iterdir()} == {".md"}
+    assert len(Path("out/results.jsonl").read_text().splitlines()) == 1 + len(CELLS)
     assert {path.name for path in Path("out/plots").iterdir()} == {
         "wer-bits.png",
         "wer-size.png",
@@ -125,7 +126,7 @@ def test_a_sweep_gives_results_tables_and_plots(
 
 
 def test_what_an_earlier_run_found_stays(
-    document: dict[str, Any], write: Write, own_speech: None, monkeypatch: pytest.MonkeyPatch
+    document: dict[str, Any], write: Callable[..., Path], own_speech: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(only_rounding(document))
     assert sweep().exit_code == 0
@@ -149,14 +150,16 @@ def test_what_an_earlier_run_found_stays(
     assert sweep("--only", "tiny/rtn/w4").exit_code == 0
     assert states()["tiny/rtn/w3"] == "pending"
     # What cannot be read is not written over.
-    Path("out/results.json").write_text("{")
-    ran = sweep("--only", "tiny/rtn/w4")
-    assert isinstance(ran.exception, UserError) and Path("out/results.json").read_text() == "{"
-    assert str(ran.exception).startswith("--output: out/results.json: is not the result of a sweep; move it away")
+    for name in ("results.jsonl", "results.json"):
+        Path("out/results.jsonl").unlink(missing_ok=True)
+        Path("out", name).write_text("{")
+        ran = sweep("--only", "tiny/rtn/w4")
+        assert isinstance(ran.exception, UserError) and Path("out", name).read_text() == "{"
+        assert str(ran.exception).startswith("--output: out: holds results that are not those of a sweep; move them")
 
 
 def test_a_bundle_from_stored_weights_is_the_same(
-    document: dict[str, Any], write: Write, own_speech: None, counted: dict[str, int]
+    document: dict[str, Any], write: Callable[..., Path], own_speech: None, counted: dict[str, int]
 ) -> None:
     document["cells"] = [{"method": ["gptq"], "setting": ["w3"]}]
     write(document)
@@ -178,7 +181,7 @@ def test_a_bundle_from_stored_weights_is_the_same(
 
 
 def test_cells_that_differ_in_activations_alone_share_their_weights(
-    document: dict[str, Any], write: Write, own_speech: None, counted: dict[str, int]
+    document: dict[str, Any], write: Callable[..., Path], own_speech: None, counted: dict[str, int]
 ) -> None:
     weights = {"bits": 8, "symmetric": True, "granularity": "channel"}
     kinds = {"w8a8": "int8-dynamic", "w8s8": "int8-static"}
@@ -198,7 +201,7 @@ def test_cells_that_differ_in_activations_alone_share_their_weights(
 
 
 def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(
-    document: dict[str, Any], write: Write, own_speech: None, monkeypatch: pytest.MonkeyPatch
+    document: dict[str, Any], write: Callable[..., Path], own_speech: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = stages.compute_weights
 
@@ -226,7 +229,7 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(
 
 
 def test_a_model_that_is_nowhere_fails_its_cells_alone(
-    document: dict[str, Any], write: Write, own_speech: None
+    document: dict[str, Any], write: Callable[..., Path], own_speech: None
 ) -> None:
     document["axes"]["model"]["gone"] = {"model": "./no-such-folder", "family": "whisper"}
     document["cells"] = [{"method": ["rtn"], "setting": ["w4"]}]
@@ -245,7 +248,12 @@ def test_a_model_that_is_nowhere_fails_its_cells_alone(
     ],
 )
 def test_bad_input_is_one_line_before_anything_runs(
-    document: dict[str, Any], write: Write, own_speech: None, counted: dict[str, int], more: list[str], named: str
+    document: dict[str, Any],
+    write: Callable[..., Path],
+    own_speech: None,
+    counted: dict[str, int],
+    more: list[str],
+    named: str,
 ) -> None:
     if "--ray" in more:
         pytest.importorskip("ray", reason="Ray is not installed: pip install edge-asr-deploy[cluster]")
@@ -257,14 +265,14 @@ def test_bad_input_is_one_line_before_anything_runs(
 
 
 def test_a_killed_sweep_goes_on_where_it_was(
-    document: dict[str, Any], write: Write, own_speech: None, counted: dict[str, int]
+    document: dict[str, Any], write: Callable[..., Path], own_speech: None, counted: dict[str, int]
 ) -> None:
     write(only_rounding(document))
     program = "from edge_asr_deploy.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", program, "sweep", "sweep.yaml", "--output", "out"])
     try:
         deadline = time.monotonic() + 400
-        while not Path("out/results.json").exists() or "done" not in states().values():
+        while not Path("out/results.jsonl").exists() or "done" not in states().values():
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
     finally:
@@ -278,7 +286,9 @@ def test_a_killed_sweep_goes_on_where_it_was(
     assert counted["write_files"] <= 3 - len(finished)
 
 
-def test_processes_find_what_one_process_finds(document: dict[str, Any], write: Write, own_speech: None) -> None:
+def test_processes_find_what_one_process_finds(
+    document: dict[str, Any], write: Callable[..., Path], own_speech: None
+) -> None:
     write(only_rounding(document))
     ran = sweep("--jobs", "2")
     assert ran.exit_code == 0, ran.output
@@ -290,7 +300,7 @@ def test_processes_find_what_one_process_finds(document: dict[str, Any], write: 
 
 
 def test_a_process_that_dies_fails_its_cell_alone(
-    document: dict[str, Any], write: Write, own_speech: None, monkeypatch: pytest.MonkeyPatch
+    document: dict[str, Any], write: Callable[..., Path], own_speech: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document["cells"] = [{"method": ["rtn"], "setting": ["w4"]}]
     write(only_rounding(document))
@@ -299,7 +309,7 @@ def test_a_process_that_dies_fails_its_cell_alone(
     assert {record.error for record in result().cells} == {"its process ended with code 1 (no message)"}
 
 
-def test_a_local_ray_of_two_workers(document: dict[str, Any], write: Write, own_speech: None) -> None:
+def test_a_local_ray_of_two_workers(document: dict[str, Any], write: Callable[..., Path], own_speech: None) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install edge-asr-deploy[cluster]")
     from ray.cluster_utils import Cluster
 
@@ -315,7 +325,7 @@ def test_a_local_ray_of_two_workers(document: dict[str, Any], write: Write, own_
     assert states() == {"tiny/float": "done", "tiny/rtn/w4": "done"}
 
 
-def test_json_is_the_result(document: dict[str, Any], write: Write, own_speech: None) -> None:
+def test_json_is_the_result(document: dict[str, Any], write: Callable[..., Path], own_speech: None) -> None:
     document["cells"] = [{"method": ["rtn"], "setting": ["w4"]}]
     write(only_rounding(document))
     ran = sweep("--json", "--only", "tiny/float")

@@ -14,7 +14,15 @@ from edge_asr_deploy.bundle.manifest import Layer
 from edge_asr_deploy.experiments.sweep import plots, tables
 from edge_asr_deploy.experiments.sweep.cells import Finding
 from edge_asr_deploy.experiments.sweep.grid import Cell, Evaluation
-from edge_asr_deploy.experiments.sweep.record import Known, SweepResult, records
+from edge_asr_deploy.experiments.sweep.record import (
+    OLDER_RESULTS,
+    RESULTS,
+    Known,
+    SweepResult,
+    read_results,
+    records,
+    to_lines,
+)
 from edge_asr_deploy.harness.evaluation.bootstrap import difference_interval
 from edge_asr_deploy.harness.evaluation.result import Measured, NormalizerName, Result, Settings, Size
 from edge_asr_deploy.harness.evaluation.score import judge
@@ -23,8 +31,9 @@ from edge_asr_deploy.harness.evaluation.transcripts import Text
 from edge_asr_deploy.harness.inspection.cost import GraphCost, OperatorCost
 from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.recipe.document import parse
-from tests.harness.fakes import speech
+from tests.support.fakes import speech
 
+COMMITTED = Path(__file__).parents[2] / "docs" / "results"
 WORDS = 4
 REFERENCE = " ".join(["right"] * WORDS)
 
@@ -116,12 +125,31 @@ def test_a_table_shows_values_intervals_and_what_is_missing() -> None:
     assert "| tiny | awq | 12.50 | pending |  |" in by_name["wer.md"]
     assert "+50.00 (+50.00 to +50.00)" in by_name["rise.md"]
     assert "w4: accuracy level 1, as asked" in by_name["wer.md"]
-    assert by_name["rise.csv"].splitlines()[0] == "model,method,setting,rise,low,high"
-    row = json.loads(by_name["rise.json"])["rows"][0]
-    assert (row["method"], row["value"], row["interval"]) == ("rtn", pytest.approx(50), pytest.approx([50, 50]))
+    assert {Path(name).suffix for name in by_name} == {".md"}
     # Nothing is compared with rtn yet, so there is no such table.
     assert "against-rtn.md" not in by_name
     assert "`tiny/rtn/w3`: ValueError: x" in tables.summary(found)
+
+
+def test_results_are_a_line_for_each_cell_and_read_as_they_were_written(tmp_path: Path) -> None:
+    assert read_results(tmp_path) is None
+    found = result(known("float", FEW), known("rtn", MANY), known("awq", None, error="ValueError: a\u2028line"))
+    # As one document, which earlier versions wrote.
+    (tmp_path / OLDER_RESULTS).write_text(found.model_dump_json(indent=1))
+    assert read_results(tmp_path) == found
+    newer = found.model_copy(update={"created": "later"})
+    (tmp_path / RESULTS).write_text(to_lines(newer))
+    assert read_results(tmp_path) == newer
+    head, *cells = (json.loads(line) for line in to_lines(newer).removesuffix("\n").split("\n"))
+    assert head["created"] == "later" and "cells" not in head
+    assert [cell["name"] for cell in cells] == ["tiny/float", "tiny/rtn/w4", "tiny/awq/w4"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]\n", '{"name": "s"}\n'])
+def test_a_file_of_other_content_is_no_result(tmp_path: Path, text: str) -> None:
+    (tmp_path / RESULTS).write_text(text)
+    with pytest.raises(ValueError):
+        read_results(tmp_path)
 
 
 def test_the_papers_figures_follow_its_formulas() -> None:
@@ -156,3 +184,11 @@ def test_intervals_of_many_pairs_are_those_of_each() -> None:
     together = difference_intervals(extra, words, resamples=200)
     alone = [difference_interval(row.tolist(), np.zeros(30, np.int64), words, resamples=200) for row in extra]
     np.testing.assert_allclose(together, alone)
+
+
+@pytest.mark.parametrize("folder", sorted(COMMITTED.iterdir()), ids=lambda folder: folder.name)
+def test_committed_tables_are_those_of_the_committed_results(folder: Path) -> None:
+    found = read_results(folder)
+    assert found is not None
+    assert {path.name: path.read_text() for path in (folder / "tables").iterdir()} == tables.files(found)
+    assert (folder / "README.md").read_text() == tables.summary(found)

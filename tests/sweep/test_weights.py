@@ -27,16 +27,16 @@ from edge_asr_deploy.experiments.sweep.weights import (
 from edge_asr_deploy.quantized.inputs import Static
 from edge_asr_deploy.recipe.document import parse
 from edge_asr_deploy.stages import compute_weights
-from tests.ptq import models
+from tests.support import short
 
 SPEC = {"weights": {"bits": 4, "granularity": "group:16", "steps": [{"method": "awq"}]}}
 
 
 def quantized(family: str) -> tuple[Any, Any, Any]:
-    model = models.model(family)
+    model = short.model(family)
     before = snapshot(model)
     document = {"name": "t", "family": family, "encoder": SPEC, "cross_attention": SPEC, "decoder": SPEC}
-    weights = compute_weights(model, parse(document, "test"), models.samples(family), lambda done, total, name: None)
+    weights = compute_weights(model, parse(document, "test"), short.samples(family), lambda done, total, name: None)
     return model, weights, before
 
 
@@ -45,7 +45,7 @@ def test_codes_folds_and_stem_come_back_exactly(family: str, tmp_path: Path) -> 
     model, weights, before = quantized(family)
     assert is_storable(model, before)
     save(tmp_path, model, weights, before, 1.5)
-    fresh = models.model(family)
+    fresh = short.model(family)
     stored = read(tmp_path)
     assert stored is not None
     stored.restore(fresh)
@@ -86,7 +86,7 @@ def test_what_is_cut_short_or_foreign_counts_as_nothing(tmp_path: Path) -> None:
 
 
 def test_a_model_with_new_modules_is_not_stored() -> None:
-    model = models.model("whisper")
+    model = short.model("whisper")
     before = snapshot(model)
     model.model.encoder.extra = torch.nn.Linear(2, 2)
     assert not is_storable(model, before)

@@ -1,10 +1,12 @@
-"""What a sweep found, cell by cell, as `results.json` holds it: figures, differences, hashes and versions."""
+"""What a sweep found, cell by cell, as `results.jsonl` holds it: figures, differences, hashes and versions."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,6 +21,9 @@ from edge_asr_deploy.harness.evaluation.result import Accuracy, Interval, Normal
 from edge_asr_deploy.harness.inspection.cost import GraphCost, paper_memory_io, paper_size, relative_bops
 from edge_asr_deploy.harness.machine.environment import Environment
 
+RESULTS = "results.jsonl"
+# One document, which sweeps of version 0.1 wrote.
+OLDER_RESULTS = "results.json"
 # One forward pass as the paper counts it: the encoder, and the decoder's call that also makes the cross-attention K/V.
 ENCODER, FIRST_CALL = 0, 1
 FLOAT_BYTES = 4
@@ -108,7 +113,7 @@ class Record(_Model):
 
 
 class SweepResult(_Model):
-    """`results.json`. `command` made it; `reference` is the method that the others are compared with."""
+    """A whole sweep. `command` made it; `reference` is the method that the others are compared with."""
 
     schema_version: Literal[1] = 1
     name: str
@@ -119,6 +124,29 @@ class SweepResult(_Model):
     reference: str
     axes: list[str]
     cells: list[Record]
+
+
+def to_lines(result: SweepResult) -> str:
+    """The text of `results.jsonl`: a JSON line of what is not of one cell, then a JSON line for each cell."""
+    head = result.model_dump_json(exclude={"cells"})
+    return "".join(f"{line}\n" for line in (head, *(record.model_dump_json() for record in result.cells)))
+
+
+def from_lines(text: str) -> SweepResult:
+    """The sweep of a `results.jsonl`; ValueError where the text is not one."""
+    head, *cells = (json.loads(line) for line in text.removesuffix("\n").split("\n"))
+    if not isinstance(head, dict):
+        raise ValueError("the first line is not a JSON object")
+    return SweepResult.model_validate({**head, "cells": cells})
+
+
+def read_results(folder: Path) -> SweepResult | None:
+    """The sweep of an output folder, None where it has none. ValueError and OSError for files that cannot be read."""
+    if (folder / RESULTS).exists():
+        return from_lines((folder / RESULTS).read_text(encoding="utf-8"))
+    if (folder / OLDER_RESULTS).exists():
+        return SweepResult.model_validate_json((folder / OLDER_RESULTS).read_bytes())
+    return None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
@@ -23,7 +22,16 @@ from edge_asr_deploy.experiments.sweep.cluster import run_cluster
 from edge_asr_deploy.experiments.sweep.grid import Cell, Sweep, expand, load_sweep, select
 from edge_asr_deploy.experiments.sweep.keys import Keys, audio_prints, keys_of, speech_prints
 from edge_asr_deploy.experiments.sweep.local import run_here, run_processes
-from edge_asr_deploy.experiments.sweep.record import Known, Record, SweepResult, records, with_earlier
+from edge_asr_deploy.experiments.sweep.record import (
+    RESULTS,
+    Known,
+    Record,
+    SweepResult,
+    read_results,
+    records,
+    to_lines,
+    with_earlier,
+)
 from edge_asr_deploy.experiments.sweep.store import Store, write_bytes, write_text
 from edge_asr_deploy.export_options import check_versions
 from edge_asr_deploy.harness.evaluation.speech import load_speech
@@ -31,7 +39,6 @@ from edge_asr_deploy.harness.evaluation.speech import select as select_speech
 from edge_asr_deploy.pipeline import calibration_speech
 from edge_asr_deploy.ptq.needs import needs_samples
 
-RESULTS = "results.json"
 DEFAULT_OUTPUT = Path("docs/results")
 
 
@@ -170,7 +177,7 @@ class _Board:
 
     def __post_init__(self) -> None:
         self.known = list(self.planned.known)
-        self.earlier = _earlier(self.output / RESULTS, self.planned)
+        self.earlier = _earlier(self.output, self.planned)
         self.result = self._result()
 
     def started(self, job: Job) -> None:
@@ -196,7 +203,7 @@ class _Board:
     def write(self) -> None:
         """Results first, then what is made from them; each file all at once."""
         self.result = self._result()
-        write_text(self.output / RESULTS, self.result.model_dump_json(indent=1) + "\n")
+        write_text(self.output / RESULTS, to_lines(self.result))
         write_text(self.output / "README.md", tables.summary(self.result))
         for name, text in tables.files(self.result).items():
             write_text(self.output / "tables" / name, text)
@@ -226,19 +233,19 @@ class _Board:
         )
 
 
-def _earlier(path: Path, planned: Plan) -> list[Record]:
+def _earlier(output: Path, planned: Plan) -> list[Record]:
     """What the output folder's results of the same sweep on the same speech hold; nothing where it has none.
 
     UserError for a file that is there and cannot be read: hours of measurements may lie in it.
     """
     try:
-        before = SweepResult.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+        before = read_results(output)
+    except (OSError, ValueError):
+        remedy = "holds results that are not those of a sweep; move them away or give another --output"
+        raise UserError("--output", output, remedy) from None
+    if before is None or (before.name, before.speech) != (planned.sweep.name, planned.speech):
         return []
-    except (OSError, ValidationError):
-        remedy = "is not the result of a sweep; move it away or give another --output"
-        raise UserError("--output", path, remedy) from None
-    return before.cells if (before.name, before.speech) == (planned.sweep.name, planned.speech) else []
+    return before.cells
 
 
 def _duration(seconds: float) -> str:

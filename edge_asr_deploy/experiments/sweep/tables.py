@@ -1,10 +1,7 @@
-"""One table per metric, settings side by side: markdown for people, CSV for spreadsheets, JSON for programs."""
+"""One table per metric as markdown, settings side by side."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -76,8 +73,6 @@ def files(result: SweepResult) -> dict[str, str]:
     for metric in metrics(result):
         if any(record.measured and metric.value(record.measured) for record in result.cells):
             written[f"{metric.name}.md"] = markdown(result, metric)
-            written[f"{metric.name}.csv"] = comma_separated(result, metric)
-            written[f"{metric.name}.json"] = as_json(result, metric)
     return written
 
 
@@ -92,31 +87,11 @@ def markdown(result: SweepResult, metric: Metric) -> str:
     return f"# {metric.title}\n\n{text}\n\n{notes}"
 
 
-def comma_separated(result: SweepResult, metric: Metric) -> str:
-    """One row per cell: axes, value, and the interval's bounds where there is one."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*result.axes, metric.name, "low", "high"])
-    for record, value in _long(result, metric):
-        low, high = value[1] or ("", "")
-        writer.writerow([*(record.values.get(axis, "") for axis in result.axes), value[0], low, high])
-    return buffer.getvalue()
-
-
-def as_json(result: SweepResult, metric: Metric) -> str:
-    """The same as a list of objects."""
-    rows = [
-        {**record.values, "value": value[0], "interval": None if value[1] is None else list(value[1])}
-        for record, value in _long(result, metric)
-    ]
-    return json.dumps({"metric": metric.name, "title": metric.title, "rows": rows}, indent=1) + "\n"
-
-
 def summary(result: SweepResult) -> str:
     """The sweep's README: how it was made, how far it is, the verdict against the reference, the best."""
     states = [record.state for record in result.cells]
     earlier = sum(record.earlier for record in result.cells)
-    kept = f" ({earlier} of them by earlier runs, marked `earlier` in `results.json`)" if earlier else ""
+    kept = f" ({earlier} of them by earlier runs, marked `earlier` in `results.jsonl`)" if earlier else ""
     lines = [
         f"# Sweep {result.name}",
         "",
@@ -125,8 +100,8 @@ def summary(result: SweepResult) -> str:
         result.speech,
         "",
         f"{states.count('done')} cells done{kept}, {states.count('failed')} failed, {states.count('pending')} pending; "
-        f"{result.created}. `results.json` holds recipes, hashes, versions and all figures; `tables/` one table per "
-        "metric; `plots/` word error rate against cost.",
+        f"{result.created}. `results.jsonl` holds recipes, hashes, versions and all figures, a cell a line; `tables/` "
+        "one table per metric; `plots/` word error rate against cost.",
         "",
         f"**Against {result.reference}.** {verdict(result)}",
         "",
@@ -199,11 +174,6 @@ def _notes(result: SweepResult) -> list[str]:
                 f"accuracy level {measured.accuracy_level}, {measured.accuracy_level_note}"
             )
     return [f"{setting}: {said}" for setting, said in levels.items()]
-
-
-def _long(result: SweepResult, metric: Metric) -> list[tuple[Record, Value]]:
-    pairs = [(record, metric.value(record.measured)) for record in result.cells if record.measured]
-    return [(record, value) for record, value in pairs if value is not None]
 
 
 def _shown(record: Record | None, metric: Metric) -> str:

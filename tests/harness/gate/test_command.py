@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.gate.baseline import PartRatios, read_baseline
-from tests.harness.gate.conftest import Gated
+from tests.support.gated import Gated
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Our bundles beside other speech runtimes on the same checkpoints: `python -m benchmarks`, or `make bench-peers`."""

@@ -1,0 +1,1 @@
+"""Programs for developers that the package does not contain."""
