@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.families import family
+from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.recipe.document import Recipe
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def hear(
     recipe: Recipe,
     utterances: Sequence[Utterance],
     language: str,
-    advance: Callable[[int, int, str], None],
+    progress: Progress,
 ) -> list[Sample]:
     """Calibration samples of these utterances; `model` is still the float one. Its transcripts are kept on disk."""
     from edge_asr_deploy.ptq.calibration.samples import prepare
@@ -53,21 +54,19 @@ def hear(
         utterances,
         recipe.calibration.seconds,
         language,
-        progress=advance,
+        progress=progress,
         known=known,
     )
 
 
-def compute_weights(
-    model: Any, recipe: Recipe, samples: Sequence[Sample], advance: Callable[[int, int, str], None]
-) -> list[QuantizedWeight]:
+def compute_weights(model: Any, recipe: Recipe, samples: Sequence[Sample], progress: Progress) -> list[QuantizedWeight]:
     """Narrow and quantize `model` in place by the recipe; returns the integer codes."""
     from edge_asr_deploy.ptq.quantize import quantize
     from edge_asr_deploy.ptq.stem import narrow_in_place
 
     kind = family(recipe.family)
     narrow_in_place(model, kind.structure(model.config).components(), recipe)
-    return quantize(model, kind, recipe, samples, advance)
+    return quantize(model, kind, recipe, samples, progress)
 
 
 def compute_activations(
@@ -75,9 +74,11 @@ def compute_activations(
     recipe: Recipe,
     weights: Sequence[QuantizedWeight],
     samples: Sequence[Sample],
-    advance: Callable[[int, int, str], None],
+    progress: Progress,
 ) -> list[QuantizedWeight]:
     """The weights with what the recipe says of their layers' inputs; fixed ranges are measured on the samples."""
     from edge_asr_deploy.ptq.activations import quantize_activations
 
-    return quantize_activations(model, family(recipe.family).structure(model.config), recipe, weights, samples, advance)
+    return quantize_activations(
+        model, family(recipe.family).structure(model.config), recipe, weights, samples, progress
+    )

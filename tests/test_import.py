@@ -19,6 +19,7 @@ FLOORS = (
     ("boards",),
     ("pack",),
     ("pipeline",),
+    ("export_options",),
     ("proof",),
     ("stages",),
     ("graph",),

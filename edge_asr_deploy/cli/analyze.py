@@ -36,11 +36,13 @@ def command(
 
     from edge_asr_deploy.cli.widths import widths
     from edge_asr_deploy.experiments.analysis.analyze import analyze, tables
-    from edge_asr_deploy.pipeline import Request
+    from edge_asr_deploy.export_options import ExportOptions
 
-    request = Request(model=model, bits=bits, recipe=recipe, calibration=calibration, seed=seed, language=language)
+    options = ExportOptions(
+        model=model, bits=bits, recipe=recipe, calibration=calibration, seed=seed, language=language
+    )
     messages = Console(stderr=True, highlight=False)
-    found = analyze(request, widths(bits_choices), clips, fisher, words, output, messages)
+    found = analyze(options, widths(bits_choices), clips, fisher, words, output, messages)
     if as_json:
         print(found.as_json())
     else:

@@ -52,12 +52,13 @@ def command(
     """
     from rich.console import Console
 
+    from edge_asr_deploy.export_options import ExportOptions
     from edge_asr_deploy.harness.reporting.tables import export_table
-    from edge_asr_deploy.pipeline import Request, export
+    from edge_asr_deploy.pipeline import export
 
     messages = Console(stderr=True, highlight=False)
     folder, manifest = export(
-        Request(
+        ExportOptions(
             model=model,
             bits=bits,
             recipe=recipe,

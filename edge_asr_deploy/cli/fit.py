@@ -67,9 +67,9 @@ def command(
     from edge_asr_deploy.cli.widths import widths
     from edge_asr_deploy.experiments.mixed.fit import Goal, fit
     from edge_asr_deploy.experiments.mixed.report import fit_table
-    from edge_asr_deploy.pipeline import Request
+    from edge_asr_deploy.export_options import ExportOptions
 
-    request = Request(
+    request = ExportOptions(
         model=model,
         bits=bits,
         recipe=recipe,

@@ -16,11 +16,11 @@ PREFIX = "common-voice:"
 REPOSITORY = "fixie-ai/common_voice_17_0"
 
 
-def read_common_voice(reference: str, tick: Callable[[], None] = lambda: None) -> list[Utterance]:
+def read_common_voice(reference: str, fetched: Callable[[], None] = lambda: None) -> list[Utterance]:
     """The test split of `common-voice:LANGUAGE` or `common-voice:LANGUAGE:N`, for evaluation. UserError as below."""
     language, number = split_reference(reference, PREFIX)
     split = Split(REPOSITORY, _language(language, "--data", reference), "test", "--data", reference)
-    return read_split(split, PREFIX + language, number, tick)
+    return read_split(split, PREFIX + language, number, fetched)
 
 
 def draw_common_voice(reference: str, number: int, seed: int) -> list[Utterance]:

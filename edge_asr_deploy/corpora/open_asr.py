@@ -32,11 +32,11 @@ SETS = {
 _GROUPS = {"librispeech": ("librispeech-clean", "librispeech-other"), "all": tuple(SETS)}
 
 
-def read_open_asr(reference: str, tick: Callable[[], None] = lambda: None) -> list[Utterance]:
+def read_open_asr(reference: str, fetched: Callable[[], None] = lambda: None) -> list[Utterance]:
     """The utterances of `open-asr:SET` or `open-asr:SET:N`, the first N rows of each set.
 
     SET is a key of `SETS`, `librispeech` (both) or `all`. The source of an utterance is `open-asr:` and the set's name.
-    An utterance that is not to be scored has no text. `tick` is called for every clip that is fetched. UserError for an
+    An utterance that is not to be scored has no text. `fetched` is called for every clip from the Hub. UserError for an
     unknown set, a limit that is no number, and as `streamed.read_split`.
     """
     name, number = split_reference(reference, PREFIX)
@@ -46,7 +46,7 @@ def read_open_asr(reference: str, tick: Callable[[], None] = lambda: None) -> li
     utterances = []
     for key in chosen:
         split = Split(REPOSITORY, *SETS[key], thing="--data", name=reference)
-        utterances += [_scored(u) for u in read_split(split, PREFIX + key, number, tick)]
+        utterances += [_scored(u) for u in read_split(split, PREFIX + key, number, fetched)]
     return utterances
 
 

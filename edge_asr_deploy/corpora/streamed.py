@@ -63,18 +63,18 @@ class _Kept:
     seconds: float
 
 
-def read_split(split: Split, source: str, number: int | None, tick: Callable[[], None]) -> list[Utterance]:
+def read_split(split: Split, source: str, number: int | None, fetched: Callable[[], None]) -> list[Utterance]:
     """The first `number` rows of a split (None: all), from the disk as far as it has them, else from the Hub.
 
-    `tick` is called for every clip that had to be fetched. What has arrived is kept also when the stream breaks. Clips
-    shorter than 0.1 s, which no model takes, are padded with silence: every row of the split counts. Ids are
+    `fetched` is called for every clip from the Hub. What has arrived is kept also when the stream breaks. Clips shorter
+    than 0.1 s, which no model takes, are padded with silence: every row of the split counts. Ids are
     `configuration/id`. UserError when the Hub cannot be reached, does not have it or does not let this user in; when
     `datasets` is not installed; when a clip is no audio; when the cache cannot be written.
     """
     folder = split.folder()
     kept = _kept(folder)
     if not _suffices(folder, kept, number):
-        kept = _fetch(split, folder, number, tick)
+        kept = _fetch(split, folder, number, fetched)
     chosen = kept[:number]
     if not chosen:
         raise UserError(split.thing, split.name, f"split `{split.split}` has no rows; choose another set")
@@ -107,7 +107,7 @@ def _kept(folder: Path) -> list[_Kept]:
     return kept
 
 
-def _fetch(split: Split, folder: Path, number: int | None, tick: Callable[[], None]) -> list[_Kept]:
+def _fetch(split: Split, folder: Path, number: int | None, fetched: Callable[[], None]) -> list[_Kept]:
     if importlib.util.find_spec("datasets") is None:
         raise UserError(split.thing, split.name, 'needs the `datasets` package; pip install "edge-asr-deploy[export]"')
     import filelock
@@ -124,7 +124,7 @@ def _fetch(split: Split, folder: Path, number: int | None, tick: Callable[[], No
                     kept.append(_keep(split, folder, len(kept), row))
                     index.write(_line(kept[-1]))
                     index.flush()
-                    tick()
+                    fetched()
             if number is None or len(kept) < number:
                 (folder / "complete").write_text(str(len(kept)), encoding="utf-8")
             return kept

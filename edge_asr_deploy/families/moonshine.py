@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_asr_deploy.families.structure import LOWEST, Block, Step, Structure, attention
+from edge_asr_deploy.families.structure import (
+    HEAD,
+    LOWEST,
+    TABLE,
+    AttentionShape,
+    Block,
+    Half,
+    StemPart,
+    Step,
+    Structure,
+    attention,
+)
 
-# (kernel, stride) of the three convolutions in front of the encoder.
-_CONVOLUTIONS = ((127, 64), (7, 3), (3, 2))
+# (kernel, stride) of the three convolutions in front of the encoder; together a frame for every 384 samples.
+CONVOLUTIONS = ((127, 64), (7, 3), (3, 2))
+SAMPLES_PER_FRAME = 64 * 3 * 2
+# The least samples that give a frame.
+SHORTEST = 127 + (7 - 1 + (3 - 1) * 3) * 64
+# Without a cap Moonshine loops on hard clips and noise; the Open ASR leaderboard's script decodes with this one.
+TOKENS_PER_SECOND, SPARE_TOKENS = 6.5, 2
+# Rotary positions set no window; it was trained on clips of up to about 30 s, and its decoder has so many positions.
+WINDOW_SECONDS, POSITIONS = 30, 512
 
 
 @dataclass(frozen=True)
@@ -17,6 +36,12 @@ class Moonshine:
 
     name: str = "moonshine"
     fixed_window: bool = False
+    attention_blocks: int = 6
+    stem: tuple[StemPart, ...] = (
+        StemPart("model.encoder.conv1", reads="waveform"),
+        StemPart("model.encoder.conv2"),
+        StemPart("model.encoder.conv3", reads="gelu"),
+    )
 
     def structure(self, config: Any) -> Structure:
         """The module paths; reads the numbers of layers and `encoder_hidden_act`."""
@@ -34,14 +59,28 @@ class Moonshine:
             ),
             encoder_norm="model.encoder.layer_norm",
             decoder_norm="model.decoder.norm",
-            table="model.decoder.embed_tokens",
-            head="proj_out",
+            table=TABLE,
+            head=HEAD,
+        )
+
+    def attention(self, config: Mapping[str, Any], half: Half) -> AttentionShape:
+        """Reads the half's numbers of layers and heads, the heads' size and what of it is rotated."""
+        heads = int(config[f"{half}_num_attention_heads"])
+        head_dim = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
+        return AttentionShape(
+            layers=int(config[f"{half}_num_hidden_layers"]),
+            heads=heads,
+            head_dim=head_dim,
+            output="o_proj",
+            rotary=int(head_dim * float(config.get("partial_rotary_factor") or 1.0)),
+            theta=float(config.get("rope_theta") or 10000.0),
+            samples_per_frame=SAMPLES_PER_FRAME,
         )
 
     def frames(self, samples: int, config: Any) -> int:
         """All of them: nothing is padded. 0 for a clip too short for the convolutions (less than about 0.06 s)."""
         length = samples
-        for kernel, stride in _CONVOLUTIONS:
+        for kernel, stride in CONVOLUTIONS:
             length = max(0, (length - kernel) // stride + 1)
         return length
 
@@ -49,9 +88,9 @@ class Moonshine:
         """The start token alone."""
         return (int(generation.decoder_start_token_id),)
 
-    def length_cap(self, samples: int) -> int | None:
-        """6.5 tokens a second and 2 more, as in the Open ASR leaderboard's script: without it, noise becomes loops."""
-        return int(samples * 6.5 / 16_000 + 2)
+    def length_cap(self, samples: int) -> int:
+        """6.5 tokens a second and 2 more."""
+        return int(samples * TOKENS_PER_SECOND / 16_000) + SPARE_TOKENS
 
 
 def _encoder_block(path: str, lowest: float | None) -> Block:

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+Half = Literal["encoder", "decoder"]
 # What a recipe decides on apart: the parts of every model.
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
+# Module paths that every family shares: the tied table as embedding and as vocabulary head.
+TABLE, HEAD = "model.decoder.embed_tokens", "proj_out"
 # By Transformers' names of activation functions what none of their values is below.
 LOWEST = {"gelu": -0.17, "relu": 0.0}
+
+
+@dataclass(frozen=True)
+class StemPart:
+    """A tensor in front of the blocks: a convolution over frames or a table of positions, by its module path.
+
+    `reads`: a convolution reads a `waveform` (one channel: too little to multiply integers), what `gelu` gives, or
+    `features` of another kind.
+    """
+
+    path: str
+    kind: Literal["convolution", "positions"] = "convolution"
+    reads: Literal["waveform", "gelu", "features"] = "features"
+
+
+@dataclass(frozen=True)
+class AttentionShape:
+    """Sizes of the attention in one half of a model."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    output: str
+    """Name of the output projection in its module: `out_proj` or `o_proj`."""
+    rotary: int = 0
+    """Channels of a head that are rotated by position, 0 for none."""
+    theta: float = 10000.0
+    samples_per_frame: int = 0
+    """How many entries of the mask over the encoder's input make one frame; 0 where there is no mask."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +123,22 @@ class Family(Protocol):
     def fixed_window(self) -> bool:
         """True when the encoder's input has one shape whatever the clip's length, so that clips can share a batch."""
 
+    @property
+    def stem(self) -> tuple[StemPart, ...]:
+        """The tensors in front of the blocks, in data-flow order, the encoder's first."""
+
+    @property
+    def attention_blocks(self) -> int:
+        """Into how many blocks of queries the encoder's attention is cut where it multiplies integers.
+
+        The scores of one block are a few megabytes for a full window; a short clip's block is still worth its calls.
+        """
+
     def structure(self, config: Any) -> Structure:
         """The module paths of a model with this configuration."""
+
+    def attention(self, config: Mapping[str, Any], half: Half) -> AttentionShape:
+        """The attention of the `encoder` or `decoder`, from a configuration as a mapping (`config.to_dict()`)."""
 
     def frames(self, samples: int, config: Any) -> int:
         """How many of the encoder's output frames hold audio, for that many samples at 16 kHz; the rest is padding."""
@@ -107,3 +153,8 @@ class Family(Protocol):
 def attention(path: str, output: str, names: str = "qkv") -> tuple[tuple[str, ...], str]:
     """The paths of an attention's input projections (`q`, `k`, `v` or some of them) and of its output projection."""
     return tuple(f"{path}.{name}_proj" for name in names), f"{path}.{output}"
+
+
+def convolutions(family: Family) -> tuple[StemPart, ...]:
+    """The convolutions of a family's front end."""
+    return tuple(part for part in family.stem if part.kind == "convolution")

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.families.structure import LOWEST, Block, Step, Structure, attention
+from edge_asr_deploy.families.structure import (
+    HEAD,
+    LOWEST,
+    TABLE,
+    AttentionShape,
+    Block,
+    Half,
+    StemPart,
+    Step,
+    Structure,
+    attention,
+)
 
 # 10 ms hop of the spectrogram at 16 kHz, halved by the second convolution.
 SAMPLES_PER_FRAME = 320
+FRAMES_PER_SECOND = 50
+# The clip is padded to this; the decoder has so many positions.
+WINDOW_SECONDS, POSITIONS = 30, 448
+MEL_BINS = 80
+# What an encoder input shorter than its window ends with: the window's own last positions. Whisper keeps something
+# about the whole clip there; without them a decoder does not notice where the speech ends.
+TAIL_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -18,6 +37,13 @@ class Whisper:
 
     name: str = "whisper"
     fixed_window: bool = True
+    attention_blocks: int = 12
+    stem: tuple[StemPart, ...] = (
+        StemPart("model.encoder.conv1"),
+        StemPart("model.encoder.conv2", reads="gelu"),
+        StemPart("model.encoder.embed_positions", "positions"),
+        StemPart("model.decoder.embed_positions", "positions"),
+    )
 
     def structure(self, config: Any) -> Structure:
         """The module paths; reads `encoder_layers`, `decoder_layers` and `activation_function`."""
@@ -36,9 +62,14 @@ class Whisper:
             ),
             encoder_norm="model.encoder.layer_norm",
             decoder_norm="model.decoder.layer_norm",
-            table="model.decoder.embed_tokens",
-            head="proj_out",
+            table=TABLE,
+            head=HEAD,
         )
+
+    def attention(self, config: Mapping[str, Any], half: Half) -> AttentionShape:
+        """Reads `d_model` and the half's numbers of layers and heads."""
+        heads = int(config[f"{half}_attention_heads"])
+        return AttentionShape(int(config[f"{half}_layers"]), heads, int(config["d_model"]) // heads, "out_proj")
 
     def frames(self, samples: int, config: Any) -> int:
         """One frame for every 320 samples begun, at most the encoder's 1500."""

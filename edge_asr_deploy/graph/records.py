@@ -6,11 +6,13 @@ from typing import Any
 
 from edge_asr_deploy.bundle.manifest import Layer
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
+from edge_asr_deploy.quantized.scales import TwoLevelScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 
 def quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
     """Of a matrix of codes; `builder` made what is stored of it."""
+    columns = weight.float_columns
     return Layer(
         name=weight.name,
         component=weight.component,
@@ -22,11 +24,11 @@ def quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
         bytes=stored_bytes(builder),
         error=weight.error,
         effective_bits=round(weight.effective_bits, 4),
-        outliers=weight.outliers,
-        float_columns=None if weight.columns is None else len(weight.columns.index),
-        float_products=int(weight.columns is not None),
-        activations="float" if weight.activation is None else weight.activation.kind,
-        storage="plain" if weight.multipliers is None else "two-level",
+        outliers=None if weight.outliers is None else weight.outliers.count,
+        float_columns=None if columns is None else len(columns.index),
+        float_products=int(columns is not None),
+        activations="float" if weight.inputs is None else weight.inputs.kind,
+        storage="two-level" if isinstance(weight.scales, TwoLevelScales) else "plain",
     )
 
 

@@ -8,7 +8,7 @@ shares sum to one, so that this is exact, and most of what rounded shares lack o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial
@@ -17,35 +17,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_asr_deploy.ptq.activations import SMALLEST, fake_activations, rounded
-from edge_asr_deploy.ptq.stem import convolve, rounding
-from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
-from edge_asr_deploy.recipe.document import Recipe
+from edge_asr_deploy.ptq.activations import fake_activations, rounded
+from edge_asr_deploy.ptq.stem import convolve
+from edge_asr_deploy.quantized.inputs import SIGNED_TOP, SMALLEST, TOP, Dynamic, InputRounding
+from edge_asr_deploy.quantized.model import QuantizedModel
 
-# Queries are rounded, and attended for, in so many blocks: the scores of one are a few megabytes where a window has
-# Whisper's 1500 frames, and a short clip's still worth the calls where it has no more frames than it needs.
-BLOCKS = {"whisper": 12, "moonshine": 6}
-SIGNED_TOP, UNSIGNED_TOP = 127, 255
-DYNAMIC = Activation("int8-dynamic")
 # Transformers looks attention functions up by name, in its own public table.
 NAME = "edge_asr_int8"
 
 
 @contextmanager
-def fake_int8(model: Any, weights: Sequence[QuantizedWeight], recipe: Recipe | None = None) -> Iterator[None]:
-    """As `fake_activations`; with a `recipe` the encoder's attention and convolutions round where it says so, too."""
+def fake_int8(model: Any, quantized: QuantizedModel) -> Iterator[None]:
+    """Within it layers, convolutions and the encoder's attention round their inputs as the quantized model says."""
     with ExitStack() as stack:
-        stack.enter_context(fake_activations(model, weights))
-        for path, activation in ({} if recipe is None else rounding(recipe)).items():
-            hook = model.get_submodule(path).register_forward_hook(partial(_convolved, activation=activation))
+        stack.enter_context(fake_activations(model, quantized.weights))
+        for path, rounding in quantized.convolutions.items():
+            hook = model.get_submodule(path).register_forward_hook(partial(_convolved, rounding=rounding))
             stack.callback(hook.remove)
-        if recipe is not None and recipe.encoder.attention == "int8":
-            stack.enter_context(_fake_attention(model.get_encoder(), BLOCKS[recipe.family]))
+        if quantized.attention is not None:
+            stack.enter_context(_fake_attention(model.get_encoder(), quantized.attention.blocks))
         yield
 
 
-def _convolved(module: nn.Conv1d, inputs: tuple[Tensor], _: Tensor, activation: Activation) -> Tensor:
-    product = convolve(inputs[0], module, activation)
+def _convolved(module: nn.Conv1d, inputs: tuple[Tensor], _: Tensor, rounding: InputRounding) -> Tensor:
+    product = convolve(inputs[0], module, rounding)
     return product if module.bias is None else product + module.bias.detach()[:, None]
 
 
@@ -60,9 +55,9 @@ def attend(
     key, value = _signed(key), _signed(value - mean)
     outputs = []
     for block in torch.split(query, block_sizes(query.shape[2], blocks), dim=2):  # type: ignore[no-untyped-call]
-        scores = rounded(block, DYNAMIC) @ key.transpose(2, 3) * scaling
+        scores = rounded(block, Dynamic()) @ key.transpose(2, 3) * scaling
         shares = (scores if mask is None else scores + mask).softmax(-1)
-        steps = shares.amax(-1, keepdim=True) / UNSIGNED_TOP
+        steps = shares.amax(-1, keepdim=True) / TOP
         outputs.append((shares / steps).round() @ value * steps)
     return torch.cat(outputs, dim=2) + mean
 

@@ -8,7 +8,7 @@ coarse; layer by layer nothing of that adds up.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_asr_deploy.bundle.manifest import Graphs
-from edge_asr_deploy.graph.build import EMBEDDING
-from edge_asr_deploy.graph.rewriting.attention import Shape, shape_of
+from edge_asr_deploy.families import family
+from edge_asr_deploy.families.structure import TABLE, AttentionShape
 from edge_asr_deploy.graph.storing.integer import product_name
-from edge_asr_deploy.proof.fake_int8 import BLOCKS, attend
+from edge_asr_deploy.proof.fake_int8 import attend
 from edge_asr_deploy.proof.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.ptq.activations import rounded_input
 from edge_asr_deploy.ptq.calibration.samples import Sample
-from edge_asr_deploy.ptq.stem import convolve, rounding
-from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
-from edge_asr_deploy.recipe.document import Recipe
+from edge_asr_deploy.ptq.stem import convolve
+from edge_asr_deploy.quantized.inputs import InputRounding
+from edge_asr_deploy.quantized.model import QuantizedModel
+from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 # Layers whose inputs and outputs are held at a time: those of a whole encoder would be gigabytes.
@@ -43,46 +44,46 @@ def layer_distances(
     model: Any,
     folder: Path,
     sample: Sample,
-    weights: Sequence[QuantizedWeight],
+    quantized: QuantizedModel,
     graphs: Graphs,
-    recipe: Recipe | None = None,
 ) -> dict[str, float]:
     """By module path the largest difference of an int8 layer from PyTorch, relative to its largest output.
 
-    The encoder's convolutions and attention are among them where `recipe` says so. The key and value projections inside
-    the decoder's branches are compared by the K/V that the decoder hands out.
+    The encoder's convolutions and attention are among them where these multiply integers. The key and value
+    projections inside the decoder's branches are compared by the K/V that the decoder hands out.
     """
-    wanted = _expectations(model, weights, recipe)
+    wanted = _expectations(model, quantized)
     if not wanted:
         return {}
     settings = SessionSettings(accuracy_level=1)
     with tempfile.TemporaryDirectory() as scratch:
-        encoder, heard = _exposed(folder / graphs.encoder, Path(scratch), wanted, settings)
-        decoder, said = _exposed(folder / graphs.decoder, Path(scratch), wanted, settings)
+        encoder, encoder_names = _exposed(folder / graphs.encoder, Path(scratch), wanted, settings)
+        decoder, decoder_names = _exposed(folder / graphs.decoder, Path(scratch), wanted, settings)
         feeds = {name: value.numpy() for name, value in encoder_inputs(model, encoder, sample).items()}
         hidden = encoder.run(["last_hidden_state"], feeds)[0]
-        found = _distances(encoder, heard, feeds, wanted)
+        found = _distances(encoder, encoder_names, feeds, wanted)
         common = {"encoder_hidden_states": hidden, "encoder_attention_mask": feeds.get("attention_mask")}
         feeds = decoder_feeds(decoder, common, sample.tokens.numpy())
-        found |= _distances(decoder, said, feeds, wanted)
-        crossed = [weight.name for weight in weights if weight.activation and weight.component == "cross_attention"]
+        found |= _distances(decoder, decoder_names, feeds, wanted)
+        crossed = [w.name for w in quantized.weights if w.inputs is not None and w.component == "cross_attention"]
         found |= _cross_distances(model, decoder, feeds, hidden, {name: wanted[name] for name in crossed})
     assert found.keys() == wanted.keys(), wanted.keys() - found.keys()
     return found
 
 
-def _expectations(model: Any, weights: Sequence[QuantizedWeight], recipe: Recipe | None) -> dict[str, Expected]:
+def _expectations(model: Any, quantized: QuantizedModel) -> dict[str, Expected]:
     """What PyTorch computes from what a layer reads, by the layer's module path."""
-    wanted: dict[str, Expected] = {w.name: partial(_linear, weight=w) for w in weights if w.activation is not None}
-    if recipe is not None:
-        wanted |= {
-            path: partial(_convolved, module=model.get_submodule(path), activation=activation)
-            for path, activation in rounding(recipe).items()
-        }
-    if recipe is not None and recipe.encoder.attention == "int8":
-        shape = shape_of(model.config.to_dict(), recipe.family, "encoder")
+    wanted: dict[str, Expected] = {
+        weight.name: partial(_linear, weight=weight) for weight in quantized.weights if weight.inputs is not None
+    }
+    wanted |= {
+        path: partial(_convolved, module=model.get_submodule(path), rounding=rounding)
+        for path, rounding in quantized.convolutions.items()
+    }
+    if quantized.attention is not None:
+        shape = family(quantized.family).attention(model.config.to_dict(), "encoder")
         layers = range(shape.layers)
-        attended = partial(_attended, shape=shape, blocks=BLOCKS[recipe.family])
+        attended = partial(_attended, shape=shape, blocks=quantized.attention.blocks)
         wanted |= {f"model.encoder.layers.{layer}.self_attn": attended for layer in layers}
     return wanted
 
@@ -97,7 +98,7 @@ def _exposed(
     names = {}
     for layer in wanted:
         # The head's product is the graph's output, where no shortlist is scored again.
-        product = values.get(product_name(layer)) or (values.get("logits") if layer == EMBEDDING else None)
+        product = values.get(product_name(layer)) or (values.get("logits") if layer == TABLE else None)
         if product is None:
             continue
         shown = [*(_operands(product) if layer.endswith(".self_attn") else [_read(product)]), product]
@@ -187,11 +188,11 @@ def _linear(read: Tensor, weight: QuantizedWeight) -> Tensor:
     return rounded_input(read, weight) @ torch.from_numpy(weight.dequantize()).T
 
 
-def _convolved(read: Tensor, module: nn.Conv1d, activation: Activation) -> Tensor:
-    return convolve(read, module, activation).transpose(1, 2)
+def _convolved(read: Tensor, module: nn.Conv1d, rounding: InputRounding) -> Tensor:
+    return convolve(read, module, rounding).transpose(1, 2)
 
 
-def _attended(query: Tensor, key: Tensor, value: Tensor, shape: Shape, blocks: int) -> Tensor:
+def _attended(query: Tensor, key: Tensor, value: Tensor, shape: AttentionShape, blocks: int) -> Tensor:
     def heads(part: Tensor) -> Tensor:
         return part.reshape(*part.shape[:-1], shape.heads, shape.head_dim).transpose(1, 2)
 

@@ -23,12 +23,11 @@ from edge_asr_deploy.bundle.manifest import Graphs, Layer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.storing.integer import INTEGER_KERNELS
 from edge_asr_deploy.harness.inspection.inspect import LARGE, count, expanded, optimized
-from edge_asr_deploy.proof.fake_int8 import BLOCKS, fake_int8
+from edge_asr_deploy.proof.fake_int8 import fake_int8
 from edge_asr_deploy.proof.feeds import decoder_feeds, encoder_inputs
 from edge_asr_deploy.proof.layers import layer_distances
 from edge_asr_deploy.ptq.calibration.samples import Sample
-from edge_asr_deploy.quantized.weight import QuantizedWeight
-from edge_asr_deploy.recipe.document import Recipe
+from edge_asr_deploy.quantized.model import Int8Attention, QuantizedModel
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
 # Same weights and float activations on both sides: what is left is the order of float32 sums.
@@ -85,12 +84,13 @@ def check_files(folder: Path, graphs: Graphs = STANDARD) -> None:
 
 
 def check_operators(
-    folder: Path, layers: Sequence[Layer], graphs: Graphs = STANDARD, recipe: Recipe | None = None
+    folder: Path, layers: Sequence[Layer], graphs: Graphs = STANDARD, attention: Int8Attention | None = None
 ) -> dict[str, Counter[str]]:
     """Every integer matrix runs in the kernel that the layers promise, and none is expanded to float.
 
     That is onnxruntime's low-bit MatMul where activations are float, one of `INTEGER_KERNELS` where they are int8; so
-    are both products of every block of the encoder's attention where `recipe` says so, and its convolutions.
+    are convolutions that multiply integers, and both products of every block of the encoder's attention where that is
+    given.
     What runs in float besides is what the layers name, float matrices and rotations and the float columns of hybrid
     methods, both products of the decoder's cross-attention, in either branch of its If, and the mean that int8
     attention takes of values. Returns the operators of the optimized graphs, by file.
@@ -104,9 +104,9 @@ def check_operators(
             low_bit[file] += 1
         apart[file] += layer.float_products
     apart[graphs.decoder] += 4 * sum(layer.name.endswith(".encoder_attn.k_proj") for layer in layers)
-    if recipe is not None and recipe.encoder.attention == "int8":
+    if attention is not None:
         attentions = sum(is_encoder_query(layer.name) for layer in layers)
-        whole[graphs.encoder] += 2 * BLOCKS[recipe.family] * attentions
+        whole[graphs.encoder] += 2 * attention.blocks * attentions
         apart[graphs.encoder] += attentions
     models = {name: optimized(folder / name) for name in (graphs.encoder, graphs.decoder)}
     counts = {name: count(model) for name, model in models.items()}
@@ -134,28 +134,26 @@ def measure_agreement(
     model: Any,
     folder: Path,
     samples: Sequence[Sample],
-    weights: Sequence[QuantizedWeight] = (),
-    shortlist: int = 0,
+    quantized: QuantizedModel,
     graphs: Graphs = STANDARD,
-    recipe: Recipe | None = None,
 ) -> Agreement:
     """Compare both graphs with `model`, which holds the same (fake-quantized) weights, on some prepared clips.
 
-    Activations are rounded in PyTorch, too, where `weights` and `recipe` say so. Where the head looks again at a
-    `shortlist` only, the logits of the tokens that both find best are compared: the rest is meant to be rough.
+    Inputs of products are rounded in PyTorch, too, as `quantized` says. Where the head scores a shortlist alone
+    exactly, the logits of the tokens that both find best are compared: the others are rough by design.
     """
     settings = SessionSettings(accuracy_level=1)
     encoder, decoder = (open_session(folder / name, settings) for name in (graphs.encoder, graphs.decoder))
-    layers = layer_distances(model, folder, samples[0], weights, graphs, recipe)
+    layers = layer_distances(model, folder, samples[0], quantized, graphs)
     attention = [value for name, value in layers.items() if name.endswith(".self_attn")]
     linear = [value for name, value in layers.items() if not name.endswith(".self_attn")]
-    rounding = partial(fake_int8, model, weights, recipe)
-    found = [_compare(model, encoder, decoder, sample, rounding, shortlist > 0, bool(layers)) for sample in samples]
-    worst = np.max([[f.encoder, f.logits, f.cached, f.excess or 0.0] for f in found], axis=0).tolist()
+    rounding, is_rough = partial(fake_int8, model, quantized), quantized.shortlist > 0
+    clips = [_compare(model, encoder, decoder, sample, rounding, is_rough, bool(layers)) for sample in samples]
+    worst = np.max([[c.encoder, c.logits, c.cached, c.excess or 0.0] for c in clips], axis=0).tolist()
     return Agreement(
         encoder=worst[0],
         logits=worst[1],
-        tokens=float(np.mean([f.tokens for f in found])),
+        tokens=float(np.mean([clip.tokens for clip in clips])),
         cached=worst[2],
         layers=max(linear, default=0.0) if layers else None,
         attention=max(attention) if attention else None,
@@ -217,8 +215,8 @@ def _compare(
     excess = None
     if is_rounded:
         exact = _pytorch(model, inputs, sample)
-        said = [tuple(map(compared, triple)) for triple in ((whole, logits, exact[1]), (stepped, logits, exact[1]))]
-        excess = max(_excess(*triple) for triple in ((hidden, expected, exact[0]), *said))
+        scores = [tuple(map(compared, triple)) for triple in ((whole, logits, exact[1]), (stepped, logits, exact[1]))]
+        excess = max(_excess(*triple) for triple in ((hidden, expected, exact[0]), *scores))
     return Agreement(
         encoder=_distance(hidden, expected),
         logits=_distance(compared(whole), compared(logits)),
@@ -233,10 +231,10 @@ def _pytorch(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The encoder's output and the logits."""
     with torch.no_grad():
-        heard = model.get_encoder()(**inputs)
+        encoder_output = model.get_encoder()(**inputs)
         mask = {name: value for name, value in inputs.items() if name == "attention_mask"}
-        logits = model(encoder_outputs=heard, decoder_input_ids=sample.tokens, **mask).logits
-    return heard.last_hidden_state.numpy(), logits.numpy()
+        logits = model(encoder_outputs=encoder_output, decoder_input_ids=sample.tokens, **mask).logits
+    return encoder_output.last_hidden_state.numpy(), logits.numpy()
 
 
 def _decode(

@@ -17,17 +17,12 @@ from torch import Tensor, nn
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Structure
 from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq.calibration.ranges import Observed, extremes
-from edge_asr_deploy.ptq.calibration.samples import Progress, Sample, silent
-from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
+from edge_asr_deploy.ptq.calibration.samples import Sample
+from edge_asr_deploy.quantized.inputs import TOP, Dynamic, InputRounding, PerRow, Static, affine, per_row
+from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.document import Recipe
-
-TOP = 255
-# Zero points of rows. Those that nothing bounds below lie around zero; in those of GELU what is below it is at most
-# 0.17 and takes 24 codes, whose errors on whisper tiny.en are within an eighth of those of ranges that fit each row.
-MIDDLE, LOW = 128, 24
-# Of a row's largest magnitude, so that scales of silence can be divided by.
-SMALLEST = 1e-20
 
 
 def check_skips(recipe: Recipe, structure: Structure) -> None:
@@ -53,7 +48,7 @@ def quantize_activations(
     samples: Sequence[Sample] = (),
     progress: Progress = silent,
 ) -> list[QuantizedWeight]:
-    """The weights with the `activation` that the recipe gives each layer.
+    """The weights with the rounding of their `inputs` that the recipe gives each layer.
 
     Fixed ranges are measured on the calibration samples through `model`, which holds the quantized weights and whose
     activations are float. Layers that share an input share its range. UserError without samples.
@@ -66,16 +61,15 @@ def quantize_activations(
     if fixed and not samples:
         raise UserError("calibration", "no clips", "int8-static takes its ranges from speech; give a corpus with clips")
     lowest = {path: step.lowest for step in structure.steps() for path in step.paths}
-    chosen = {
-        name: by_token(lowest[name]) if spec.by_token(name) else Activation("int8-dynamic")
-        for name, spec in covered.items()
+    chosen: dict[str, InputRounding] = {
+        name: per_row(lowest[name]) if spec.by_token(name) else Dynamic() for name, spec in covered.items()
     }
     if fixed:
-        kept = {w.name: w.columns.index for w in weights if w.columns is not None}
+        kept = {w.name: columns.index for w in weights if (columns := w.float_columns) is not None}
         for paths, observed in observe(model, structure, fixed, samples, progress, kept).items():
             for path in fixed.intersection(paths):
                 chosen[path] = affine(*extremes(observed, covered[path]))
-    return [replace(w, activation=chosen.get(w.name)) for w in weights]
+    return [replace(w, inputs=chosen.get(w.name)) for w in weights]
 
 
 def observe(
@@ -108,30 +102,16 @@ def observe(
         for done, sample in enumerate(samples, 1):
             with torch.no_grad():
                 model(sample.inputs, decoder_input_ids=sample.tokens, use_cache=False)
-            progress(done, len(samples), "ranges of activations")
+            progress("ranges of activations", done, len(samples))
     return found
-
-
-def affine(low: float, high: float) -> Activation:
-    """A fixed uint8 grid over [low, high], which holds zero; zero is one of its points."""
-    scale = np.float32((high - low) / TOP) if high > low else np.float32(1)
-    return Activation("int8-static", scale, int(np.clip(np.rint(-low / scale), 0, TOP)))
-
-
-def by_token(lowest: float | None = None) -> Activation:
-    """A scale for each row, zero in the middle; with `lowest`, which nothing in the row is below, nearer to the end."""
-    if lowest is None:
-        return Activation("int8-token", zero_point=MIDDLE, floor=np.float32(SMALLEST))
-    # The scale is never so fine that `lowest` would be below the first code.
-    return Activation("int8-token", zero_point=LOW, floor=np.float32(max(-lowest / LOW * (TOP - LOW), SMALLEST)))
 
 
 @contextmanager
 def fake_activations(model: Any, weights: Sequence[QuantizedWeight]) -> Iterator[None]:
-    """Within it every layer with an `activation` computes on its rounded input, as the exported graph does."""
+    """Within it every layer that rounds its inputs computes on rounded ones, as the exported graph does."""
     with ExitStack() as stack:
         for weight in weights:
-            if weight.activation is not None:
+            if weight.inputs is not None:
                 # The tied table multiplies as the head; as the embedding it is looked up.
                 is_head = weight.component == "embedding"
                 module = model.get_output_embeddings() if is_head else model.get_submodule(weight.name)
@@ -144,31 +124,33 @@ def rounded_input(values: Tensor, weight: QuantizedWeight) -> Tensor:
 
     These count as zero for the range of the others, which keeps outlier channels from widening it.
     """
-    assert weight.activation is not None
-    if weight.columns is None:
-        return rounded(values, weight.activation)
-    kept = torch.from_numpy(weight.columns.index)
+    assert weight.inputs is not None
+    columns = weight.float_columns
+    if columns is None:
+        return rounded(values, weight.inputs)
+    kept = torch.from_numpy(columns.index)
     others = values.index_fill(-1, kept, 0)
-    return rounded(others, weight.activation).index_copy(-1, kept, values[..., kept])
+    return rounded(others, weight.inputs).index_copy(-1, kept, values[..., kept])
 
 
-def rounded(values: Tensor, activation: Activation) -> Tensor:
-    """The values nearest to `values` (..., channels) on the activation's grid, float32.
+def rounded(values: Tensor, rounding: InputRounding) -> Tensor:
+    """The values nearest to `values` (..., channels) on the grid that the rounding says, float32.
 
-    Where it has no fixed one, on that of ONNX's DynamicQuantizeLinear: over the extremes of the whole tensor, and zero.
+    A `Dynamic` one is that of ONNX's DynamicQuantizeLinear: over the extremes of the whole tensor, and zero.
     """
-    if activation.scale is not None and activation.zero_point is not None:
-        scale, zero = torch.tensor(activation.scale), torch.tensor(float(activation.zero_point))
-    elif activation.floor is not None and activation.zero_point is not None:
-        magnitudes = values.abs() if activation.zero_point == MIDDLE else values
-        largest = magnitudes.amax(-1, keepdim=True).clamp(min=float(activation.floor))
-        zero = torch.tensor(float(activation.zero_point))
-        scale = largest * float(np.float32(1 / (TOP - activation.zero_point)))
-    else:
-        low, high = values.min().clamp(max=0), values.max().clamp(min=0)
-        scale = (high - low) / TOP
-        scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-        zero = (-low / scale).round().clamp(0, TOP)
+    match rounding:
+        case Static(fixed_scale, zero_point):
+            scale, zero = torch.tensor(fixed_scale), torch.tensor(float(zero_point))
+        case PerRow(zero_point, floor):
+            magnitudes = values.abs() if rounding.is_centered else values
+            largest = magnitudes.amax(-1, keepdim=True).clamp(min=float(floor))
+            zero = torch.tensor(float(zero_point))
+            scale = largest * float(np.float32(1 / (TOP - zero_point)))
+        case Dynamic():
+            low, high = values.min().clamp(max=0), values.max().clamp(min=0)
+            scale = (high - low) / TOP
+            scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+            zero = (-low / scale).round().clamp(0, TOP)
     codes = (values / scale).round_().add_(zero).clamp_(0, TOP)
     return codes.sub_(zero).mul_(scale)
 

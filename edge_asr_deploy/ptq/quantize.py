@@ -10,16 +10,17 @@ from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Block, Family, Step, Structure
-from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq import folding
 from edge_asr_deploy.ptq.calibration.importance import block_weights, frame_weights
-from edge_asr_deploy.ptq.calibration.samples import Progress, Sample, silent
+from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.calibration.stream import Stream, compare, statistics
 from edge_asr_deploy.ptq.calibration.twin import Twin
 from edge_asr_deploy.ptq.learning.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.learning.reconstruction import Learned
 from edge_asr_deploy.ptq.methods import needs_statistics, qep
 from edge_asr_deploy.ptq.methods.quik import spec_of
+from edge_asr_deploy.ptq.needs import needs_samples
 from edge_asr_deploy.ptq.rotation import rotate
 from edge_asr_deploy.ptq.rounding import round_together
 from edge_asr_deploy.ptq.statistics import Statistics
@@ -27,15 +28,6 @@ from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.methods import Learning
 from edge_asr_deploy.recipe.weights import WeightSpec
-
-
-def needs_samples(recipe: Recipe) -> bool:
-    """True when something is made from calibration speech: rounded weights, or ranges of activations."""
-    specs = [recipe.component(name) for name in COMPONENTS]
-    # Which layers a pattern matches is not known here, so each of them counts for every component.
-    specs += [layer.over(spec) for layer in recipe.layers.values() for spec in specs]
-    ranges = any(recipe.activations(name).kind == "int8-static" for name in COMPONENTS)
-    return ranges or any(needs_statistics(spec) for spec in specs)
 
 
 def quantize(
@@ -282,7 +274,7 @@ class _Driver:
             for quantized in round_together(weights, step.component, spec, found, learned):
                 weights[quantized.name].copy_(torch.from_numpy(quantized.dequantize()))
                 self.done.append(quantized)
-                self.progress(len(self.done), self.total, quantized.name)
+                self.progress(quantized.name, len(self.done), self.total)
 
     @property
     def table(self) -> Step:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edge_asr_deploy.families import Block, Step, Structure
 from edge_asr_deploy.ptq.methods.rotation import orthogonal, rotation
-from edge_asr_deploy.ptq.stem import float_bits, narrow
+from edge_asr_deploy.quantized.stem import narrow
 from edge_asr_deploy.recipe.document import Recipe
 
 # The explicit product is a Linear of this name, a child of the module whose input it turns.
@@ -33,12 +33,12 @@ def rotate(model: Any, structure: Structure, recipe: Recipe) -> None:
     with torch.no_grad():
         if (options := recipe.encoder.weights.rotation) is not None:
             readers = [*_readers(structure.encoder), structure.cross]
-            _turn(model, structure.encoder, readers, None, options.seed, float_bits(recipe))
+            _turn(model, structure.encoder, readers, None, options.seed, recipe.stem.float_bits)
             if options.heads:
                 _turn_heads(model, structure.encoder, options.seed)
         if (options := recipe.decoder.weights.rotation) is not None:
             readers = _readers(structure.decoder)
-            _turn(model, structure.decoder, readers, structure.decoder_norm, options.seed, float_bits(recipe))
+            _turn(model, structure.decoder, readers, structure.decoder_norm, options.seed, recipe.stem.float_bits)
             if options.heads:
                 _turn_heads(model, structure.decoder, options.seed)
         for path, component in structure.components().items():

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_asr_deploy.ptq.grid import Grid
@@ -15,6 +13,7 @@ from edge_asr_deploy.ptq.methods import quik, round_weight, spqr
 from edge_asr_deploy.ptq.statistics import Statistics, output_error
 from edge_asr_deploy.ptq.two_level import multipliers
 from edge_asr_deploy.quantized.outliers import FloatColumns
+from edge_asr_deploy.quantized.scales import PlainScales, Scales, TwoLevelScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.methods import QuikOptions, SpqrOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
@@ -61,25 +60,26 @@ def round_matrix(weight: Tensor, spec: WeightSpec, found: Statistics | None, nam
         raise ValueError(f"{name}: {options.method} needs statistics of its inputs")
     if isinstance(options, SpqrOptions) and found is not None:
         rounded = spqr(weight, spec, options, found.hessian, name)
-        plain = _weight(name, spec, rounded.codes, rounded.scale_codes.scales(), rounded.zero_points)
-        return replace(plain, wide=rounded.wide, scale_codes=rounded.scale_codes)
+        plain = _weight(name, spec, rounded.codes, rounded.scales, rounded.zero_points)
+        return replace(plain, outliers=rounded.outliers)
     if isinstance(options, QuikOptions) and found is not None:
         grid, codes, kept, values = quik(weight, spec, options, found, name)
         columns = FloatColumns(kept.numpy(), values.numpy())
-        return replace(_on_grid(grid, codes, spec, name), columns=columns)
+        return replace(_on_grid(grid, codes, spec, name), outliers=columns)
     grid, codes = round_weight(weight, spec, None if found is None else found.hessian, name)
     return _on_grid(grid, codes, spec, name)
 
 
 def _on_grid(grid: Grid, codes: Tensor, spec: WeightSpec, name: str) -> QuantizedWeight:
-    scales = (grid.scales if grid.base is None else grid.base).to(torch.float16).numpy()
-    plain = _weight(name, spec, codes, scales, grid.zero_points)
-    return plain if grid.base is None else replace(plain, multipliers=multipliers(grid).numpy())
+    scales: Scales
+    if grid.base is None:
+        scales = PlainScales(grid.scales.to(torch.float16).numpy())
+    else:
+        scales = TwoLevelScales(grid.base.to(torch.float16).numpy(), multipliers(grid).numpy())
+    return _weight(name, spec, codes, scales, grid.zero_points)
 
 
-def _weight(
-    name: str, spec: WeightSpec, codes: Tensor, scales: NDArray[np.float16] | NDArray[np.float32], zero_points: Tensor
-) -> QuantizedWeight:
+def _weight(name: str, spec: WeightSpec, codes: Tensor, scales: Scales, zero_points: Tensor) -> QuantizedWeight:
     return QuantizedWeight(
         name=name,
         component="",
@@ -88,6 +88,6 @@ def _weight(
         group=spec.group_size,
         symmetric=spec.symmetric,
         codes=codes.numpy(),
-        scales=scales,
         zero_points=zero_points.to(torch.uint8).numpy(),
+        scales=scales,
     )

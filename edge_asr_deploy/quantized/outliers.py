@@ -1,4 +1,4 @@
-"""What stays finer than the codes of its matrix, and scales that are codes themselves: numpy only, as stored."""
+"""The two ways in which a matrix keeps some of its weights finer than its codes, in numpy, as stored."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Output channels that share the two float16 numbers between which their scales lie.
-SHARED = 16
-# Codes of outliers, and of the kernel that computes with them.
-WIDE_BITS = 8
+# Codes of single outliers, and of the kernel that computes with them.
+FINER_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -22,17 +20,22 @@ class FloatColumns:
     values: NDArray[np.float16]
 
     @property
+    def count(self) -> int:
+        """Weights kept."""
+        return self.values.size
+
+    @property
     def bits(self) -> int:
         """Bits stored: values, and 16 for each index."""
         return self.values.size * 16 + self.index.size * 16
 
 
 @dataclass(frozen=True)
-class WideCodes:
+class FinerCodes:
     """Single weights kept as 8-bit codes on a grid 2**shift times finer than their group's, and reaching beyond it.
 
     `positions` (n,) are flat ones in the matrix [in, out], ascending; `shifts` (out / 16, groups) hold for 16 output
-    channels each. A code c of the matrix is the wide code (c << shift) + offset, so that the matrix and its outliers
+    channels each. A code c of the matrix is the finer code (c << shift) + offset, so that the matrix and its outliers
     together are one matrix of 8-bit codes, whose scales are 2**shift times smaller.
     """
 
@@ -41,51 +44,30 @@ class WideCodes:
     shifts: NDArray[np.uint8]
 
     @property
+    def count(self) -> int:
+        """Weights kept."""
+        return len(self.positions)
+
+    @property
     def bits(self) -> int:
         """Bits stored: codes and the gaps between them, fillers included, and shifts; without outliers nothing is."""
         if not len(self.positions):
             return 0
         width = gap_bits(self.positions)
-        return (WIDE_BITS + width) * len(with_fillers(self.positions, width)) + self.shifts.size * 8
+        return (FINER_BITS + width) * len(with_fillers(self.positions, width)) + self.shifts.size * 8
 
 
-@dataclass(frozen=True)
-class ScaleCodes:
-    """Scales as codes (out, groups) of `width` bits between two float16 numbers that 16 output channels share.
-
-    scale[o, g] = base[o // 16, g] + codes[o, g] * step[o // 16, g], computed in float32 as onnxruntime does.
-    """
-
-    codes: NDArray[np.uint8]
-    base: NDArray[np.float16]
-    step: NDArray[np.float16]
-    width: int
-
-    def scales(self) -> NDArray[np.float32]:
-        """The scales (out, groups)."""
-        base, step = (by_channel(v, len(self.codes)).astype(np.float32) for v in (self.base, self.step))
-        result: NDArray[np.float32] = self.codes.astype(np.float32) * step + base
-        return result
-
-    @property
-    def bits(self) -> int:
-        """Bits stored."""
-        return self.codes.size * self.width + (self.base.size + self.step.size) * 16
-
-
-def by_channel(shared: NDArray[Any], rows: int) -> NDArray[Any]:
-    """What 16 output channels share (out / 16, groups), for each of them (out, groups)."""
-    return np.repeat(shared, SHARED, axis=0)[:rows]
+Outliers = FloatColumns | FinerCodes
 
 
 def offset(bits: int, shift: NDArray[Any]) -> NDArray[Any]:
-    """Where the codes of `bits` bits begin among the wide ones: in the middle, with equal room below and above."""
-    return (1 << (WIDE_BITS - 1)) - (1 << (bits - 1 + shift))
+    """Where the codes of `bits` bits begin among the finer ones: in the middle, with equal room below and above."""
+    return (1 << (FINER_BITS - 1)) - (1 << (bits - 1 + shift))
 
 
 def gap_bits(positions: NDArray[np.int64]) -> int:
     """8 or 16, the width of gaps between ascending positions that takes fewer bytes with its fillers."""
-    return min((8, 16), key=lambda width: (WIDE_BITS + width) * len(with_fillers(positions, width)))
+    return min((8, 16), key=lambda width: (FINER_BITS + width) * len(with_fillers(positions, width)))
 
 
 def with_fillers(positions: NDArray[np.int64], width: int) -> NDArray[np.int64]:

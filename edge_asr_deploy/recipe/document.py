@@ -126,14 +126,6 @@ class Recipe(SpecModel):
             changes[name] = part.model_copy(update={"shortlist": 0}) if needless else part
         return self.model_copy(update=changes)
 
-    def with_attention(self, kind: Literal["float", "int8"] | None) -> Recipe:
-        """The same recipe with another kind of attention in the encoder; None leaves it as it is."""
-        return (
-            self
-            if kind is None
-            else self.model_copy(update={"encoder": self.encoder.model_copy(update={"attention": kind})})
-        )
-
     def activations(self, name: str) -> ActivationSpec:
         """What the Linear layers of `encoder`, `cross_attention`, `decoder` or `embedding` multiply."""
         spec: ActivationSpec = getattr(self, name).activations

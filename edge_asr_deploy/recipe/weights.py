@@ -260,6 +260,11 @@ class Stem(SpecModel):
     bits: Literal[8, 16, 32] = 16
     activations: Literal["float", "int8-dynamic", "int8-token"] = "float"
 
+    @property
+    def float_bits(self) -> int:
+        """Width of small matrices that must stay float, rotations: 16, but 32 where the stem is."""
+        return max(16, self.bits)
+
     @model_validator(mode="after")
     def _has_a_kernel(self) -> Stem:
         if self.activations != "float" and self.bits != 8:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("optimum.exporters.onnx")
 
-from edge_asr_deploy import pipeline
+from edge_asr_deploy import export_options, pipeline
 from edge_asr_deploy.bundle.manifest import Manifest, verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
@@ -54,7 +54,7 @@ def test_an_export_writes_a_whole_bundle(run: Callable[..., Result], checkpoint:
     assert manifest.model.name == checkpoint.name
     assert manifest.recipe["decoder"]["weights"]["bits"] == 3
     assert manifest.calibration is not None and manifest.calibration.number == 2
-    assert set(pipeline.PACKAGES) <= manifest.versions.keys()
+    assert set(export_options.PACKAGES) <= manifest.versions.keys()
     assert manifest.metrics["agreement_with_pytorch"]["tokens"] == 1
     calibrated = [layer for layer in manifest.layers if layer.method == "gptq"]
     assert calibrated and all(layer.error is not None and 0 < layer.error < 1 for layer in calibrated)
@@ -89,7 +89,7 @@ def test_an_existing_output_is_refused_before_any_work(
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("out").mkdir()
-    monkeypatch.setattr(pipeline, "_write", lambda *args: pytest.fail("work was done"))
+    monkeypatch.setattr(pipeline, "make", lambda *args: pytest.fail("work was done"))
     assert "--overwrite" in user_error(run())
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rich.progress import Progress
 from typer.testing import CliRunner
 
+from edge_asr_deploy import progress
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
@@ -26,7 +26,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for bits in (4, 3):
         write_bundle(tmp_path / f"w{bits}", bits=bits)
         settings = EvaluationSettings(clips=2, rounds=1)
-        done = evaluate(tmp_path / f"w{bits}", tmp_path / "float", clips, "", settings, None, Progress(disable=True))
+        done = evaluate(tmp_path / f"w{bits}", tmp_path / "float", clips, "", settings, None, progress.silent)
         paths.append(tmp_path / f"w{bits}.json")
         paths[-1].write_text(done.model_dump_json())
     return [str(path) for path in paths]

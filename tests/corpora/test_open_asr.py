@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_asr_deploy import progress
 from edge_asr_deploy.corpora import common_voice, open_asr
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.normalize import normalizer
@@ -68,11 +69,10 @@ def test_librispeech_is_both_splits(hub: FakeHub) -> None:
 
 
 def test_the_leaderboards_rules_leave_out_what_it_leaves_out(hub: FakeHub) -> None:
-    from rich.progress import Progress
 
     clips, _ = load_speech(["open-asr:tedlium"])
     assert len(clips) == 4
-    items = prepare(clips, normalizer("whisper-english"), Progress(disable=True))
+    items = prepare(clips, normalizer("whisper-english"), progress.silent)
     assert [item.reference for item in items] == ["hello there", "and goodbye"]
 
 

@@ -20,8 +20,12 @@ import onnx
 import torch
 
 from edge_asr_deploy.experiments.sweep.grid import expand, load_sweep
+from edge_asr_deploy.families import family
 from edge_asr_deploy.graph.deployment import deploy
+from edge_asr_deploy.progress import silent
 from edge_asr_deploy.ptq.calibration.samples import Sample
+from edge_asr_deploy.ptq.forms import quantized_models
+from edge_asr_deploy.quantized.inputs import InputRounding, PerRow, Static
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.recipe.files import for_bits, load_document, shipped, stored_for
@@ -75,25 +79,32 @@ def quantized(recipe: Recipe, exported: bool) -> tuple[Any, list[QuantizedWeight
     torch.set_num_threads(1)
     model = tiny.MODELS[recipe.family]() if exported else short.model(recipe.family)
     heard = samples(recipe.family) if exported else short.samples(recipe.family, 2)
-    weights = compute_weights(model, recipe, heard, lambda *_: None)
-    return model, compute_activations(model, recipe, weights, heard, lambda *_: None)
+    weights = compute_weights(model, recipe, heard, silent)
+    return model, compute_activations(model, recipe, weights, heard, silent)
 
 
 def weights_record(weights: Sequence[QuantizedWeight]) -> str:
     """One hash of all that the weights are."""
     digest = hashlib.sha256()
     for weight in weights:
-        input_rounding = weight.activation
-        rounding = None
-        if input_rounding is not None:
-            numbers = (input_rounding.scale, input_rounding.zero_point, input_rounding.floor)
-            rounding = [input_rounding.kind, *(None if value is None else float(value) for value in numbers)]
+        rounding = None if weight.inputs is None else _rounding_record(weight.inputs)
+        outliers = None if weight.outliers is None else weight.outliers.count
         facts = [weight.name, weight.component, weight.method, weight.bits, weight.group, weight.symmetric]
-        facts += [weight.error, weight.outliers, weight.effective_bits, rounding]
+        facts += [weight.error, outliers, weight.effective_bits, rounding]
         digest.update(json.dumps(facts).encode())
         for array in (weight.codes, weight.zero_points, weight.dequantize()):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _rounding_record(rounding: InputRounding) -> list[Any]:
+    match rounding:
+        case Static(scale, zero_point):
+            return [rounding.kind, float(scale), float(zero_point), None]
+        case PerRow(zero_point, floor):
+            return [rounding.kind, None, float(zero_point), float(floor)]
+        case _:
+            return [rounding.kind, None, None, None]
 
 
 def bundle_record(recipe: Recipe) -> dict[str, Any]:
@@ -102,7 +113,8 @@ def bundle_record(recipe: Recipe) -> dict[str, Any]:
     graphs, numbers = {}, {"weights": weights_record(weights)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        deployments = deploy(model, recipe, weights, folder, lambda _: None)
+        components = family(recipe.family).structure(model.config).components()
+        deployments = deploy(model, quantized_models(weights, recipe, components), folder, silent)
         for path in sorted(folder.iterdir()):
             numbers[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
             if path.suffix == ".onnx":

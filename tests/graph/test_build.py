@@ -13,12 +13,13 @@ pytest.importorskip("optimum.onnxruntime")
 
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
-from edge_asr_deploy.graph.build import MERGED, build  # noqa: E402
+from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
-from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
+from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse  # noqa: E402
+from tests.support.graphs import agreement_of, build  # noqa: E402
 from tests.support.tiny import MODELS  # noqa: E402
 from tests.support.tiny_samples import sample  # noqa: E402
 
@@ -41,7 +42,7 @@ def exported(name: str, recipe: Recipe, folder: Path) -> tuple[Any, list[Any]]:
     model = MODELS[name]()
     narrow_in_place(model, family(name).structure(model.config).components(), recipe)
     weights = quantize(model, family(name), recipe, [])
-    layers = build(model, recipe, weights, folder, lambda what: None)
+    layers = build(model, recipe, weights, folder)
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     return model, layers
@@ -58,7 +59,7 @@ def test_the_float_bundle_is_the_model(name: str, tmp_path: Path) -> None:
     model, layers = exported(name, float_recipe(name), tmp_path)
     check_files(tmp_path)
     assert check_operators(tmp_path, layers)[MERGED]["MatMulNBits"] == 0
-    agreement = measure_agreement(model, tmp_path, [sample(name)])
+    agreement = agreement_of(model, tmp_path, [sample(name)])
     check_agreement(agreement)
     assert max(agreement.encoder, agreement.logits, agreement.cached) < 1e-4
     parameters = sum(p.numel() for p in model.parameters())
@@ -80,7 +81,7 @@ def test_every_matrix_runs_in_a_low_bit_kernel(mixed: tuple[str, Path, Any, list
 
 def test_the_quantized_graph_is_the_fake_quantized_model(mixed: tuple[str, Path, Any, list[Any]]) -> None:
     name, folder, model, _ = mixed
-    agreement = measure_agreement(model, folder, [sample(name), sample(name, 2.3, 4)])
+    agreement = agreement_of(model, folder, [sample(name), sample(name, 2.3, 4)])
     check_agreement(agreement)
     assert agreement.tokens == 1
 
@@ -93,10 +94,10 @@ def test_a_shortlisted_head_gives_the_tokens_of_the_whole_one(name: str, tmp_pat
     check_files(tmp_path)
     check_operators(tmp_path, layers)
     samples = [sample(name), sample(name, 2.3, 4)]
-    agreement = measure_agreement(model, tmp_path, samples, shortlist=64)
+    agreement = agreement_of(model, tmp_path, samples, shortlist=64)
     check_agreement(agreement)
     assert agreement.tokens == 1
-    assert measure_agreement(model, tmp_path, samples).logits > agreement.logits, "all other tokens are rough"
+    assert agreement_of(model, tmp_path, samples).logits > agreement.logits, "all other tokens are rough"
 
 
 def test_inputs_and_outputs_are_those_of_optimum(mixed: tuple[str, Path, Any, list[Any]], tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_a_weight_that_the_trace_does_not_hold_is_refused(tmp_path: Path) -> Non
     with torch.no_grad():
         model.get_submodule(weights[0].name).weight[0, 0] += 1
     with pytest.raises(UserError, match=weights[0].name):
-        build(model, recipe, weights, tmp_path, lambda what: None)
+        build(model, recipe, weights, tmp_path)
 
 
 def test_a_matrix_that_runs_in_float_is_found(mixed: tuple[str, Path, Any, list[Any]], tmp_path: Path) -> None:
@@ -158,4 +159,4 @@ def test_a_matrix_that_runs_in_float_is_found(mixed: tuple[str, Path, Any, list[
 def test_another_graph_than_the_models_is_found(mixed: tuple[str, Path, Any, list[Any]]) -> None:
     name, folder, _, _ = mixed
     with pytest.raises(UserError, match="differs from PyTorch"):
-        check_agreement(measure_agreement(MODELS[name](seed=1), folder, [sample(name)]))
+        check_agreement(agreement_of(MODELS[name](seed=1), folder, [sample(name)]))

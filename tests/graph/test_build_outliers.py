@@ -14,12 +14,13 @@ pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
-from edge_asr_deploy.graph.build import MERGED, build  # noqa: E402
+from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
-from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
+from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators  # noqa: E402
 from edge_asr_deploy.ptq.calibration.samples import Sample  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.recipe.document import parse  # noqa: E402
+from tests.support.graphs import agreement_of, build  # noqa: E402
 from tests.support.tiny import MODELS  # noqa: E402
 
 COMPONENTS = ("encoder", "cross_attention", "decoder")
@@ -40,7 +41,7 @@ def exported(
     recipe = parse({"name": "test", "family": name, **parts, "stem": {"bits": 32}}, "test")
     model = MODELS[name]()
     quantized = quantize(model, family(name), recipe, samples(name))
-    return model, quantized, build(model, recipe, quantized, folder, lambda _: None)
+    return model, quantized, build(model, recipe, quantized, folder)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -60,7 +61,7 @@ def test_the_exported_graph_computes_what_the_quantized_model_does(
     model, quantized, layers = exported(name, tmp_path, quantizer, steps, bits)
     check_files(tmp_path)
     counts = check_operators(tmp_path, layers)
-    agreement = measure_agreement(model, tmp_path, samples(name))
+    agreement = agreement_of(model, tmp_path, samples(name))
     check_agreement(agreement)
     assert agreement.tokens == 1
     assert max(agreement.encoder, agreement.logits) < 1e-4

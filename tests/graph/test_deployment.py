@@ -21,16 +21,21 @@ from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.families.structure import COMPONENTS  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED  # noqa: E402
-from edge_asr_deploy.graph.deployment import Deployment, deploy, in_form  # noqa: E402
+from edge_asr_deploy.graph.deployment import Deployment, deploy  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.files import SMALLEST  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
 from edge_asr_deploy.graph.storing.integer import INTEGER_KERNELS  # noqa: E402
 from edge_asr_deploy.harness.gate.facts import stored_twice  # noqa: E402
 from edge_asr_deploy.harness.gate.relative_speed import graph_files  # noqa: E402
+from edge_asr_deploy.progress import silent  # noqa: E402
 from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
+from edge_asr_deploy.ptq.forms import quantized_models  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
-from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight  # noqa: E402
+from edge_asr_deploy.quantized.inputs import Dynamic, Static  # noqa: E402
+from edge_asr_deploy.quantized.model import QuantizedModel  # noqa: E402
+from edge_asr_deploy.quantized.scales import PlainScales  # noqa: E402
+from edge_asr_deploy.quantized.weight import QuantizedWeight  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
 from edge_asr_deploy.runtime import transcriber  # noqa: E402
 from edge_asr_deploy.runtime.cpu import CpuFeatures  # noqa: E402
@@ -80,6 +85,10 @@ def quantized(name: str, recipe: Recipe) -> tuple[Any, list[QuantizedWeight]]:
     return model, quantize(model, family(name), recipe, [])
 
 
+def decided(model: Any, recipe: Recipe, weights: Sequence[QuantizedWeight]) -> dict[str, QuantizedModel]:
+    return quantized_models(weights, recipe, family(recipe.family).structure(model.config).components())
+
+
 @pytest.fixture(scope="module", params=["whisper", "moonshine"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     name = request.param
@@ -91,7 +100,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     deployments: list[Deployment] = []
 
     def graphs(target: Path) -> dict[str, Any]:
-        deployments.extend(deploy(model, recipe, weights, target, lambda what: None))
+        deployments.extend(deploy(model, decided(model, recipe, weights), target, silent))
         return {"targets": {name: one.graphs for one in deployments for name in one.targets}}
 
     pack(folder, "tiny", model, recipe, graphs)
@@ -117,7 +126,7 @@ def test_each_graph_runs_in_its_targets_kernels_and_is_the_fake_quantized_model(
         assert counts[one.graphs.decoder]["MatMulNBits"] == 0, "it would dequantize the matrix in every call"
         assert sum(counts[one.graphs.decoder][kernel] for kernel in INTEGER_KERNELS) > 0
     samples = [sample(made.name)]
-    agreement = measure_agreement(made.model, made.folder, samples, one.weights, SHORTLIST, one.graphs)
+    agreement = measure_agreement(made.model, made.folder, samples, one.quantized, one.graphs)
     check_agreement(agreement)
     assert (agreement.layers is None) == (target == "generic")
 
@@ -186,10 +195,10 @@ def test_the_manifest_names_the_graphs_of_each_target(made: Made) -> None:
 def test_one_target_needs_no_data_file(tmp_path: Path) -> None:
     recipe = recipe_for("whisper", ["pi4"], shortlist=0)
     model, weights = quantized("whisper", recipe)
-    (one,) = deploy(model, recipe, weights, tmp_path, lambda what: None)
+    (one,) = deploy(model, decided(model, recipe, weights), tmp_path, silent)
     assert sorted(path.name for path in tmp_path.iterdir()) == [MERGED, ENCODER]
     check_operators(tmp_path, one.layers, one.graphs)
-    check_agreement(measure_agreement(model, tmp_path, [sample("whisper")], one.weights))
+    check_agreement(measure_agreement(model, tmp_path, [sample("whisper")], one.quantized))
     head = onnx.load(tmp_path / MERGED).graph
     assert head.output[0].name == "logits"
 
@@ -198,7 +207,7 @@ def test_the_recipe_says_how_an_int8_form_rounds_and_the_target_whether() -> Non
     static = {"weights": WIDTHS["encoder"], "activations": {"kind": "int8-dynamic", "skip": ["*.fc2"]}}
     recipe = recipe_for("whisper")
     recipe = parse({**recipe.model_dump(mode="json"), "encoder": static, "decoder": static}, "test")
-    fixed = Activation("int8-static", np.float32(0.1), 3)
+    fixed = Static(np.float32(0.1), 3)
     rows = [("model.encoder.layers.0.fc1", "encoder", fixed), ("model.encoder.layers.0.fc2", "encoder", None)]
     rows += [("model.decoder.layers.0.fc1", "decoder", fixed), ("model.decoder.embed_tokens", "embedding", None)]
     weights = [
@@ -210,21 +219,22 @@ def test_the_recipe_says_how_an_int8_form_rounds_and_the_target_whether() -> Non
             group=None,
             symmetric=True,
             codes=np.zeros((2, 2), np.uint8),
-            scales=np.ones((2, 1), np.float16),
+            scales=PlainScales(np.ones((2, 1), np.float16)),
             zero_points=np.full((2, 1), 128, np.uint8),
-            activation=activation,
+            inputs=inputs,
         )
-        for name, component, activation in rows
+        for name, component, inputs in rows
     ]
-    dynamic = Activation("int8-dynamic")
+    dynamic = Dynamic()
     expected = {
         "generic": [fixed, None, fixed, None],
         "pi5": [fixed, None, fixed, None],
         "x86": [fixed, None, None, None],
         "pi4": [fixed, None, fixed, dynamic],
     }
-    for target, activations in expected.items():
-        assert [weight.activation for weight in in_form(weights, recipe, TARGETS[target])] == activations
+    models = quantized_models(weights, recipe, {name: component for name, component, _ in rows})
+    for target, inputs in expected.items():
+        assert [weight.inputs for weight in models[target].weights] == inputs
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

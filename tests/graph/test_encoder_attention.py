@@ -13,22 +13,23 @@ pytest.importorskip("optimum.onnxruntime")
 
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
-from edge_asr_deploy.graph.build import build  # noqa: E402
+from edge_asr_deploy.families.structure import AttentionShape  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.builder import Builder  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
-from edge_asr_deploy.graph.rewriting.attention import Shape  # noqa: E402
 from edge_asr_deploy.graph.rewriting.encoder_attention import float_attention, int8_attention, split_queries  # noqa: E402
 from edge_asr_deploy.proof.fake_int8 import attend, block_sizes, fake_int8  # noqa: E402
-from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
+from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators  # noqa: E402
 from edge_asr_deploy.ptq.activations import quantize_activations  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
+from edge_asr_deploy.quantized.model import Int8Attention  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
+from tests.support.graphs import agreement_of, build, quantized  # noqa: E402
 from tests.support.small_graphs import run, save  # noqa: E402
 from tests.support.tiny import MODELS  # noqa: E402
 from tests.support.tiny_samples import sample  # noqa: E402
 
-SHAPE = Shape(layers=1, heads=3, head_dim=16, output="out_proj")
+SHAPE = AttentionShape(layers=1, heads=3, head_dim=16, output="out_proj")
 CHANNELS = SHAPE.heads * SHAPE.head_dim
 BLOCKS = 6
 
@@ -42,7 +43,7 @@ def attention_graph(path: Path, kind: str, masked: bool) -> Path:
     mask = ir.Value(name="mask", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape(["batch", 1, 1, "frames"]))
     builder = Builder("/attention")
     frames = builder.op("Shape", tensors[0], start=1, end=2)
-    blocks = split_queries(builder, frames, mask if masked else None, kind, BLOCKS)
+    blocks = split_queries(builder, frames, mask if masked else None, Int8Attention(BLOCKS) if kind == "int8" else None)
     attend_in_graph = int8_attention if kind == "int8" else float_attention
     output = attend_in_graph(builder, *tensors, blocks, SHAPE)
     shown = {"y": (output, ["batch", "frames", CHANNELS])}
@@ -140,16 +141,17 @@ def test_an_encoder_of_integers_is_proved(name: str, tmp_path: Path) -> None:
     structure = family(name).structure(model.config)
     narrow_in_place(model, structure.components(), recipe)
     weights = quantize_activations(model, structure, recipe, quantize(model, family(name), recipe, []))
-    layers = build(model, recipe, weights, tmp_path, lambda what: None)
+    layers = build(model, recipe, weights, tmp_path)
     check_files(tmp_path)
-    counts = check_operators(tmp_path, layers, recipe=recipe)[ENCODER]
+    attention = Int8Attention(family(name).attention_blocks)
+    counts = check_operators(tmp_path, layers, attention=attention)[ENCODER]
     assert counts["MatMulNBits"] == counts["Attention"] == 0
     assert counts["Conv"] + counts["FusedConv"] == (0 if name == "whisper" else 3)
-    agreement = measure_agreement(model, tmp_path, [sample(name)], weights, recipe=recipe)
+    agreement = agreement_of(model, tmp_path, [sample(name)], weights, recipe=recipe)
     check_agreement(agreement)
     assert agreement.attention is not None and agreement.attention > 0
     with pytest.raises(UserError, match="int8 products"):
-        check_operators(tmp_path, layers, recipe=recipe.with_attention("float"))
+        check_operators(tmp_path, layers)
 
 
 def test_a_wrong_attention_is_noticed(tmp_path: Path) -> None:
@@ -158,14 +160,14 @@ def test_a_wrong_attention_is_noticed(tmp_path: Path) -> None:
     narrow_in_place(model, family("whisper").structure(model.config).components(), recipe)
     structure = family("whisper").structure(model.config)
     weights = quantize_activations(model, structure, recipe, quantize(model, family("whisper"), recipe, []))
-    build(model, recipe, weights, tmp_path, lambda what: None)
+    build(model, recipe, weights, tmp_path)
     graph = ir.load(tmp_path / ENCODER)
     scales = [value for value in graph.graph.initializers.values() if "core/" in str(value.name)]
     scale = next(v for v in scales if v.const_value.size == 1 and np.isclose(v.const_value.numpy(), 8**-0.5))
     scale.const_value = ir.tensor(scale.const_value.numpy() * np.float32(1.5), name=scale.name)
     ir.save(graph, tmp_path / ENCODER)
     with pytest.raises(UserError, match="attention"):
-        check_agreement(measure_agreement(model, tmp_path, [sample("whisper")], weights, recipe=recipe))
+        check_agreement(agreement_of(model, tmp_path, [sample("whisper")], weights, recipe=recipe))
 
 
 def test_attention_is_float_again_afterwards() -> None:
@@ -173,7 +175,7 @@ def test_attention_is_float_again_afterwards() -> None:
     inputs = sample("whisper").inputs
     with torch.no_grad():
         before = model.get_encoder()(inputs).last_hidden_state
-        with fake_int8(model, [], int8_recipe("whisper")):
+        with fake_int8(model, quantized(model, int8_recipe("whisper"), [])):
             inside = model.get_encoder()(inputs).last_hidden_state
         after = model.get_encoder()(inputs).last_hidden_state
     assert torch.equal(before, after) and not torch.equal(before, inside)
@@ -186,11 +188,11 @@ def test_convolutions_round_every_window_on_its_own_scale(name: str, tmp_path: P
     recipe = parse({"name": "a", "family": name, "stem": stem, **half}, "test")
     model = MODELS[name]()
     narrow_in_place(model, family(name).structure(model.config).components(), recipe)
-    layers = build(model, recipe, [], tmp_path, lambda what: None)
+    layers = build(model, recipe, [], tmp_path)
     check_files(tmp_path)
-    found = check_operators(tmp_path, layers, recipe=recipe)[ENCODER]["MatMulIntegerToFloat"]
+    found = check_operators(tmp_path, layers)[ENCODER]["MatMulIntegerToFloat"]
     assert found == 2, "a waveform stays float"
-    agreement = measure_agreement(model, tmp_path, [sample(name)], [], recipe=recipe)
+    agreement = agreement_of(model, tmp_path, [sample(name)], [], recipe=recipe)
     check_agreement(agreement)
     assert agreement.layers is not None and agreement.layers < 1e-5
     assert agreement.excess is not None and agreement.excess < 1.1

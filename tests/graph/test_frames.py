@@ -11,9 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("optimum.onnxruntime")
 
-from edge_asr_deploy.graph.build import build  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
 from edge_asr_deploy.recipe.document import float_recipe  # noqa: E402
+from tests.support.graphs import build  # noqa: E402
 from tests.support.tiny import whisper  # noqa: E402
 
 TAIL = 100
@@ -23,7 +23,7 @@ TAIL = 100
 def exported(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSession:
     folder: Path = tmp_path_factory.mktemp("frames")
 
-    build(whisper(), float_recipe("whisper"), [], folder, lambda what: None)
+    build(whisper(), float_recipe("whisper"), [], folder)
     return onnxruntime.InferenceSession(folder / ENCODER)
 
 

@@ -16,24 +16,27 @@ pytest.importorskip("optimum.onnxruntime")
 
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
-from edge_asr_deploy.graph.build import MERGED, build  # noqa: E402
+from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.builder import Builder  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
 from edge_asr_deploy.graph.storing.integer import INTEGER_KERNELS, int8_matrix, integer_matmul, round_input  # noqa: E402
 from edge_asr_deploy.harness.inspection.inspect import operators  # noqa: E402
-from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators, measure_agreement  # noqa: E402
-from edge_asr_deploy.ptq.activations import affine, by_token, quantize_activations, rounded  # noqa: E402
+from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators  # noqa: E402
+from edge_asr_deploy.ptq.activations import quantize_activations, rounded  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize, round_together  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
-from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight  # noqa: E402
+from edge_asr_deploy.quantized.inputs import Dynamic, InputRounding, Static, affine, per_row  # noqa: E402
+from edge_asr_deploy.quantized.scales import TwoLevelScales  # noqa: E402
+from edge_asr_deploy.quantized.weight import QuantizedWeight  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
 from edge_asr_deploy.recipe.weights import WeightSpec  # noqa: E402
+from tests.support.graphs import agreement_of, build  # noqa: E402
 from tests.support.small_graphs import FLOAT, matmul, quantized, run, save  # noqa: E402
 from tests.support.tiny import MODELS  # noqa: E402
 from tests.support.tiny_samples import sample  # noqa: E402
 
-DYNAMIC, STATIC = Activation("int8-dynamic"), affine(-3.5, 4)
-TOKEN, GELU = by_token(), by_token(-0.17)
+DYNAMIC, STATIC = Dynamic(), affine(-3.5, 4)
+TOKEN, GELU = per_row(), per_row(-0.17)
 ACTIVATIONS = pytest.mark.parametrize(
     "activation", [DYNAMIC, STATIC, TOKEN, GELU], ids=["dynamic", "static", "token", "token of GELU"]
 )
@@ -56,7 +59,7 @@ FORMS = [(8, None, True), (5, None, False), (4, 32, True), (4, 32, False), (3, 1
 @pytest.mark.parametrize(("bits", "group", "symmetric"), FORMS)
 @ACTIVATIONS
 def test_every_form_runs_in_one_integer_kernel_and_is_exact(
-    tmp_path: Path, bits: int, group: int | None, symmetric: bool, activation: Activation
+    tmp_path: Path, bits: int, group: int | None, symmetric: bool, activation: InputRounding
 ) -> None:
     weight = weight_of(bits, group, symmetric)
     path = layers(tmp_path / "m.onnx", [weight], activation)
@@ -74,7 +77,7 @@ def test_every_form_runs_in_one_integer_kernel_and_is_exact(
 
 
 @ACTIVATIONS
-def test_layers_that_share_an_input_round_it_once(tmp_path: Path, activation: Activation) -> None:
+def test_layers_that_share_an_input_round_it_once(tmp_path: Path, activation: InputRounding) -> None:
     weights = [weight_of(bits, None, True) for bits in (8, 7, 6)]
     counts = operators(layers(tmp_path / "m.onnx", weights, activation))
     assert counts["MatMulIntegerToFloat"] == 3
@@ -86,8 +89,8 @@ def test_two_level_codes_cost_their_bits_a_multiplier_a_group_and_a_scale_a_chan
     tmp_path: Path, bits: int, symmetric: bool
 ) -> None:
     weight = weight_of(bits, 32, symmetric)
-    assert weight.multipliers is not None
-    groups = weight.multipliers.size
+    assert isinstance(weight.scales, TwoLevelScales)
+    groups = weight.scales.multipliers.size
     expected = weight.codes.size * bits / 8 + groups * (8 - bits + (0 if symmetric else bits)) / 8 + 2 * 256
     assert expected <= layers(tmp_path / "m.onnx", [weight], DYNAMIC).stat().st_size <= expected + 6000
 
@@ -107,9 +110,10 @@ def test_codes_that_do_not_fit_int8_are_refused() -> None:
     with pytest.raises(UserError, match="one scale per output channel"):
         int8_matrix(Builder("layer"), quantized(32, 64, 4, 32, symmetric=True))
     weight = weight_of(4, 32, True)
-    assert weight.multipliers is not None
+    assert isinstance(weight.scales, TwoLevelScales)
+    scales = replace(weight.scales, multipliers=weight.scales.multipliers + np.uint8(16))
     with pytest.raises(UserError, match="multiplier"):
-        int8_matrix(Builder("layer"), replace(weight, multipliers=weight.multipliers + np.uint8(16)))
+        int8_matrix(Builder("layer"), replace(weight, scales=scales))
 
 
 def int8_recipe(name: str, kind: str, weights: dict[str, Any], skip: tuple[str, ...] = ()) -> Recipe:
@@ -128,7 +132,7 @@ def exported(name: str, recipe: Recipe, folder: Path) -> tuple[Any, list[Quantiz
     narrow_in_place(model, structure.components(), recipe)
     weights = quantize(model, family(name), recipe, samples)
     weights = quantize_activations(model, structure, recipe, weights, samples)
-    return model, weights, build(model, recipe, weights, folder, lambda what: None)
+    return model, weights, build(model, recipe, weights, folder)
 
 
 @pytest.mark.parametrize("name", ["whisper", "moonshine"])
@@ -148,12 +152,12 @@ def test_a_model_runs_in_integer_kernels_and_is_the_fake_quantized_one(
         assert sum(counts[file][kernel] for kernel in INTEGER_KERNELS) == expected > 0
     assert (counts[ENCODER]["MatMulNBits"], counts[MERGED]["MatMulNBits"]) == (0, 1), "the tied table stays low-bit"
     assert {layer.activations for layer in stored if layer.component == "cross_attention"} == {kind}
-    agreement = measure_agreement(model, tmp_path, [sample(name)], weights)
+    agreement = agreement_of(model, tmp_path, [sample(name)], weights)
     check_agreement(agreement)
     assert agreement.layers is not None and agreement.layers < 1e-5
     assert agreement.excess is not None and agreement.excess < 1.1
     with pytest.raises(UserError, match="int8"):
-        check_agreement(measure_agreement(MODELS[name](seed=1), tmp_path, [sample(name)], weights))
+        check_agreement(agreement_of(MODELS[name](seed=1), tmp_path, [sample(name)], weights))
 
 
 def test_a_skipped_layer_runs_in_the_low_bit_kernel_and_a_float_one_is_found(tmp_path: Path) -> None:
@@ -172,20 +176,18 @@ def test_a_skipped_layer_runs_in_the_low_bit_kernel_and_a_float_one_is_found(tmp
 def test_a_layer_with_another_range_than_pytorchs_is_found(changed: str, tmp_path: Path) -> None:
     model, weights, _ = exported("whisper", int8_recipe("whisper", "int8-static", W8), tmp_path)
     index = next(i for i, w in enumerate(weights) if w.name == "model.encoder.layers.1.fc1")
-    activation = weights[index].activation
-    assert activation is not None and activation.scale is not None and activation.zero_point is not None
-    scale, zero = activation.scale, activation.zero_point
-    other = (
-        replace(activation, scale=scale * np.float32(1.01))
-        if changed == "scale"
-        else replace(activation, zero_point=zero + 1)
-    )
-    weights[index] = replace(weights[index], activation=other)
+    inputs = weights[index].inputs
+    assert isinstance(inputs, Static)
+    others = {
+        "scale": replace(inputs, scale=inputs.scale * np.float32(1.01)),
+        "zero point": replace(inputs, zero_point=inputs.zero_point + 1),
+    }
+    weights[index] = replace(weights[index], inputs=others[changed])
     with pytest.raises(UserError, match="int8 layers"):
-        check_agreement(measure_agreement(model, tmp_path, [sample("whisper")], weights))
+        check_agreement(agreement_of(model, tmp_path, [sample("whisper")], weights))
 
 
-def layers(path: Path, weights: list[QuantizedWeight], activation: Activation) -> Path:
+def layers(path: Path, weights: list[QuantizedWeight], activation: InputRounding) -> Path:
     """A graph of Linears that read one input `x` (batch, steps, in)."""
     x = ir.Value(name="x", type=FLOAT, shape=ir.Shape(["batch", "steps", weights[0].shape[1]]))
     whole = Builder("layers")

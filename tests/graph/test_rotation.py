@@ -10,14 +10,15 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy.families import family  # noqa: E402
-from edge_asr_deploy.graph.build import MERGED, build  # noqa: E402
+from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
 from edge_asr_deploy.harness.inspection.inspect import operators  # noqa: E402
-from edge_asr_deploy.proof.verify import check_files, check_operators, measure_agreement  # noqa: E402
+from edge_asr_deploy.proof.verify import check_files, check_operators  # noqa: E402
 from edge_asr_deploy.ptq.calibration.samples import Sample  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.recipe.document import parse  # noqa: E402
+from tests.support.graphs import agreement_of, build  # noqa: E402
 from tests.support.tiny import MODELS  # noqa: E402
 
 
@@ -29,7 +30,7 @@ def test_a_rotated_model_is_exported(name: str, tmp_path: Path) -> None:
     model, generator = MODELS[name](), torch.Generator().manual_seed(0)
     narrow_in_place(model, family(name).structure(model.config).components(), recipe)
     quantized = quantize(model, family(name), recipe)
-    layers = build(model, recipe, quantized, tmp_path, lambda _: None)
+    layers = build(model, recipe, quantized, tmp_path)
     products = {layer.name: layer for layer in layers if layer.component == "rotation"}
     assert set(products) == {"model.encoder.rotation", "model.decoder.rotation"}
     channels = model.config.hidden_size
@@ -43,6 +44,6 @@ def test_a_rotated_model_is_exported(name: str, tmp_path: Path) -> None:
     assert [counts[file]["MatMul"] + counts[file]["FusedMatMul"] for file in (ENCODER, MERGED)] == [1, 2 + 8]
     shape = (1, 80, 3000) if name == "whisper" else (1, 16_000)
     tokens = torch.randint(4, 300, (1, 8), generator=generator)
-    agreement = measure_agreement(model, tmp_path, [Sample(torch.randn(shape, generator=generator), 40, tokens)])
+    agreement = agreement_of(model, tmp_path, [Sample(torch.randn(shape, generator=generator), 40, tokens)])
     assert agreement.tokens == 1
     assert max(agreement.encoder, agreement.logits, agreement.cached) < 1e-4

@@ -11,13 +11,13 @@ pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy.families import family
 from edge_asr_deploy.families.structure import COMPONENTS
-from edge_asr_deploy.graph.build import build
 from edge_asr_deploy.graph.storing.sizes import stored_bytes
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.recipe.weights import WeightSpec
 from tests.support import tiny
+from tests.support.graphs import build
 
 
 def recipe(name: str, layers: dict[str, Any], storage: str = "plain") -> Recipe:
@@ -34,7 +34,7 @@ def written_and_known(name: str, chosen: Recipe, folder: Path) -> tuple[int, int
         stored_bytes(path, components[path], tuple(model.get_submodule(path).weight.shape), spec)
         for path, spec in chosen.specs(components).items()
     )
-    build(model, chosen, quantize(model, family(name), chosen), folder, lambda _: None)
+    build(model, chosen, quantize(model, family(name), chosen), folder)
     return size_of(folder).onnx, known
 
 

@@ -19,7 +19,8 @@ from edge_asr_deploy.graph.storing.integer import round_input, scaled_product
 from edge_asr_deploy.graph.storing.table import TiedTable
 from edge_asr_deploy.graph.storing.weights import float_matrix, matmul_weight, narrow_tensor
 from edge_asr_deploy.harness.inspection.inspect import large_dequantize, operators
-from edge_asr_deploy.quantized.weight import Activation
+from edge_asr_deploy.quantized.inputs import Dynamic
+from edge_asr_deploy.quantized.scales import PlainScales, TwoLevelScales
 from tests.support.small_graphs import FLOAT, matmul, quantized, run, save
 
 
@@ -41,7 +42,7 @@ def test_every_form_runs_in_one_low_bit_kernel_and_is_exact(
 def test_disk_holds_the_codes_the_scales_and_the_zero_points(tmp_path: Path, bits: int, symmetric: bool) -> None:
     weight = quantized(512, 256, bits, 32, symmetric)
     zero_point = 0.0 if symmetric else 0.5 if bits <= 4 else 1
-    expected = weight.codes.size * bits / 8 + weight.scales.size * (2 + zero_point)
+    expected = weight.codes.size * bits / 8 + weight.zero_points.size * (2 + zero_point)
     overhead = 3000
     assert expected <= matmul(tmp_path / "m.onnx", weight).stat().st_size <= expected + overhead
 
@@ -84,15 +85,17 @@ def test_a_two_level_table_serves_the_embedding_and_both_heads(
     weight = replace(
         weight,
         component="embedding",
-        scales=random.uniform(0.001, 0.01, (500, 1)).astype(np.float16),
+        scales=TwoLevelScales(
+            random.uniform(0.001, 0.01, (500, 1)).astype(np.float16),
+            random.integers(1, (1 << (7 - bits)) + 1, (500, groups)).astype(np.uint8),
+        ),
         zero_points=near.astype(np.uint8),
-        multipliers=random.integers(1, (1 << (7 - bits)) + 1, (500, groups)).astype(np.uint8),
     )
     builder = Builder("table")
     x = ir.Value(name="x", type=FLOAT, shape=ir.Shape(["batch", "steps", columns]))
     tokens = ir.Value(name="tokens", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["batch", "steps"]))
     table = TiedTable.store(builder, weight)
-    whole = scaled_product(builder, round_input(builder, x, Activation("int8-dynamic")), *table.int8_head(builder))
+    whole = scaled_product(builder, round_input(builder, x, Dynamic()), *table.int8_head(builder))
     outputs = {
         "y": (builder.op("MatMul", x, table.head(builder)), ["batch", "steps", 500]),
         "z": (whole, ["batch", "steps", 500]),
@@ -128,10 +131,11 @@ def test_the_stem_is_folded_back_to_float(tmp_path: Path, bits: int, error: floa
 @pytest.mark.parametrize("scale", [np.nan, np.inf, 0, -1])
 def test_a_scale_that_cannot_be_is_refused_and_its_layer_named(scale: float) -> None:
     weight = quantized(8, 32, 4, 32, symmetric=True)
-    scales = weight.scales.copy()
-    scales[3, 0] = scale
+    assert isinstance(weight.scales, PlainScales)
+    values = weight.scales.values.copy()
+    values[3, 0] = scale
     with pytest.raises(UserError, match="layer"):
-        matmul_weight(Builder("m"), replace(weight, scales=scales))
+        matmul_weight(Builder("m"), replace(weight, scales=PlainScales(values)))
 
 
 def test_values_that_float16_cannot_hold_are_refused() -> None:

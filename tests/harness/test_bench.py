@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress
 
+from edge_asr_deploy import progress
 from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.benchmark import bench as module
@@ -47,7 +47,7 @@ def timed(
     options = Options(**{"lengths": LENGTHS, "rounds": 2, "threads": (1,), **changes})
     audio = stretches(speech({"one": None, "two": None, "three": None}), LENGTHS)
     baseline = None if alone else bundles[1]
-    return bench(bundles[0], baseline, audio, options, Progress(disable=True), lambda: next(looks))
+    return bench(bundles[0], baseline, audio, options, progress.silent, lambda: next(looks))
 
 
 def test_every_length_is_warmed_up_in_a_fresh_process_then_timed_in_turn(

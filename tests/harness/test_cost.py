@@ -15,13 +15,13 @@ D, HEADS, FFN, LAYERS, VOCABULARY, FRAMES = 32, 4, 64, 2, tiny.VOCABULARY, 1500
 @pytest.fixture(scope="module")
 def costs(tmp_path_factory: pytest.TempPathFactory) -> list[GraphCost]:
     pytest.importorskip("optimum.exporters.onnx")
-    from edge_asr_deploy.graph.build import build
     from edge_asr_deploy.recipe.document import float_recipe
+    from tests.support.graphs import build
 
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     recipe = float_recipe("whisper")
     with BundleWriter(folder) as writer:
-        layers = build(tiny.whisper(), recipe, [], writer.folder, lambda what: None)
+        layers = build(tiny.whisper(), recipe, [], writer.folder)
         model = Model(name="tiny", origin="random", sha256="a" * 64)
         created = "2025-01-01T00:00:00+00:00"
         writer.commit(

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.progress import Progress
 
+from edge_asr_deploy import progress
 from edge_asr_deploy.bundle.manifest import BundleWriter, bundle_hash, read_manifest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
@@ -47,7 +47,7 @@ def run(folder: Path, **changes: object) -> Result:
     write_bundle(folder / "float", bits=32)
     settings = EvaluationSettings(**{"rounds": 1, "clips": 3, **changes})  # type: ignore[arg-type]
     return evaluate(
-        folder / "w4", folder / "float", speech(TEXTS), "a test", settings, folder / "cache", Progress(disable=True)
+        folder / "w4", folder / "float", speech(TEXTS), "a test", settings, folder / "cache", progress.silent
     )
 
 
@@ -127,7 +127,7 @@ def test_texts_come_from_the_cache_the_second_time_but_speed_never_does(tmp_path
         "a test",
         EvaluationSettings(rounds=1, clips=3),
         tmp_path / "cache",
-        Progress(disable=True),
+        progress.silent,
     )
     timed = 2 * (3 + 1)
     assert calls == 2 * 3 + timed
@@ -154,7 +154,7 @@ def test_only_multilingual_models_are_asked_for_a_language(
     write_bundle(tmp_path / "w4", files={"generation_config.json": json.dumps(generation).encode()})
     settings = EvaluationSettings(language=language, clips=0)
     texts = {"one": "Colour television"}
-    evaluate(tmp_path / "w4", None, speech(texts), "", settings, None, Progress(disable=True))
+    evaluate(tmp_path / "w4", None, speech(texts), "", settings, None, progress.silent)
     assert workers.options == [asked]
 
 
@@ -162,7 +162,7 @@ def test_a_bundle_calibrated_on_the_evaluation_speech_is_refused(tmp_path: Path,
     utterances = speech(TEXTS)
     write_bundle(tmp_path / "w4", calibrated_on=["other", utterances[1].fingerprint()])
     with pytest.raises(UserError, match=r"two.*calibrated on"):
-        evaluate(tmp_path / "w4", None, utterances, "", EvaluationSettings(), None, Progress(disable=True))
+        evaluate(tmp_path / "w4", None, utterances, "", EvaluationSettings(), None, progress.silent)
     assert workers.calls == []
 
 
@@ -170,7 +170,7 @@ def test_a_damaged_bundle_is_refused_before_any_work(tmp_path: Path, workers: Wo
     write_bundle(tmp_path / "w4")
     (tmp_path / "w4" / "config.json").write_text("[]")
     with pytest.raises(UserError, match=r"config\.json"):
-        evaluate(tmp_path / "w4", None, speech(TEXTS), "", EvaluationSettings(), None, Progress(disable=True))
+        evaluate(tmp_path / "w4", None, speech(TEXTS), "", EvaluationSettings(), None, progress.silent)
     assert workers.calls == []
 
 
@@ -178,7 +178,7 @@ def test_speech_without_any_text_is_refused(tmp_path: Path, workers: Workers) ->
     write_bundle(tmp_path / "w4")
     silent = speech({"four": None, "five": "[noise]"})
     with pytest.raises(UserError, match="none has a text"):
-        evaluate(tmp_path / "w4", None, silent, "", EvaluationSettings(), None, Progress(disable=True))
+        evaluate(tmp_path / "w4", None, silent, "", EvaluationSettings(), None, progress.silent)
 
 
 def test_the_baseline_is_the_newest_float_sibling_of_the_same_weights(tmp_path: Path) -> None:

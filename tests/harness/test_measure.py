@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_asr_deploy import progress
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.measure import Subject, measure_speed, speed_clips, transcribe_all
@@ -29,10 +30,10 @@ def install(monkeypatch: pytest.MonkeyPatch, workers: Workers) -> Workers:
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_texts_keep_the_order_of_the_items(monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
     workers = install(monkeypatch, Workers(lambda bundle, seconds: f"{seconds:.0f} seconds"))
-    ticks: list[int] = []
-    texts = transcribe_all(A, items(7), SessionSettings(threads=1), jobs, None, lambda: ticks.append(1))
+    reports: list[tuple[object, ...]] = []
+    texts = transcribe_all(A, items(7), SessionSettings(threads=1), jobs, None, lambda *report: reports.append(report))
     assert [text.text for text in texts] == [f"{n + 1} seconds" for n in range(7)]
-    assert len(ticks) == 7
+    assert reports[-1][1:] == (7, 7)
     assert 1 <= len(workers.opened) <= jobs
     assert {settings.spinning for settings in workers.settings} == {jobs == 1}
 
@@ -45,13 +46,13 @@ def test_an_error_ends_the_run_and_leaves_the_rest_undone(monkeypatch: pytest.Mo
 
     workers = install(monkeypatch, Workers(hears))
     with pytest.raises(UserError, match="out of memory"):
-        transcribe_all(A, items(9), SessionSettings(), 1, None, lambda: None)
+        transcribe_all(A, items(9), SessionSettings(), 1, None, progress.silent)
     assert [seconds for _, seconds in workers.calls] == [1, 2]
 
 
 def test_speed_is_measured_in_turns_in_fresh_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = install(monkeypatch, Workers(lambda bundle, seconds: "a b c", step={"a": 0.01, "b": 0.002}))
-    first, second = measure_speed([A, B], items(2), SessionSettings(), 2, lambda: None)
+    first, second = measure_speed([A, B], items(2), SessionSettings(), 2, progress.silent)
     # The first two leave what later starts take from the start-up cache.
     assert workers.opened == ["a", "b", *("a", "b"), *("b", "a")]
     warm_up, timed = [("a", 1), ("b", 1)], [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
@@ -63,7 +64,7 @@ def test_speed_is_measured_in_turns_in_fresh_processes(monkeypatch: pytest.Monke
 
 def test_speed_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, Workers(lambda bundle, seconds: "a b c"))
-    (speed,) = measure_speed([A], items(3), SessionSettings(), 1, lambda: None)
+    (speed,) = measure_speed([A], items(3), SessionSettings(), 1, progress.silent)
     assert speed.rtf == pytest.approx(3 * 0.2 / (1 + 2 + 3)), "processing time over audio time"
     assert speed.load_seconds == 0.5
     assert speed.peak_rss == 10**8

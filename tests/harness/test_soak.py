@@ -66,7 +66,11 @@ def run(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[module.Soak, l
     clips = speech({"one": None, "two": None})
     looks = iter([BoardState(throttle_events=0)] + [BoardState(throttle_events=1)] * 99)
     one = SessionSettings(threads=1)
-    return soak(Subject(Path("a"), {}), clips, one, seconds, lambda: next(looks), told.append), told
+
+    def report(what: str, done: int = 0, total: int = 0) -> None:
+        told.append(done)
+
+    return soak(Subject(Path("a"), {}), clips, one, seconds, lambda: next(looks), report), told
 
 
 def test_a_leak_is_measured_after_the_first_pass(monkeypatch: pytest.MonkeyPatch) -> None:

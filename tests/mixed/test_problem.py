@@ -13,7 +13,9 @@ from edge_asr_deploy.experiments.mixed.problem import Sizes, matrix_sizes, measu
 from edge_asr_deploy.families import family
 from edge_asr_deploy.graph.deployment import deploy
 from edge_asr_deploy.harness.evaluation.size import size_of
+from edge_asr_deploy.progress import silent
 from edge_asr_deploy.ptq.activations import quantize_activations
+from edge_asr_deploy.ptq.forms import quantized_models
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import parse
@@ -33,7 +35,7 @@ def test_the_recipe_has_the_widths_and_the_bytes_that_were_counted(name: str, bi
     narrow_in_place(model, components, recipe)
     sizes = Sizes(
         matrix_sizes(model, recipe, components, CHOICES),
-        measure_rest(model, kind, recipe, [], lambda _: None),
+        measure_rest(model, kind, recipe, [], silent),
     )
     # Most of each component at 8 bits.
     widths = dict(zip(components, cycle((8, 8, 4, 8, 3, 7)), strict=False))
@@ -44,6 +46,6 @@ def test_the_recipe_has_the_widths_and_the_bytes_that_were_counted(name: str, bi
     for path, spec in specs.items():
         assert spec == recipe.component(components[path]).at(widths[path]), path
     weights = quantize_activations(model, structure, chosen, quantize(model, kind, chosen))
-    deploy(model, chosen, weights, tmp_path, lambda _: None)
+    deploy(model, quantized_models(weights, chosen, structure.components()), tmp_path, silent)
     written = size_of(tmp_path).onnx
     assert abs(sizes.total(widths) - written) < 0.005 * written

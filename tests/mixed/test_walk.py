@@ -16,7 +16,8 @@ from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.mixed import walk
 from edge_asr_deploy.experiments.mixed.walk import Judge, held_out, smallest_within
-from edge_asr_deploy.pipeline import Request
+from edge_asr_deploy.export_options import ExportOptions
+from edge_asr_deploy.pipeline import TooCoarse
 from edge_asr_deploy.recipe.document import Recipe, parse
 from tests.support.export_command import RECIPE
 
@@ -39,7 +40,7 @@ def test_a_candidate_is_exported_and_compared_with_the_float_bundles_text(
     monkeypatch.setenv("EDGE_ASR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("edge_asr_deploy.corpora.defaults.evaluation_corpus", lambda: ([], ""))
     monkeypatch.setattr(pipeline, "_check_speech", lambda *args: {"noise": "words"})
-    request = Request(model=str(checkpoint), calibration=str(speech))
+    request = ExportOptions(model=str(checkpoint), calibration=str(speech))
     chosen = recipe(speech)
 
     def judge() -> Judge:
@@ -54,7 +55,7 @@ def test_a_candidate_is_exported_and_compared_with_the_float_bundles_text(
     assert sorted(path.name for path in (tmp_path / "aside").iterdir() if path.is_dir()) == ["float"]
 
     def refuse(*args: Any) -> Any:
-        raise UserError("export", "noise", "became '': this recipe is too coarse; use more bits")
+        raise TooCoarse("export", "noise", "became '': this recipe is too coarse; use more bits")
 
     monkeypatch.setattr(walk, "export", refuse)
     assert judge().judge(chosen) == found, "after a kill nothing is exported again"
@@ -62,7 +63,7 @@ def test_a_candidate_is_exported_and_compared_with_the_float_bundles_text(
 
 
 def test_references_are_used_where_there_are_some(speech: Path, tmp_path: Path) -> None:
-    judging = Judge(Request(), recipe(speech), (speech,), 5, tmp_path, Console(quiet=True))
+    judging = Judge(ExportOptions(), recipe(speech), (speech,), 5, tmp_path, Console(quiet=True))
     assert [u.text for u in judging.utterances] == [u.text for u in read_manifest(speech)]
     assert "own text" not in judging.speech
 

@@ -16,22 +16,21 @@ from hypothesis import strategies as st
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.activations import (
-    affine,
-    by_token,
     check_skips,
     fake_activations,
     quantize_activations,
     rounded,
 )
 from edge_asr_deploy.ptq.calibration.ranges import Observed, extremes
-from edge_asr_deploy.ptq.quantize import needs_samples, quantize
-from edge_asr_deploy.quantized.weight import Activation
+from edge_asr_deploy.ptq.needs import needs_samples
+from edge_asr_deploy.ptq.quantize import quantize
+from edge_asr_deploy.quantized.inputs import Dynamic, InputRounding, affine, per_row
 from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.recipe.methods import ActivationSpec
 from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")
-DYNAMIC = Activation("int8-dynamic")
+DYNAMIC = Dynamic()
 W8 = {"bits": 8, "granularity": "channel", "symmetric": True}
 
 
@@ -122,7 +121,7 @@ def test_a_row_is_rounded_on_its_own_scale_to_half_a_step(lowest: float | None) 
     values[0, 0] = 0
     if lowest is not None:
         values = torch.nn.functional.gelu(values) if lowest < 0 else values.clamp(min=0)
-    activation = by_token(lowest)
+    activation = per_row(lowest)
     found = rounded(values, activation)
     largest = values.abs().amax(-1, keepdim=True) if lowest is None else values.amax(-1, keepdim=True)
     steps = largest.clamp(min=float(activation.floor)) / (255 - activation.zero_point)
@@ -135,8 +134,8 @@ def test_inputs_of_gelu_s_readers_use_more_than_its_positive_half() -> None:
     model, chosen = models.model("whisper"), recipe("whisper", "int8-dynamic", encoder=by_rows)
     structure = family("whisper").structure(model.config)
     weights = quantize_activations(model, structure, chosen, quantize(model, family("whisper"), chosen))
-    found = {w.name: w.activation for w in weights}
-    assert found["model.encoder.layers.0.fc2"] == by_token(-0.17)
+    found = {w.name: w.inputs for w in weights}
+    assert found["model.encoder.layers.0.fc2"] == per_row(-0.17)
     assert found["model.encoder.layers.0.fc1"] == DYNAMIC
 
 
@@ -152,7 +151,7 @@ def test_a_model_computes_on_rounded_activations_within_and_on_float_ones_after(
     samples = models.samples(name)
     structure = family(name).structure(model.config)
     weights = quantize_activations(model, structure, chosen, quantize(model, family(name), chosen, samples), samples)
-    assert {w.name for w in weights if w.activation} == set(structure.components()) - {structure.table}
+    assert {w.name for w in weights if w.inputs} == set(structure.components()) - {structure.table}
     before = _logits(model, samples[0])
     with fake_activations(model, weights):
         within = _logits(model, samples[0])
@@ -191,7 +190,7 @@ def test_fixed_ranges_need_speech_and_dynamic_ones_do_not() -> None:
         quantize(models.model("whisper"), family("whisper"), recipe("whisper", "int8-static"))
 
 
-def _static(name: str, **options: Any) -> dict[str, Activation | None]:
+def _static(name: str, **options: Any) -> dict[str, InputRounding | None]:
     model, samples = models.model(name), models.samples(name, 2)
     skip = options.pop("skip", [])
     patterns = {"encoder": skip, "cross_attention": [], "decoder": [p for p in skip if p.startswith("*")]}
@@ -201,7 +200,7 @@ def _static(name: str, **options: Any) -> dict[str, Activation | None]:
     chosen = recipe(name, "float", **parts)
     structure = family(name).structure(model.config)
     weights = quantize(model, family(name), chosen, samples)
-    return {w.name: w.activation for w in quantize_activations(model, structure, chosen, weights, samples)}
+    return {w.name: w.inputs for w in quantize_activations(model, structure, chosen, weights, samples)}
 
 
 def _logits(model: Any, sample: Any) -> torch.Tensor:

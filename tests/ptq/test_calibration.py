@@ -70,10 +70,10 @@ def test_clips_can_be_cut(name: str, folder: Path) -> None:
 
 
 def test_progress_counts_clips(name: str, folder: Path) -> None:
-    calls: list[tuple[int, int, str]] = []
+    calls: list[tuple[str, int, int]] = []
     clips = [utterance(f"u{i}", 0.3, i) for i in range(3)]
     prepare(models.model(name), family(name), folder, clips, progress=lambda *call: calls.append(call))
-    assert calls[-1] == (3, 3, "u2")
+    assert calls[-1] == ("u2", 3, 3)
 
 
 def test_a_clip_without_a_frame_is_named(name: str) -> None:

@@ -18,8 +18,7 @@ pytest.importorskip("optimum.exporters.onnx")
 
 @pytest.mark.parametrize("name", tiny.MODELS)
 def test_the_exported_graph_computes_what_the_prepared_model_does(name: str, tmp_path: Path) -> None:
-    from edge_asr_deploy.graph.build import build
-    from edge_asr_deploy.proof.verify import measure_agreement
+    from tests.support.graphs import agreement_of, build
 
     weights = {
         "bits": 3,
@@ -38,8 +37,8 @@ def test_the_exported_graph_computes_what_the_prepared_model_does(name: str, tmp
     before = model.model.encoder.layer_norm.weight.detach().clone()
     quantized = quantize(model, family(name), recipe, samples)
     assert not torch.equal(model.model.encoder.layer_norm.weight, before)
-    layers = build(model, recipe, quantized, tmp_path, lambda _: None)
+    layers = build(model, recipe, quantized, tmp_path)
     assert {layer.method for layer in layers if layer.component == "cross_attention"} == {"awq+qep+gptq"}
-    agreement = measure_agreement(model, tmp_path, samples)
+    agreement = agreement_of(model, tmp_path, samples)
     assert agreement.tokens == 1
     assert agreement.logits < 1e-4 and agreement.encoder < 1e-4

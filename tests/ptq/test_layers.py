@@ -13,7 +13,8 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.ptq.calibration.samples import Sample
-from edge_asr_deploy.ptq.quantize import needs_samples, quantize
+from edge_asr_deploy.ptq.needs import needs_samples
+from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
 from tests.support import short as models
@@ -121,14 +122,14 @@ def test_scales_stay_exact_where_layers_differ(name: str, scaling: str, monkeypa
 @pytest.mark.parametrize("name", NAMES)
 def test_the_exported_graph_holds_the_layers_own_bits(name: str, tmp_path: Path) -> None:
     pytest.importorskip("optimum.exporters.onnx")
-    from edge_asr_deploy.graph.build import build
-    from edge_asr_deploy.proof.verify import check_operators, measure_agreement
+    from edge_asr_deploy.proof.verify import check_operators
+    from tests.support.graphs import agreement_of, build
 
     chosen, model = recipe(name, LAYERS, quantizer="rtn"), tiny.MODELS[name]()
     components = family(name).structure(model.config).components()
     narrow_in_place(model, components, chosen)
     weights = quantize(model, family(name), chosen)
-    layers = {layer.name: layer for layer in build(model, chosen, weights, tmp_path, lambda _: None)}
+    layers = {layer.name: layer for layer in build(model, chosen, weights, tmp_path)}
     for path, spec in chosen.specs(components).items():
         assert layers[path].bits == spec.bits
         assert layers[path].bytes >= spec.bits * np.prod(layers[path].shape) / 8
@@ -136,5 +137,5 @@ def test_the_exported_graph_holds_the_layers_own_bits(name: str, tmp_path: Path)
     generator = torch.Generator().manual_seed(0)
     shape = (1, 80, 3000) if name == "whisper" else (1, 16_000)
     tokens = torch.randint(4, 300, (1, 8), generator=generator)
-    agreement = measure_agreement(model, tmp_path, [Sample(torch.randn(shape, generator=generator), 40, tokens)])
+    agreement = agreement_of(model, tmp_path, [Sample(torch.randn(shape, generator=generator), 40, tokens)])
     assert agreement.tokens == 1 and agreement.logits < 1e-3

@@ -13,7 +13,9 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq import folding
 from edge_asr_deploy.ptq.calibration.stream import Stream
 from edge_asr_deploy.ptq.learning.blockwise import learn_part, parts
-from edge_asr_deploy.ptq.quantize import needs_samples, quantize
+from edge_asr_deploy.ptq.needs import needs_samples
+from edge_asr_deploy.ptq.quantize import quantize
+from edge_asr_deploy.quantized.scales import PlainScales
 from edge_asr_deploy.recipe.document import Recipe
 from tests.support import short as models
 from tests.support.block_streams import enter
@@ -61,7 +63,8 @@ def test_the_model_computes_with_the_very_values_of_the_codes(
     assert [w.name for w in found] == [p for p in structure.components() if p != structure.table]
     for weight in found:
         assert weight.method == method
-        assert weight.codes.max() < 8 and weight.scales.dtype == np.float16 and (weight.scales > 0).all()
+        assert weight.codes.max() < 8 and isinstance(weight.scales, PlainScales)
+        assert weight.scales.values.dtype == np.float16 and (weight.scales.values > 0).all()
         assert np.array_equal(weight.dequantize(), model.get_submodule(weight.name).weight.detach().numpy())
         assert weight.error is not None and 0 < weight.error < 0.5
     assert model.proj_out.weight is model.get_decoder().embed_tokens.weight
@@ -76,7 +79,7 @@ def test_the_same_seed_gives_the_same_codes(name: str, quantizer: dict[str, Any]
     only = recipe(name, quantizer, encoder=FLOAT, cross_attention=FLOAT)
     (_, first), (_, second) = run(name, only), run(name, only)
     for a, b in zip(first, second, strict=True):
-        assert np.array_equal(a.codes, b.codes) and np.array_equal(a.scales, b.scales)
+        assert np.array_equal(a.codes, b.codes) and np.array_equal(a.scales.by_group(), b.scales.by_group())
 
 
 @pytest.mark.parametrize("name", NAMES)

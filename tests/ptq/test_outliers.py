@@ -53,7 +53,7 @@ def test_outliers_kept_mean_less_output_error_than_gptq(granularity: str, method
 
 def test_quik_keeps_the_channels_with_the_largest_inputs_and_gives_them_no_codes() -> None:
     result = rounded("quik", share=0.04)
-    columns = result.columns
+    columns = result.float_columns
     assert columns is not None and columns.index.tolist() == [5, 40]
     group = columns.index // 16
     assert np.array_equal(result.codes[:, columns.index], result.zero_points[:, group])
@@ -113,16 +113,16 @@ def test_leaving_one_out_is_that(monkeypatch: pytest.MonkeyPatch, threshold: flo
 def test_spqr_keeps_at_most_its_share(share: float, bits: int) -> None:
     result = rounded("spqr", bits, share=share, threshold=1e-3)
     assert result.outliers is not None
-    assert 0 < result.outliers <= share * result.codes.size
+    assert 0 < result.outliers.count <= share * result.codes.size
 
 
 def test_at_8_bits_there_is_nothing_finer_to_keep() -> None:
-    assert rounded("spqr", 8).outliers == 0
+    assert rounded("spqr", 8).outliers.count == 0
 
 
 def test_kept_weights_are_nearer_than_their_codes_would_be() -> None:
     result = rounded("spqr", share=0.05, threshold=0.05)
-    wide = result.wide
+    wide = result.outliers
     assert wide is not None and len(wide.positions)
     values, rows = result.dequantize(), len(result.codes)
     column, row = wide.positions // rows, wide.positions % rows
@@ -145,7 +145,7 @@ def test_narrow_scales_lie_within_half_a_step_and_an_empty_group_spoils_none() -
     step = torch.from_numpy(np.repeat(codes.step.astype(np.float32), 16, axis=0)[:40])
     off = (narrowed.scales - grid.scales).abs()[~empty]
     assert (off <= 0.51 * step[~empty] + 1e-6).all()
-    assert np.array_equal(codes.scales(), narrowed.scales.numpy())
+    assert np.array_equal(codes.by_group(), narrowed.scales.numpy())
     assert float(step.max()) < 0.1
 
 

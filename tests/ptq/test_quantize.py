@@ -12,8 +12,10 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.methods.gptq import gptq
-from edge_asr_deploy.ptq.quantize import needs_samples, quantize
+from edge_asr_deploy.ptq.needs import needs_samples
+from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.statistics import Statistics
+from edge_asr_deploy.quantized.scales import PlainScales
 from edge_asr_deploy.recipe.document import Recipe
 from tests.support import short as models
 
@@ -46,7 +48,7 @@ def test_every_matrix_is_quantized_once_and_the_model_computes_with_its_values(
     for weight in weights:
         assert weight.component == components[weight.name]
         assert weight.method == quantizer["method"]
-        assert weight.codes.max() < 2**weight.bits and weight.scales.dtype == np.float16
+        assert weight.codes.max() < 2**weight.bits and isinstance(weight.scales, PlainScales)
         assert np.array_equal(weight.dequantize(), model.get_submodule(weight.name).weight.detach().numpy())
         original = before.get_submodule(weight.name).weight.detach().numpy()
         assert 0 < np.abs(weight.dequantize() - original).mean() < 0.2 * np.abs(original).mean()
@@ -187,7 +189,7 @@ def test_a_component_without_statistics_is_rounded_among_those_with(name: str) -
 
 
 def test_progress_counts_layers() -> None:
-    calls: list[tuple[int, int, str]] = []
+    calls: list[tuple[str, int, int]] = []
     model = models.whisper(layers=1)
     weights = quantize(
         model,
@@ -195,7 +197,7 @@ def test_progress_counts_layers() -> None:
         models.recipe("whisper", RTN, decoder=FLOAT),
         progress=lambda *call: calls.append(call),
     )
-    assert calls == [(i + 1, len(weights), w.name) for i, w in enumerate(weights)]
+    assert calls == [(w.name, i + 1, len(weights)) for i, w in enumerate(weights)]
 
 
 def test_broken_weights_and_untied_heads_are_named() -> None:

@@ -17,7 +17,8 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.ptq.methods import needs_statistics
 from edge_asr_deploy.ptq.methods.rotation import orthogonal, rotation
-from edge_asr_deploy.ptq.quantize import needs_samples, quantize
+from edge_asr_deploy.ptq.needs import needs_samples
+from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.rotation import rotate
 from edge_asr_deploy.recipe.document import Recipe, parse
 from tests.support import short as models

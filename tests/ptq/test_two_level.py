@@ -15,6 +15,7 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.grid import Grid, fit
 from edge_asr_deploy.ptq.quantize import quantize, round_together
 from edge_asr_deploy.ptq.two_level import constrain, fit_for, limits, multipliers
+from edge_asr_deploy.quantized.scales import TwoLevelScales
 from edge_asr_deploy.recipe.weights import WeightSpec
 from tests.support import short as models
 
@@ -96,15 +97,15 @@ def test_methods_round_on_the_grid_that_is_stored(quantizer: dict[str, str]) -> 
     weights = quantize(model, family("whisper"), recipe, models.samples("whisper"))
     for weight in weights:
         assert np.array_equal(weight.dequantize(), model.get_submodule(weight.name).weight.detach().numpy())
-        assert (weight.multipliers is not None) == (weight.component == "encoder")
-        if weight.multipliers is not None:
-            assert weight.scales.shape == (weight.shape[0], 1)
+        assert isinstance(weight.scales, TwoLevelScales) == (weight.component == "encoder")
+        if isinstance(weight.scales, TwoLevelScales):
+            assert weight.scales.channels.shape == (weight.shape[0], 1)
 
 
 def test_rounding_to_nearest_is_nearest_on_the_constrained_grid() -> None:
     weight = matrix()
     spec = WeightSpec(bits=4, granularity="group:16", storage="two-level")
     (done,) = round_together({"layer": weight}, "encoder", spec, None)
-    step = np.repeat(done.group_scales, 16, axis=1)
+    step = np.repeat(done.scales.by_group(), 16, axis=1)
     inside = (done.codes > 0) & (done.codes < 15)
     assert (np.abs(done.dequantize() - weight.numpy()) <= step / 2 * 1.0001)[inside].all()

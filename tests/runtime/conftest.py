@@ -22,11 +22,11 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.fixture(scope="session")
 def free_whisper(whisper: Exported, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The same Whisper with the graphs of an export, whose encoder takes windows of any length."""
-    from edge_asr_deploy.graph.build import build
     from edge_asr_deploy.recipe.document import float_recipe
+    from tests.support.graphs import build
 
     folder = tmp_path_factory.mktemp("free")
-    build(whisper.model, float_recipe("whisper"), [], folder, lambda what: None)
+    build(whisper.model, float_recipe("whisper"), [], folder)
     graphs = {path.name: path.read_bytes() for path in folder.glob("*.onnx")}
     return Exported(whisper.model, write_bundle(folder / "bundle", whisper.bundle, graphs))
 

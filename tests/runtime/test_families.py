@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families.moonshine import SHORTEST
 from edge_asr_deploy.runtime.decoding.family import Family
-from edge_asr_deploy.runtime.decoding.moonshine import SHORTEST, Moonshine
+from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 
 ENGLISH = {

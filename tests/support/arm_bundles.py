@@ -8,7 +8,9 @@ from typing import Any
 from edge_asr_deploy.families import family
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.graph.deployment import deploy
+from edge_asr_deploy.progress import silent
 from edge_asr_deploy.ptq.activations import quantize_activations
+from edge_asr_deploy.ptq.forms import quantized_models
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
@@ -54,7 +56,7 @@ def tiny_bundle(recipe: Recipe, folder: Path) -> Path:
     weights = quantize_activations(model, structure, recipe, weights, [])
 
     def graphs(target: Path) -> dict[str, Any]:
-        made = deploy(model, recipe, weights, target, lambda what: None)
+        made = deploy(model, quantized_models(weights, recipe, structure.components()), target, silent)
         return {"targets": {name: one.graphs for one in made for name in one.targets}}
 
     return pack(folder, recipe.name, model, recipe, graphs)

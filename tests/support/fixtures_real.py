@@ -31,9 +31,9 @@ def exported(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
     With EDGE_ASR_BUNDLES set, bundles are kept in that folder and used again: the whole table takes hours.
     """
     pytest.importorskip("optimum.exporters.onnx")
-    from rich.console import Console
 
-    from edge_asr_deploy.pipeline import Request, export
+    from edge_asr_deploy.export_options import ExportOptions
+    from edge_asr_deploy.pipeline import export
 
     kept = os.environ.get("EDGE_ASR_BUNDLES")
     root = Path(kept) if kept else tmp_path_factory.mktemp("bundles")
@@ -46,7 +46,7 @@ def exported(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
         folder = root / f"{model}-{'float' if bits == 32 else f'w{bits}'}{f'-{number}' if number else ''}"
         folder = folder if target is None else folder.with_name(f"{folder.name}-{target.replace(',', '-')}")
         if not folder.is_dir():
-            export(Request(model=model, bits=bits, number=number, target=target, output=folder), Console(quiet=True))
+            export(ExportOptions(model=model, bits=bits, number=number, target=target, output=folder))
         verify(folder)
         return folder
 

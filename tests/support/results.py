@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
+from edge_asr_deploy import progress
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
 from edge_asr_deploy.harness.evaluation.result import Result, Row
@@ -41,7 +40,7 @@ def make_result(
         "Evaluated on noise.",
         EvaluationSettings(clips=clips, rounds=1),
         None,
-        Progress(disable=True),
+        progress.silent,
     )
 
 

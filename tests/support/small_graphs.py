@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.storing.weights import matmul_weight
+from edge_asr_deploy.quantized.scales import PlainScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
@@ -28,7 +29,7 @@ def quantized(rows: int, columns: int, bits: int, group: int | None, symmetric: 
         group=group,
         symmetric=symmetric,
         codes=random.integers(0, 1 << bits, (rows, columns)).astype(np.uint8),
-        scales=random.uniform(0.001, 0.01, (rows, groups)).astype(np.float16),
+        scales=PlainScales(random.uniform(0.001, 0.01, (rows, groups)).astype(np.float16)),
         zero_points=np.full_like(zeros, 1 << (bits - 1), dtype=np.uint8) if symmetric else zeros.astype(np.uint8),
     )
 

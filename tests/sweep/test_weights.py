@@ -24,7 +24,7 @@ from edge_asr_deploy.experiments.sweep.weights import (
     save_ranges,
     snapshot,
 )
-from edge_asr_deploy.quantized.weight import Activation
+from edge_asr_deploy.quantized.inputs import Static
 from edge_asr_deploy.recipe.document import parse
 from edge_asr_deploy.stages import compute_weights
 from tests.support import short
@@ -54,7 +54,7 @@ def test_codes_folds_and_stem_come_back_exactly(family: str, tmp_path: Path) -> 
         assert torch.equal(tensor, fresh.state_dict()[name]), name
     for ours, theirs in zip(weights, stored.weights, strict=True):
         assert ours.name == theirs.name and ours.error == theirs.error
-        assert np.array_equal(ours.codes, theirs.codes) and ours.scales.dtype == theirs.scales.dtype
+        assert np.array_equal(ours.codes, theirs.codes) and type(ours.scales) is type(theirs.scales)
     # The codes say it all: only what the folds and the narrow stem changed is kept beside them.
     assert not {f"{weight.name}.weight" for weight in weights} & stored.floats.keys()
     assert any("norm" in name for name in stored.floats)
@@ -64,8 +64,8 @@ def test_ranges_come_back_exactly(tmp_path: Path) -> None:
     from dataclasses import replace
 
     _, weights, _ = quantized("whisper")
-    fixed = Activation("int8-static", np.float32(0.1), 7)
-    save_ranges(tmp_path, [replace(weights[0], activation=fixed), weights[1]])
+    fixed = Static(np.float32(0.1), 7)
+    save_ranges(tmp_path, [replace(weights[0], inputs=fixed), weights[1]])
     found = read_ranges(tmp_path)
     assert found == {weights[0].name: fixed, weights[1].name: None}
     assert isinstance(found[weights[0].name].scale, np.float32)  # type: ignore[union-attr, index]

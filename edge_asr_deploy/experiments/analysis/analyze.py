@@ -12,11 +12,11 @@ from rich.table import Table
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.analysis.plots import plot_sensitivities, plot_statistics, require_matplotlib
-from edge_asr_deploy.experiments.analysis.progress import bars
 from edge_asr_deploy.experiments.analysis.statistics import MatrixStatistics, Spread
-from edge_asr_deploy.experiments.analysis.subject import Sensitivities, load_subject, ticker
+from edge_asr_deploy.experiments.analysis.subject import Sensitivities, load_subject
+from edge_asr_deploy.export_options import ExportOptions
 from edge_asr_deploy.files import write_atomically
-from edge_asr_deploy.pipeline import Request
+from edge_asr_deploy.progress import shown, staged
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Analysis:
 
 
 def analyze(
-    request: Request,
+    options: ExportOptions,
     choices: Sequence[int],
     clips: int,
     fisher: bool,
@@ -65,16 +65,16 @@ def analyze(
         require_matplotlib()
     if output is not None and output.exists() and not output.is_dir():
         raise UserError("--output", output, "is a file; name a folder")
-    with bars(console) as progress:
-        subject = load_subject(request, clips, progress)
+    with shown(console) as progress:
+        subject = load_subject(options, clips, progress)
         console.print(f"Model: {subject.checkpoint.name}, from {subject.checkpoint.origin}.", subject.description)
         found = Analysis(
             model=subject.checkpoint.name,
             speech=subject.description,
-            statistics=subject.statistics(ticker(progress, "statistics")),
-            sensitivity=subject.sensitivities(choices, ticker(progress, "sensitivities")),
-            fisher=subject.fisher(choices, ticker(progress, "gradients")) if fisher else None,
-            words=subject.word_changes(choices, ticker(progress, "words")) if words else None,
+            statistics=subject.statistics(staged(progress, "statistics")),
+            sensitivity=subject.sensitivities(choices, staged(progress, "sensitivities")),
+            fisher=subject.fisher(choices, staged(progress, "gradients")) if fisher else None,
+            words=subject.word_changes(choices, staged(progress, "words")) if words else None,
         )
     if output is not None:
         write_atomically(output / "analysis.json", found.as_json() + "\n")

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from edge_asr_deploy.experiments.analysis.sensitivity import rounded
-from edge_asr_deploy.ptq.calibration.samples import Progress, Sample, silent
+from edge_asr_deploy.progress import Progress, silent
+from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.recipe.weights import WeightSpec
 
 
@@ -35,7 +36,7 @@ def squared_gradients(
         for path, gradient in zip(paths, gradients, strict=True):
             sums[path] += gradient.square()
         tokens += len(logits)
-        progress(number, len(samples), f"clip {number}")
+        progress(f"clip {number}", number, len(samples))
     return {path: total / max(tokens, 1) for path, total in sums.items()}
 
 

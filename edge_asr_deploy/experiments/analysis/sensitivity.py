@@ -13,7 +13,8 @@ from torch import Tensor
 
 from edge_asr_deploy.experiments.analysis.measurements import Measurements
 from edge_asr_deploy.families import Structure
-from edge_asr_deploy.ptq.calibration.samples import Progress, Sample, silent
+from edge_asr_deploy.progress import Progress, silent
+from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.calibration.stream import Stream
 from edge_asr_deploy.ptq.grid import fit
 from edge_asr_deploy.recipe.weights import WeightSpec
@@ -127,7 +128,7 @@ def sensitivities(
                 f"{path} {grid_name(changed)}{'' if bits in measured else ' error'}",
                 lambda p=path, w=weight, s=changed, m=measure: m(probe, p, w, s),  # type: ignore[misc]
             )
-            progress(number * len(choices) + done, len(specs) * len(choices), f"{path}, {bits} bits")
+            progress(f"{path}, {bits} bits", number * len(choices) + done, len(specs) * len(choices))
         # The mean of two widths: one alone depends on which way its errors happen to point.
         ratio = statistics.geometric_mean(
             max(figures[bits][0], 1e-30) / max(figures[bits][1], 1e-30) for bits in measured[-2:]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.ptq.calibration.samples import Progress, Sample, silent
+from edge_asr_deploy.progress import Progress, silent
+from edge_asr_deploy.ptq.calibration.samples import Sample
 
 # A channel whose largest magnitude is this many times the median channel's is an outlier.
 OUTLIER = 6.0
@@ -113,7 +114,7 @@ def matrix_statistics(
             frames = sample.frames
             with torch.no_grad():
                 model(sample.inputs, decoder_input_ids=sample.tokens)
-            progress(number, len(samples), f"clip {number}")
+            progress(f"clip {number}", number, len(samples))
     finally:
         for handle in handles:
             handle.remove()

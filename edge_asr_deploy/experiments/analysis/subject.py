@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from rich import progress as display
-
 from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.corpora.defaults import calibration_corpus
@@ -17,9 +15,10 @@ from edge_asr_deploy.experiments.analysis.measurements import Measurements
 from edge_asr_deploy.experiments.analysis.sensitivity import Probe, digest, sensitivities
 from edge_asr_deploy.experiments.analysis.statistics import MatrixStatistics, matrix_statistics
 from edge_asr_deploy.experiments.analysis.words import word_changes
+from edge_asr_deploy.export_options import ExportOptions, chosen
 from edge_asr_deploy.families import Family, Structure, family
-from edge_asr_deploy.pipeline import Request, chosen
-from edge_asr_deploy.ptq.calibration.samples import Progress, Sample, prepare, silent
+from edge_asr_deploy.progress import Progress, silent, staged
+from edge_asr_deploy.ptq.calibration.samples import Sample, prepare
 from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import Recipe
@@ -61,53 +60,53 @@ class Subject:
         """The float model's answers, and its activations on the way."""
         return Probe(self.model, self.structure, self.samples, self.prompt, cuts=self.family.fixed_window)
 
-    def sensitivities(self, choices: Sequence[int], heard: Progress = silent) -> Sensitivities:
+    def sensitivities(self, choices: Sequence[int], progress: Progress = silent) -> Sensitivities:
         """KL by path and width, known ones from disk."""
-        return sensitivities(self.probe(), self.specs, choices, self.measurements, heard)
+        return sensitivities(self.probe(), self.specs, choices, self.measurements, progress)
 
-    def fisher(self, choices: Sequence[int], heard: Progress = silent) -> Sensitivities:
+    def fisher(self, choices: Sequence[int], progress: Progress = silent) -> Sensitivities:
         """The Fisher proxy by path and width."""
         if not self.specs:
             return {}
-        squares = squared_gradients(self.model, list(self.specs), self.samples, self.prompt, heard)
+        squares = squared_gradients(self.model, list(self.specs), self.samples, self.prompt, progress)
         return fisher_sensitivities(self.model, self.specs, choices, squares)
 
-    def word_changes(self, choices: Sequence[int], heard: Progress = silent) -> Sensitivities:
+    def word_changes(self, choices: Sequence[int], progress: Progress = silent) -> Sensitivities:
         """Word errors per word of the float model's transcripts, by path and width, known ones from disk."""
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(self.checkpoint.folder)
-        prompt = self.prompt + 1
-        return word_changes(self.model, tokenizer, self.specs, self.samples, prompt, choices, self.measurements, heard)
+        prompt, kept = self.prompt + 1, self.measurements
+        return word_changes(self.model, tokenizer, self.specs, self.samples, prompt, choices, kept, progress)
 
-    def statistics(self, heard: Progress = silent) -> list[MatrixStatistics]:
+    def statistics(self, progress: Progress = silent) -> list[MatrixStatistics]:
         """Statistics of every matrix and of its inputs."""
-        return matrix_statistics(self.model, self.structure.components(), self.samples, heard)
+        return matrix_statistics(self.model, self.structure.components(), self.samples, progress)
 
 
-def load_subject(request: Request, clips: int, progress: display.Progress) -> Subject:
+def load_subject(options: ExportOptions, clips: int, progress: Progress) -> Subject:
     """The model and recipe of a request, and `clips` of its calibration speech with the float model's transcripts.
 
     UserError as from `export`, before the weights are read where possible.
     """
-    checkpoint, recipe = chosen(request)
+    checkpoint, recipe = chosen(options)
     wanted, kind = recipe.calibration, family(recipe.family)
     utterances, description = calibration_corpus(wanted.corpus, clips, wanted.seed, wanted.seconds)
     model = load_model(checkpoint)
     structure = kind.structure(model.config)
     recipe.require_matches(structure.components())
-    known = TokenCache(cache_root(), checkpoint.sha256, request.language, metadata.version("transformers"))
-    heard = ticker(progress, "transcribing calibration speech")
+    known = TokenCache(cache_root(), checkpoint.sha256, options.language, metadata.version("transformers"))
     samples = prepare(
-        model, kind, checkpoint.folder, utterances, wanted.seconds, request.language, progress=heard, known=known
+        model,
+        kind,
+        checkpoint.folder,
+        utterances,
+        wanted.seconds,
+        options.language,
+        progress=staged(progress, "transcribing calibration speech"),
+        known=known,
     )
     narrow_in_place(model, structure.components(), recipe)
-    prompt = len(kind.prompt(model.generation_config, request.language, "transcribe")) - 1
+    prompt = len(kind.prompt(model.generation_config, options.language, "transcribe")) - 1
     description = description.replace("Calibrated on", "Measured on", 1)
     return Subject(checkpoint, recipe, kind, structure, model, samples, prompt, description)
-
-
-def ticker(progress: display.Progress, description: str) -> Progress:
-    """A line of a progress display, as a callback (done, total, name)."""
-    task = progress.add_task(description, total=None)
-    return lambda done, total, name: progress.update(task, completed=done, total=total)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from edge_asr_deploy.experiments.analysis.measurements import Measurements
 from edge_asr_deploy.experiments.analysis.sensitivity import grid_name, holding, measured_widths, rounded
-from edge_asr_deploy.ptq.calibration.samples import Progress, Sample, silent, transcribe
+from edge_asr_deploy.progress import Progress, silent
+from edge_asr_deploy.ptq.calibration.samples import Sample, transcribe
 from edge_asr_deploy.recipe.weights import WeightSpec
 
 # A model that repeats itself may say so many times the float model's tokens, and some more.
@@ -58,7 +59,7 @@ def word_changes(
                 f"{path} {grid_name(changed)} words",
                 lambda w=weight, s=changed: measure(w, s),  # type: ignore[misc]
             )
-            progress(number * len(widths) + done, len(specs) * len(widths), f"{path}, {bits} bits")
+            progress(f"{path}, {bits} bits", number * len(widths) + done, len(specs) * len(widths))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,14 +14,14 @@ from rich.console import Console
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.analysis.plots import plot_front, require_matplotlib
-from edge_asr_deploy.experiments.analysis.progress import bars
-from edge_asr_deploy.experiments.analysis.subject import Subject, load_subject, ticker
+from edge_asr_deploy.experiments.analysis.subject import Subject, load_subject
 from edge_asr_deploy.experiments.mixed.document import as_yaml
 from edge_asr_deploy.experiments.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.experiments.mixed.problem import Bits, Problem, Sizes, matrix_sizes, measure_rest, with_bits
 from edge_asr_deploy.experiments.mixed.walk import Judge, smallest_within
+from edge_asr_deploy.export_options import ExportOptions, chosen
 from edge_asr_deploy.files import require_folder, write_atomically
-from edge_asr_deploy.pipeline import Request, chosen
+from edge_asr_deploy.progress import Progress, shown, staged
 from edge_asr_deploy.recipe.document import Recipe, parse
 
 MB = 1_000_000
@@ -80,36 +80,36 @@ class Fit:
         return json.dumps(asdict(self), indent=1)
 
 
-def fit(request: Request, goal: Goal, output: Path, console: Console) -> Fit:
+def fit(options: ExportOptions, goal: Goal, output: Path, console: Console) -> Fit:
     """Choose bits per matrix, and write the recipe `output` and, in `<output>.fit`, `front.json` and `front.png`.
 
     What was measured is kept (in the cache, trials and judged candidates in `<output>.fit`), so a run that was killed
     goes on. UserError for a budget that cannot be met: it says the smallest possible size.
     """
-    _check(goal, output, request.overwrite)
-    checkpoint, recipe = chosen(request)
+    _check(goal, output, options.overwrite)
+    checkpoint, recipe = chosen(options)
     if recipe.is_float:
         raise UserError("recipe", recipe.name, "makes no integer codes; start from one of 2 to 8 bits")
     if goal.target is not None:
         # The recipe's own validation knows the targets.
         recipe = parse({**recipe.model_dump(mode="json"), "target": goal.target}, "--target")
     aside = output.with_name(f"{output.stem}.fit")
-    with bars(console) as progress:
-        subject = replace(load_subject(request, goal.clips, progress), recipe=recipe)
+    with shown(console) as progress:
+        subject = replace(load_subject(options, goal.clips, progress), recipe=recipe)
         console.print(f"Model: {checkpoint.name}, from {checkpoint.origin}.", subject.description)
-        sizes = _sizes(subject, goal, ticker(progress, "sizes"))
+        sizes = _sizes(subject, goal, staged(progress, "sizes"))
         budget = _budget(goal, sizes)
         measure = subject.sensitivities if goal.proxy == "kl" else subject.fisher
-        costs = measure(goal.choices, ticker(progress, "sensitivities"))
+        costs = measure(goal.choices, staged(progress, "sensitivities"))
     problem = Problem(costs, sizes)
     front = problem.front(FRONT)
     points = [Point(sizes.total(bits), problem.cost(bits)) for bits in front]
-    named = _Named(subject, request.model, output.stem)
+    named = _Named(subject, options.model, output.stem)
     rise, judged_on, searched = None, None, None
     if budget is not None:
         bits = _by_rule(goal.rule, subject, problem, budget)
     else:
-        bits, rise, judged_on, points = _walk(request, goal, named, problem, points, aside, console)
+        bits, rise, judged_on, points = _walk(options, goal, named, problem, points, aside, console)
         budget = sizes.total(bits)
     recipe = named.recipe(subject.recipe, bits)
     if goal.trials:
@@ -166,16 +166,15 @@ def _check(goal: Goal, output: Path, overwrite: bool) -> None:
     require_folder("--output", output)
 
 
-def _sizes(subject: Subject, goal: Goal, said: Callable[[int, int, str], None]) -> Sizes:
+def _sizes(subject: Subject, goal: Goal, progress: Progress) -> Sizes:
     recipe = subject.recipe
     matrices = matrix_sizes(subject.model, recipe, subject.structure.components(), goal.choices)
     # Stems, activations, attention, shortlist, targets: the whole recipe decides about the rest of the files.
     whole = hashlib.sha256(recipe.model_dump_json(exclude={"name", "model", "calibration"}).encode()).hexdigest()
     rest = subject.measurements.get(
         f"rest {whole}",
-        lambda: measure_rest(subject.model, subject.family, recipe, subject.samples, lambda what: said(0, 1, what)),
+        lambda: measure_rest(subject.model, subject.family, recipe, subject.samples, progress),
     )
-    said(1, 1, "sizes")
     return Sizes(matrices, int(rest))
 
 
@@ -203,7 +202,7 @@ def _by_rule(rule: Rule, subject: Subject, problem: Problem, budget: int) -> Bit
 
 
 def _walk(
-    request: Request,
+    options: ExportOptions,
     goal: Goal,
     named: _Named,
     problem: Problem,
@@ -214,7 +213,7 @@ def _walk(
     """The smallest choice on a coarser front whose measured rise is within the goal; all points, judged ones too."""
     assert goal.max_wer_rise is not None
     base = named.subject.recipe
-    judge = Judge(request, base, goal.data, goal.held_out, aside / "candidates", console)
+    judge = Judge(options, base, goal.data, goal.held_out, aside / "candidates", console)
     judge.prepare()
     candidates = problem.front(WALK)
     rises: dict[int, float | None] = {}
@@ -230,8 +229,8 @@ def _walk(
     if index is None:
         largest = problem.sizes.total(candidates[-1]) / MB
         best = min((r for r in rises.values() if r is not None), default=None)
-        said = "no candidate speaks" if best is None else f"the least measured is {best:+.2f}"
-        raise UserError("--max-wer-rise", f"{goal.max_wer_rise:g}", f"{said}, at up to {largest:.2f} MB; allow more")
+        reached = "no candidate speaks" if best is None else f"the least measured is {best:+.2f}"
+        raise UserError("--max-wer-rise", f"{goal.max_wer_rise:g}", f"{reached}, at up to {largest:.2f} MB; allow more")
     bits, measured = candidates[index], rises[index]
     assert measured is not None
     judged = [Point(problem.sizes.total(candidates[i]), problem.cost(candidates[i]), r) for i, r in rises.items()]
@@ -245,9 +244,10 @@ def _search(
 
     key = json.dumps([named.subject.checkpoint.sha256, budget, goal.choices, as_yaml(named.subject.recipe)])
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    with bars(console) as progress:
-        heard = ticker(progress, "trials")
-        found = search(named.subject, problem, budget, goal.trials, aside / "trials.log", name, heard)
+    with shown(console) as progress:
+        found = search(
+            named.subject, problem, budget, goal.trials, aside / "trials.log", name, staged(progress, "trials")
+        )
     recipe = named.recipe(found.recipe, found.bits)
     return recipe, found.bits, {"trials": found.trials, "divergence": found.divergence}
 

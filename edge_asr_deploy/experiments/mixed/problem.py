@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +13,13 @@ from typing import Any
 from edge_asr_deploy.experiments.mixed.knapsack import Table, tabulate
 from edge_asr_deploy.families import Family
 from edge_asr_deploy.families.structure import COMPONENTS
-from edge_asr_deploy.graph.deployment import deploy, multiplies_int8
+from edge_asr_deploy.graph.deployment import deploy
 from edge_asr_deploy.graph.storing.sizes import stored_bytes
 from edge_asr_deploy.harness.evaluation.size import size_of
+from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.ptq.activations import quantize_activations
 from edge_asr_deploy.ptq.calibration.samples import Sample
+from edge_asr_deploy.ptq.forms import multiplies_int8, quantized_models
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.methods import RtnOptions
@@ -95,9 +97,7 @@ def _bytes(model: Any, recipe: Recipe, path: str, component: str, spec: WeightSp
     )
 
 
-def measure_rest(
-    model: Any, family: Family, recipe: Recipe, samples: Sequence[Sample], said: Callable[[str], None]
-) -> int:
+def measure_rest(model: Any, family: Family, recipe: Recipe, samples: Sequence[Sample], progress: Progress) -> int:
     """Bytes of the exported files without the integer matrices: from one export, rounded to nearest, of a copy.
 
     One of the `samples` gives fixed ranges of activations, where there are any: all take the same bytes.
@@ -108,7 +108,7 @@ def measure_rest(
     components = structure.components()
     with tempfile.TemporaryDirectory() as scratch:
         weights = quantize_activations(copy, structure, plain, quantize(copy, family, plain), samples[:1])
-        deploy(copy, plain, weights, Path(scratch), said)
+        deploy(copy, quantized_models(weights, plain, components), Path(scratch), progress)
         whole = size_of(Path(scratch)).onnx
     specs = {path: spec for path, spec in plain.specs(components).items() if spec.is_integer}
     return whole - sum(_bytes(model, plain, path, components[path], spec) for path, spec in specs.items())

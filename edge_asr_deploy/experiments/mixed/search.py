@@ -7,7 +7,7 @@ calibrated on. Trials are kept in Optuna's journal: a search that was killed goe
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from edge_asr_deploy.experiments.analysis.sensitivity import Probe, model_diverg
 from edge_asr_deploy.experiments.analysis.subject import Subject
 from edge_asr_deploy.experiments.mixed.problem import Bits, Problem, with_bits
 from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.methods import AwqOptions, GptqOptions, QepOptions
@@ -53,7 +54,7 @@ def search(
     trials: int,
     journal: Path,
     name: str,
-    progress: Callable[[int, int, str], None],
+    progress: Progress,
 ) -> Found:
     """Run trials until there are `trials` complete ones under `name` in `journal`. At least two clips are needed.
 
@@ -82,9 +83,9 @@ def search(
     if not study.trials:
         study.enqueue_trial({"options": "as given", **{f"emphasis {c}": 0.0 for c in COMPONENTS}})
     while (done := _count(study)) < trials:
-        progress(done, trials, "trial")
+        progress("trial", done, trials)
         study.optimize(objective, n_trials=1)
-    progress(_count(study), trials, "trial")
+    progress("trial", _count(study), trials)
     recipe, bits = _proposal(study.best_trial, subject.recipe, components, problem, budget)
     return Found(recipe, bits, study.best_value, _count(study))
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.defaults import calibration_corpus
@@ -17,10 +16,12 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.analysis.measurements import Measurements
 from edge_asr_deploy.experiments.mixed.document import as_yaml
+from edge_asr_deploy.export_options import ExportOptions
 from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
 from edge_asr_deploy.harness.evaluation.speech import load_speech
-from edge_asr_deploy.pipeline import Request, export
+from edge_asr_deploy.pipeline import TooCoarse, export
+from edge_asr_deploy.progress import shown
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.runtime.transcriber import Transcriber
 
@@ -47,7 +48,7 @@ class Judge:
     """
 
     def __init__(
-        self, request: Request, recipe: Recipe, data: Sequence[Path], clips: int, folder: Path, console: Console
+        self, request: ExportOptions, recipe: Recipe, data: Sequence[Path], clips: int, folder: Path, console: Console
     ) -> None:
         self.request, self.folder, self.console = request, folder, console
         self.has_references = bool(data)
@@ -61,8 +62,8 @@ class Judge:
     def prepare(self) -> None:
         """Export the float bundle and, without references, let it transcribe the speech."""
         if not (self.float / "manifest.json").exists():
-            plain = Request(model=self.request.model, bits=32, output=self.float, calibration=self.request.calibration)
-            export(plain, self.console)
+            model, calibration = self.request.model, self.request.calibration
+            export(ExportOptions(model=model, bits=32, output=self.float, calibration=calibration), self.console)
         manifest = verify(self.float)
         if not self.has_references:
             transcriber = Transcriber.open(self.float, verify=False)
@@ -86,12 +87,10 @@ class Judge:
         request = replace(self.request, recipe=path, bits=None, settings=(), output=bundle, overwrite=True)
         try:
             export(request, self.console)
-            with Progress(console=self.console, transient=True) as progress:
+            with shown(self.console) as progress:
                 baseline = self.float if self.has_references else None
                 result = evaluate(bundle, baseline, self.utterances, self.speech, SETTINGS, None, progress)
-        except UserError as error:
-            if "too coarse" not in error.remedy:
-                raise
+        except TooCoarse:
             return 0, None
         finally:
             shutil.rmtree(bundle, ignore_errors=True)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from rich.console import Console
-from rich.progress import Progress
 
 from edge_asr_deploy.bundle.manifest import BundleWriter, Layer, verify
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
@@ -22,13 +18,16 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.sweep.grid import Cell
 from edge_asr_deploy.experiments.sweep.keys import Keys, split_table
 from edge_asr_deploy.experiments.sweep.store import Store, write_text
+from edge_asr_deploy.export_options import check_versions
 from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.evaluation.speech import load_speech, select
 from edge_asr_deploy.harness.evaluation.transcripts import default_root
 from edge_asr_deploy.harness.evaluation.worker import peak_rss
 from edge_asr_deploy.harness.inspection.cost import GraphCost, cost_of
-from edge_asr_deploy.pipeline import PROOF_CLIPS, Speech, calibration_speech, check_versions, write_files
+from edge_asr_deploy.pipeline import PROOF_CLIPS, Made, Speech, calibration_speech, write_files
+from edge_asr_deploy.pipeline import Job as ExportJob
+from edge_asr_deploy.progress import Progress, silent, staged
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 WEIGHTS, RANGES, BUNDLES, RESULTS = "weights", "ranges", "bundles", "results"
 SECONDS_OF_AUDIO = 30.0
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -85,10 +83,10 @@ class _Quantized:
     seconds: float
 
 
-def attempt(job: Job, store: Store, say: Say) -> Outcome:
+def attempt(job: Job, store: Store, progress: Progress) -> Outcome:
     """Run a cell; whatever goes wrong becomes its error."""
     try:
-        return Outcome(finding=run(job, store, say))
+        return Outcome(finding=run(job, store, progress))
     except UserError as error:
         return Outcome(error=str(error))
     except Exception as error:  # A cell is an experiment: none of them may end the others.
@@ -108,13 +106,13 @@ def keep(store: Store, key: str, finding: Finding) -> None:
     write_text(store.path(RESULTS, key), finding.model_dump_json())
 
 
-def run(job: Job, store: Store, say: Say) -> Finding:
+def run(job: Job, store: Store, progress: Progress) -> Finding:
     """The cell's finding: from the store, or made now and stored. UserError where an export or evaluation says so."""
     with store.alone(RESULTS, job.keys.result):
         if (known := find(store, job.keys.result)) is not None:
             return known
-        bundle = _bundle(job, store, say)
-        say("evaluating")
+        bundle = _bundle(job, store, progress)
+        progress("evaluating")
         finding = _judge(job, bundle, store)
         keep(store, job.keys.result, finding)
     return finding
@@ -128,8 +126,7 @@ def _judge(job: Job, bundle: Path, store: Store) -> Finding:
     utterances, speech = load_speech(wanted.data)
     chosen = select(utterances, wanted.limit, settings.seed)
     # Nobody watches: the sweep shows its own progress.
-    with Progress(console=Console(file=io.StringIO()), disable=True) as progress:
-        result = evaluate(bundle, None, chosen, speech, settings, default_root(), progress)
+    result = evaluate(bundle, None, chosen, speech, settings, default_root(), silent)
     manifest = verify(bundle)
     seconds, memory = (manifest.metrics.get(name) for name in ("quantize_seconds", "peak_memory"))
     return Finding(
@@ -142,7 +139,7 @@ def _judge(job: Job, bundle: Path, store: Store) -> Finding:
     )
 
 
-def _bundle(job: Job, store: Store, say: Say) -> Path:
+def _bundle(job: Job, store: Store, progress: Progress) -> Path:
     """The folder of the cell's bundle: as it lies in the store when it is whole, else made now."""
     with store.alone(BUNDLES, job.keys.bundle) as path:
         if path.is_dir():
@@ -156,33 +153,21 @@ def _bundle(job: Job, store: Store, say: Say) -> Path:
         if recipe.family != checkpoint.family:
             raise UserError(f"sweep cell {job.cell.name}", f"family {recipe.family}", f"this is {checkpoint.family}")
         speech = calibration_speech(recipe)
-        made = _quantized(job, checkpoint, speech, store, say)
+        quantized = _quantized(job, checkpoint, speech, store, progress)
         with BundleWriter(path) as writer:
             # A model that only stutters is a result, too.
-            manifest = write_files(
-                writer.folder,
-                recipe.name,
-                checkpoint,
-                recipe,
-                speech,
-                made.model,
-                made.weights,
-                made.samples,
-                say,
-                refuses_coarse=False,
-            )
-            metrics = {**manifest.metrics, "quantize_seconds": made.seconds, "peak_memory": peak_rss()}
+            exported = ExportJob(recipe.name, checkpoint, recipe, speech)
+            made = Made(quantized.model, quantized.weights, quantized.samples)
+            manifest = write_files(writer.folder, exported, made, progress, refuses_coarse=False)
+            metrics = {**manifest.metrics, "quantize_seconds": quantized.seconds, "peak_memory": peak_rss()}
             writer.commit(manifest.model_copy(update={"metrics": metrics}))
         return path
 
 
-def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, say: Say) -> _Quantized:
+def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, progress: Progress) -> _Quantized:
     from edge_asr_deploy.experiments.sweep.weights import read, read_ranges, save_ranges
 
     recipe, language = job.cell.recipe, job.cell.evaluation.language
-
-    def advance(done: int, total: int, name: str) -> None:
-        say(f"calibrating {done}/{total}")
 
     blocks, table = split_table(recipe)
     ranges = None if job.keys.ranges is None else read_ranges(store.path(RANGES, job.keys.ranges))
@@ -192,17 +177,17 @@ def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, s
         # What is stored needs no calibration any more, only the clips that prove the export.
         is_known = stored is not None and (ranges is not None or job.keys.ranges is None)
         utterances = speech.utterances[:PROOF_CLIPS] if is_known else speech.utterances
-        samples = hear(model, checkpoint, recipe, utterances, language, advance)
-        weights, seconds = _weights(store, path, stored, model, blocks, samples, say)
+        samples = hear(model, checkpoint, recipe, utterances, language, staged(progress, "calibrating"))
+        weights, seconds = _weights(store, path, stored, model, blocks, samples, progress)
     if table is not None and job.keys.table is not None:
         with store.alone(WEIGHTS, job.keys.table) as path:
-            more, extra = _weights(store, path, read(path), model, table, [], say)
+            more, extra = _weights(store, path, read(path), model, table, [], progress)
         weights, seconds = weights + more, seconds + extra
     if ranges is not None:
-        weights = [dataclasses.replace(weight, activation=ranges.get(weight.name)) for weight in weights]
+        weights = [dataclasses.replace(weight, inputs=ranges.get(weight.name)) for weight in weights]
     else:
-        say("measuring activations")
-        weights = compute_activations(model, recipe, weights, samples, lambda done, total, name: None)
+        progress("measuring activations")
+        weights = compute_activations(model, recipe, weights, samples, silent)
         if job.keys.ranges is not None:
             with store.alone(RANGES, job.keys.ranges) as path:
                 store.make_folder(RANGES, path.name, lambda folder: save_ranges(folder, weights))
@@ -210,7 +195,13 @@ def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, s
 
 
 def _weights(
-    store: Store, path: Path, stored: Stored | None, model: Any, recipe: Recipe, samples: list[Sample], say: Say
+    store: Store,
+    path: Path,
+    stored: Stored | None,
+    model: Any,
+    recipe: Recipe,
+    samples: list[Sample],
+    progress: Progress,
 ) -> tuple[list[QuantizedWeight], float]:
     """The weights stage: `model` becomes the quantized one, from what is stored or by computing it."""
     from edge_asr_deploy.experiments.sweep.weights import is_storable, save, snapshot
@@ -219,13 +210,10 @@ def _weights(
         stored.restore(model)
         return stored.weights, stored.seconds
 
-    def advance(done: int, total: int, name: str) -> None:
-        say(f"quantizing {done}/{total}")
-
-    say("quantizing")
+    progress("quantizing")
     before = snapshot(model)
     started = time.perf_counter()
-    weights = compute_weights(model, recipe, samples, advance)
+    weights = compute_weights(model, recipe, samples, staged(progress, "quantizing"))
     seconds = time.perf_counter() - started
     if is_storable(model, before):
         shutil.rmtree(path, ignore_errors=True)

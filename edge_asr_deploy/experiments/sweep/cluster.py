@@ -22,6 +22,7 @@ from edge_asr_deploy.experiments.sweep.cells import (
 from edge_asr_deploy.experiments.sweep.keys import EXPORT_SOURCE, JUDGE_SOURCE
 from edge_asr_deploy.experiments.sweep.store import Store
 from edge_asr_deploy.experiments.sweep.watch import Watcher
+from edge_asr_deploy.progress import silent
 from edge_asr_deploy.sources import source_hash
 
 ANSWER_SECONDS = 5.0
@@ -68,7 +69,7 @@ def run_on_node(job: str, settings: dict[str, str], source: str) -> str:
         os.environ.setdefault(name, value)
     if _source() != source:
         return outcome_to_json(Outcome(error="the node has another version of edge_asr_deploy; install the same there"))
-    return outcome_to_json(attempt(from_json(job), Store(), lambda what: None))
+    return outcome_to_json(attempt(from_json(job), Store(), silent))
 
 
 def _outcome(ray: Any, reference: Any) -> Outcome:

@@ -16,6 +16,7 @@ from typing import IO
 from edge_asr_deploy.experiments.sweep.cells import Job, Outcome, attempt, outcome_from_json, to_json
 from edge_asr_deploy.experiments.sweep.store import Store
 from edge_asr_deploy.experiments.sweep.watch import Watcher
+from edge_asr_deploy.progress import Progress, as_text
 
 # How often the waiting main thread looks up, so that Ctrl-C is heard at once.
 POLL_SECONDS = 0.5
@@ -25,7 +26,14 @@ def run_here(jobs: Sequence[Job], store: Store, watcher: Watcher) -> None:
     """Run the cells in this process."""
     for job in jobs:
         watcher.started(job)
-        watcher.finished(job, attempt(job, store, lambda what, job=job: watcher.stage(job, what)))  # type: ignore[misc]
+        watcher.finished(job, attempt(job, store, _reporter(job, watcher)))
+
+
+def _reporter(job: Job, watcher: Watcher) -> Progress:
+    def report(what: str, done: int = 0, total: int = 0) -> None:
+        watcher.stage(job, as_text(what, done, total))
+
+    return report
 
 
 def run_processes(jobs: Sequence[Job], number: int, store: Store, watcher: Watcher) -> None:

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
+from edge_asr_deploy.quantized.inputs import InputRounding
+from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 CODES, FLOATS, INDEX = "codes.safetensors", "floats.safetensors", "weights.json"
 ARRAY, SCALAR, CLASS = "array", "scalar", "class"
@@ -90,12 +91,12 @@ def read(folder: Path) -> Stored | None:
 def save_ranges(folder: Path, weights: Sequence[QuantizedWeight]) -> None:
     """Write how the inputs of the weights' layers are rounded, by the layers' names."""
     arrays: dict[str, NDArray[Any]] = {}
-    index = {weight.name: _flatten(weight.activation, weight.name, arrays) for weight in weights}
+    index = {weight.name: _flatten(weight.inputs, weight.name, arrays) for weight in weights}
     save_file(arrays, folder / CODES)
     (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
 
 
-def read_ranges(folder: Path) -> dict[str, Activation | None] | None:
+def read_ranges(folder: Path) -> dict[str, InputRounding | None] | None:
     """What `save_ranges` wrote there; None when there is nothing, or something else."""
     try:
         arrays = load_file(folder / CODES)

@@ -14,6 +14,7 @@ from typing import IO
 
 from edge_asr_deploy.experiments.sweep.cells import attempt, from_json, outcome_to_json
 from edge_asr_deploy.experiments.sweep.store import Store
+from edge_asr_deploy.progress import as_text
 
 
 def serve(requests: IO[str], replies: IO[str]) -> None:
@@ -25,7 +26,7 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
     store = Store(Path(requests.readline().rstrip("\n")))
     job = from_json(requests.readline())
     Thread(target=_end_with_parent, args=(requests,), daemon=True).start()
-    tell({"outcome": outcome_to_json(attempt(job, store, lambda what: tell({"stage": what})))})
+    tell({"outcome": outcome_to_json(attempt(job, store, lambda *report: tell({"stage": as_text(*report)})))})
 
 
 def _end_with_parent(requests: IO[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -21,14 +22,23 @@ class Builder:
         self.nodes: list[ir.Node] = []
         self.initializers: list[ir.Value] = []
 
-    def op(self, kind: str, *inputs: ir.Value | None, outputs: int = 1, **attributes: Any) -> Any:
-        """Append a node; returns its output, or the tuple of its outputs when there are several."""
+    def op(self, kind: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        """Append a node of one output; returns it."""
+        return self._append(kind, inputs, 1, attributes)[0]
+
+    def several(self, kind: str, outputs: int, *inputs: ir.Value | None, **attributes: Any) -> tuple[ir.Value, ...]:
+        """Append a node of so many `outputs`; returns them."""
+        return self._append(kind, inputs, outputs, attributes)
+
+    def _append(
+        self, kind: str, inputs: Sequence[ir.Value | None], outputs: int, attributes: dict[str, Any]
+    ) -> tuple[ir.Value, ...]:
         name = f"{self.prefix}/{kind}_{len(self.nodes)}"
         node = ir.node(kind, list(inputs), attributes, num_outputs=outputs, name=name)
         for index, value in enumerate(node.outputs):
             value.name = f"{name}:{index}"
         self.nodes.append(node)
-        return node.outputs[0] if outputs == 1 else tuple(node.outputs)
+        return tuple(node.outputs)
 
     def constant(self, array: NDArray[Any], name: str = "") -> ir.Value:
         """An initializer holding `array` (numpy or ml_dtypes: int4 and uint4 are packed two to a byte)."""

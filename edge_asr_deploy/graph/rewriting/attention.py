@@ -12,46 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from edge_asr_deploy.families.structure import AttentionShape
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.onnx_tools.editing import Finder, rename_output
 
 BOOL, FLOAT = ir.DataType.BOOL, ir.DataType.FLOAT
-# Moonshine's front end turns so many samples into one frame (strides 64, 3, 2).
-MOONSHINE_STRIDE = 384
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Sizes of the attention of one half of a model."""
-
-    layers: int
-    heads: int
-    head_dim: int
-    output: str
-    """Name of the output projection: `out_proj` (Whisper) or `o_proj` (Moonshine)."""
-    rotary: int = 0
-    """Channels of a head that are rotated by position (Moonshine), 0 for none."""
-    theta: float = 10000.0
-
-
-def shape_of(config: dict[str, object], family: str, half: str) -> Shape:
-    """The `encoder` or `decoder` half's shape, from a Transformers configuration (`config.to_dict()`)."""
-
-    def number(key: str) -> int:
-        return int(config[key])  # type: ignore[call-overload, no-any-return]
-
-    if family == "whisper":
-        heads = number(f"{half}_attention_heads")
-        return Shape(number(f"{half}_layers"), heads, number("d_model") // heads, "out_proj")
-    heads = number(f"{half}_num_attention_heads")
-    head_dim = int(config.get("head_dim") or number("hidden_size") // heads)  # type: ignore[call-overload]
-    partial = float(config.get("partial_rotary_factor") or 1.0)  # type: ignore[arg-type]
-    theta = float(config.get("rope_theta") or 10000.0)  # type: ignore[arg-type]
-    return Shape(number(f"{half}_num_hidden_layers"), heads, head_dim, "o_proj", int(head_dim * partial), theta)
-
-
-@dataclass(frozen=True)
-class Rotation:
+class Rotary:
     """Cosines and sines of the positions of one call (steps, rotary / 2), and indices into them (batch, steps)."""
 
     cosine: ir.Value
@@ -59,7 +28,9 @@ class Rotation:
     index: ir.Value
 
 
-def rotation(builder: Builder, shape: Shape, batch_of: ir.Value, steps: ir.Value, past: ir.Value | None) -> Rotation:
+def rotary_positions(
+    builder: Builder, shape: AttentionShape, batch_of: ir.Value, steps: ir.Value, past: ir.Value | None
+) -> Rotary:
     """Rotary positions past .. past + steps (RoFormer, arXiv 2104.09864); `steps` and `past` are int64 of shape (1)."""
     frequencies = shape.theta ** (-np.arange(0, shape.rotary, 2, dtype=np.float64) / shape.rotary)
     scalar = builder.constant(np.array(0, dtype=np.int64))
@@ -70,38 +41,38 @@ def rotation(builder: Builder, shape: Shape, batch_of: ir.Value, steps: ir.Value
     angles = builder.op("Mul", column, builder.constant(frequencies.astype(np.float32)[None]))
     batch = builder.op("Shape", batch_of, start=0, end=1)
     rows = builder.op("Expand", index, builder.op("Concat", batch, steps, axis=0))
-    return Rotation(builder.op("Cos", angles), builder.op("Sin", angles), rows)
+    return Rotary(builder.op("Cos", angles), builder.op("Sin", angles), rows)
 
 
-def rotate(builder: Builder, value: ir.Value, turn: Rotation, shape: Shape) -> ir.Value:
+def rotate(builder: Builder, value: ir.Value, rotary: Rotary, shape: AttentionShape) -> ir.Value:
     """Apply the rotation to (batch, steps, heads * head_dim), neighbouring channels paired as in Moonshine."""
-    return builder.op(  # type: ignore[no-any-return]
+    return builder.op(
         "RotaryEmbedding",
         value,
-        turn.cosine,
-        turn.sine,
-        turn.index,
+        rotary.cosine,
+        rotary.sine,
+        rotary.index,
         interleaved=1,
         num_heads=shape.heads,
         rotary_embedding_dim=shape.rotary,
     )
 
 
-def frame_mask(builder: Builder, samples_mask: ir.Value, frames: ir.Value) -> ir.Value:
-    """Moonshine's mask over samples (batch, samples) as one over frames: bool (batch, 1, 1, frames)."""
+def frame_mask(builder: Builder, samples_mask: ir.Value, frames: ir.Value, shape: AttentionShape) -> ir.Value:
+    """A mask over samples (batch, samples) as one over frames: bool (batch, 1, 1, frames)."""
     zero, far, axis = builder.integers(0), builder.integers(np.iinfo(np.int64).max), builder.integers(1)
-    every = builder.op("Slice", samples_mask, zero, far, axis, builder.integers(MOONSHINE_STRIDE))
+    every = builder.op("Slice", samples_mask, zero, far, axis, builder.integers(shape.samples_per_frame))
     cut = builder.op("Slice", every, zero, frames, axis)
-    return builder.op("Unsqueeze", builder.op("Cast", cut, to=BOOL), builder.integers(1, 2))  # type: ignore[no-any-return]
+    return builder.op("Unsqueeze", builder.op("Cast", cut, to=BOOL), builder.integers(1, 2))
 
 
 def spread_mask(builder: Builder, mask: ir.Value, queries: ir.Value) -> ir.Value:
     """Repeat the mask for every query, (batch, 1, queries, frames): onnxruntime's Attention does not broadcast it."""
     one = builder.integers(1)
-    return builder.op("Expand", mask, builder.op("Concat", one, one, queries, one, axis=0))  # type: ignore[no-any-return]
+    return builder.op("Expand", mask, builder.op("Concat", one, one, queries, one, axis=0))
 
 
-def replace_self_attention(graph: ir.Graph, shape: Shape, turn: Rotation | None) -> None:
+def replace_self_attention(graph: ir.Graph, shape: AttentionShape, rotary: Rotary | None) -> None:
     """Write every decoder layer's causal self-attention over past and new keys as one operator."""
     find = Finder(graph)
     outputs = {value.name: value for value in graph.outputs}
@@ -109,11 +80,11 @@ def replace_self_attention(graph: ir.Graph, shape: Shape, turn: Rotation | None)
         path = f"/model/decoder/layers.{layer}/self_attn"
         query, key, value = (find.linear(f"{path}/{name}_proj") for name in "qkv")
         part = Builder(f"{path}/core")
-        if turn is not None:
-            query, key = rotate(part, query, turn, shape), rotate(part, key, turn, shape)
+        if rotary is not None:
+            query, key = rotate(part, query, rotary, shape), rotate(part, key, rotary, shape)
         past = [find.value(f"past_key_values.{layer}.decoder.{kind}") for kind in ("key", "value")]
         heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
-        output, *present = part.op("Attention", query, key, value, None, *past, outputs=3, is_causal=1, **heads)
+        output, *present = part.several("Attention", 3, query, key, value, None, *past, is_causal=1, **heads)
         find.node(f"{path}/{shape.output}/MatMul").replace_input_with(0, output)
         part.add_to(graph)
         for kind, new in zip(("key", "value"), present, strict=True):

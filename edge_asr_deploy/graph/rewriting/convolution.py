@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.storing.integer import Rounded, product_name, round_rows, scaled_product
-from edge_asr_deploy.quantized.weight import Activation
+from edge_asr_deploy.quantized.inputs import InputRounding, PerRow
 
 
 def integer_convolution(
@@ -23,27 +23,29 @@ def integer_convolution(
     codes: NDArray[np.int8],
     scales: NDArray[np.float32],
     name: str,
-    activation: Activation,
+    rounding: InputRounding,
 ) -> ir.Value:
     """What the Conv `node` computes on (batch, channels, frames), float32 (batch, out, frames / stride).
 
     `codes` (out, channels, taps) and `scales`, one for each output channel; the product is named after the layer. With
-    an `int8-token` activation every window is rounded on a scale of its own, else the whole input on one.
+    a scale for each row every window is rounded on its own, else the whole input on one scale.
     """
     out, channels, taps = codes.shape
     read, bias = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
     (stride,), (before, after) = _integers(node, "strides"), _integers(node, "pads")
     pads = builder.integers(0, before, 0, 0, after, 0)
-    if activation.kind == "int8-token":
+    if isinstance(rounding, PerRow):
         frames = builder.op("Transpose", read, perm=[0, 2, 1])
         frames = builder.op("Pad", frames, pads) if before or after else frames
-        windows = round_rows(builder, _windows(builder, frames, taps, stride, channels), activation)
+        windows = round_rows(builder, _windows(builder, frames, taps, stride, channels), rounding)
     else:
-        rounded, scale, zero = builder.op("DynamicQuantizeLinear", read, outputs=3)
+        rounded, scale, zero = builder.several("DynamicQuantizeLinear", 3, read)
         frames = builder.op("Pad", builder.op("Transpose", rounded, perm=[0, 2, 1]), pads, zero)
         parts = []
         for tap in range(taps):
-            end = tap + 1 - taps or np.iinfo(np.int64).max
+            # Every window's frame number `tap`: from that one on, without the frames that only later taps read.
+            frames_behind = taps - 1 - tap
+            end = -frames_behind if frames_behind else np.iinfo(np.int64).max
             bounds = (builder.integers(value) for value in (tap, end, 1, stride))
             parts.append(builder.op("Slice", frames, *bounds))
         windows = Rounded((builder.op("Concat", *parts, axis=2), scale, zero))
@@ -53,7 +55,7 @@ def integer_convolution(
     product.name = product_name(name)
     if bias is not None:
         product = builder.op("Add", product, bias)
-    return builder.op("Transpose", product, perm=[0, 2, 1])  # type: ignore[no-any-return]
+    return builder.op("Transpose", product, perm=[0, 2, 1])
 
 
 def _windows(builder: Builder, frames: ir.Value, taps: int, stride: int, channels: int) -> ir.Value:
@@ -64,7 +66,7 @@ def _windows(builder: Builder, frames: ir.Value, taps: int, stride: int, channel
     numbers = builder.op("Range", zero, builder.op("Squeeze", count), one)
     first = builder.op("Mul", builder.op("Unsqueeze", numbers, builder.integers(1)), builder.integers(stride))
     gathered = builder.op("Gather", frames, builder.op("Add", first, builder.integers(*range(taps))), axis=1)
-    return builder.op("Reshape", gathered, builder.integers(0, -1, taps * channels))  # type: ignore[no-any-return]
+    return builder.op("Reshape", gathered, builder.integers(0, -1, taps * channels))
 
 
 def _integers(node: ir.Node, name: str) -> Any:

@@ -19,21 +19,21 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edge_asr_deploy.families.structure import AttentionShape
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.onnx_tools.editing import Finder, constant_of
 from edge_asr_deploy.graph.rewriting.attention import (
     BOOL,
     FLOAT,
-    Shape,
     frame_mask,
     replace_self_attention,
-    rotation,
+    rotary_positions,
 )
 
 KINDS = ("key", "value")
 
 
-def merge(first: ir.Model, with_past: ir.Model, shape: Shape) -> tuple[ir.Model, dict[str, ir.Node]]:
+def merge(first: ir.Model, with_past: ir.Model, shape: AttentionShape) -> tuple[ir.Model, dict[str, ir.Node]]:
     """The merged decoder, float weights still in place, and the MatMuls of the branches by module path.
 
     `first` is Optimum's `decoder_model.onnx` (it holds the cross-attention k/v projections), `with_past` its
@@ -46,7 +46,7 @@ def merge(first: ir.Model, with_past: ir.Model, shape: Shape) -> tuple[ir.Model,
     tokens, past = find.value("input_ids"), find.value("past_key_values.0.decoder.key")
     steps = steps_builder.op("Shape", tokens, start=1, end=2)
     length = steps_builder.op("Shape", past, start=2, end=3)
-    turn = rotation(steps_builder, shape, tokens, steps, length) if shape.rotary else None
+    rotary = rotary_positions(steps_builder, shape, tokens, steps, length) if shape.rotary else None
     if shape.rotary:
         _split_gates(graph, find, shape)
     else:
@@ -57,10 +57,10 @@ def merge(first: ir.Model, with_past: ir.Model, shape: Shape) -> tuple[ir.Model,
     if "encoder_attention_mask" in {value.name for value in graph.inputs}:
         hidden = find.value("encoder_hidden_states")
         frames = steps_builder.op("Shape", hidden, start=1, end=2)
-        heard = frame_mask(steps_builder, find.value("encoder_attention_mask"), frames)
+        present = frame_mask(steps_builder, find.value("encoder_attention_mask"), frames, shape)
         zero, never = (steps_builder.constant(np.array(value, dtype=np.float32)) for value in (0, -np.inf))
-        mask = steps_builder.op("Where", heard, zero, never)
-    replace_self_attention(graph, shape, turn)
+        mask = steps_builder.op("Where", present, zero, never)
+    replace_self_attention(graph, shape, rotary)
     projections = _replace_cross_attention(first.graph, graph, shape, mask)
     steps_builder.add_to(graph)
     _arrange_outputs(first.graph, graph)
@@ -109,19 +109,19 @@ def _learned_positions(builder: Builder, find: Finder, steps: ir.Value, length: 
     find.node("/model/decoder/embed_positions/Gather").replace_input_with(1, positions)
 
 
-def _split_gates(graph: ir.Graph, find: Finder, shape: Shape) -> None:
+def _split_gates(graph: ir.Graph, find: Finder, shape: AttentionShape) -> None:
     """Moonshine's gated MLP: one Split of `fc1`'s output for what the trace computes bounds for and slices twice."""
     for layer in range(shape.layers):
         path = f"/model/decoder/layers.{layer}/mlp"
         builder = Builder(f"{path}/halves")
-        halves = builder.op("Split", find.linear(f"{path}/fc1"), outputs=2, axis=-1, num_outputs=2)
+        halves = builder.several("Split", 2, find.linear(f"{path}/fc1"), axis=-1, num_outputs=2)
         for name, half in zip(("Slice", "Slice_1"), halves, strict=True):
             find.node(f"{path}/{name}").outputs[0].replace_all_uses_with(half)
         builder.add_to(graph)
 
 
 def _replace_cross_attention(
-    first: ir.Graph, graph: ir.Graph, shape: Shape, mask: ir.Value | None
+    first: ir.Graph, graph: ir.Graph, shape: AttentionShape, mask: ir.Value | None
 ) -> dict[str, ir.Node]:
     find, source = Finder(graph), Finder(first)
     flag, hidden = find.value("use_cache_branch"), find.value("encoder_hidden_states")
@@ -143,17 +143,17 @@ def _replace_cross_attention(
             projections[f"model.decoder.layers.{layer}.encoder_attn.{name}"] = node
             projected.append(product)
         columns, values = (
-            _split_heads(fresh, projected[0], shape, turned=True),
+            _split_heads(fresh, projected[0], shape, channels_first=True),
             _split_heads(fresh, projected[1], shape),
         )
         keys = fresh.op("Reshape", columns, fresh.integers(0, 0, -1, shape.head_dim))
         outputs = [_attend(fresh, query, columns, values, mask), keys, values]
         for value in (attended, *nothing, *outputs):
             value.type = ir.TensorType(FLOAT)
-        merged, *present = outer.op(
+        merged, *present = outer.several(
             "If",
+            3,
             flag,
-            outputs=3,
             then_branch=cached.branch([attended, *nothing]),
             else_branch=fresh.branch(outputs),
         )
@@ -185,14 +185,14 @@ def _attend(builder: Builder, query: ir.Value, columns: ir.Value, values: ir.Val
     scores = builder.op("MatMul", query, columns)
     if mask is not None:
         scores = builder.op("Add", scores, mask)
-    return builder.op("MatMul", builder.op("Softmax", scores, axis=-1), values)  # type: ignore[no-any-return]
+    return builder.op("MatMul", builder.op("Softmax", scores, axis=-1), values)
 
 
-def _split_heads(builder: Builder, value: ir.Value, shape: Shape, turned: bool = False) -> ir.Value:
-    """(batch, steps, heads * head_dim) -> (batch, heads, steps, head_dim); `turned`: (..., head_dim, steps)."""
+def _split_heads(builder: Builder, value: ir.Value, shape: AttentionShape, channels_first: bool = False) -> ir.Value:
+    """(batch, steps, heads * head_dim) -> (batch, heads, steps, head_dim); `channels_first`: (..., head_dim, steps)."""
     split = builder.op("Reshape", value, builder.integers(0, 0, shape.heads, shape.head_dim))
-    return builder.op("Transpose", split, perm=[0, 2, 3, 1] if turned else [0, 2, 1, 3])  # type: ignore[no-any-return]
+    return builder.op("Transpose", split, perm=[0, 2, 3, 1] if channels_first else [0, 2, 1, 3])
 
 
-def _empty(shape: Shape) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _empty(shape: AttentionShape) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.zeros((1, shape.heads, 0, shape.head_dim), dtype=np.float32)

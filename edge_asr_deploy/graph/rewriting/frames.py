@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.onnx_tools.editing import Finder
-from edge_asr_deploy.runtime.decoding.audio_context import TAIL_SECONDS
-
-# Positions of the encoder per second.
-RATE = 50
 
 
 def free_length(graph: ir.Graph, positions: int) -> None:
@@ -21,11 +18,11 @@ def free_length(graph: ir.Graph, positions: int) -> None:
     (docs/performance.md). Weights are not touched: this comes after they are in place.
     """
     add = Finder(graph).node("/Add")
-    heard, table = add.inputs
+    features, table = add.inputs
     builder = Builder("/positions")
-    frames = builder.op("Shape", heard, start=1, end=2)
+    frames = builder.op("Shape", features, start=1, end=2)
     zero, whole = builder.integers(0), builder.integers(positions)
-    head = builder.op("Max", builder.op("Sub", frames, builder.integers(TAIL_SECONDS * RATE)), zero)
+    head = builder.op("Max", builder.op("Sub", frames, builder.integers(TAIL_SECONDS * FRAMES_PER_SECOND)), zero)
     first = builder.op("Sub", whole, builder.op("Sub", frames, head))
     rows = [builder.op("Slice", table, zero, head, zero), builder.op("Slice", table, first, whole, zero)]
     add.replace_input_with(1, builder.op("Concat", *rows, axis=0))

@@ -8,7 +8,6 @@ than 8 bits are packed, and unpacked to int8 by operators that are folded when t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -23,10 +22,11 @@ from edge_asr_deploy.graph.storing.weights import (
     middle,
     stored_codes,
     stored_multipliers,
-    wide_scales,
+    stored_scales,
 )
-from edge_asr_deploy.ptq.activations import MIDDLE, TOP
-from edge_asr_deploy.quantized.weight import Activation, QuantizedWeight
+from edge_asr_deploy.quantized.inputs import TOP, Dynamic, InputRounding, PerRow, Static
+from edge_asr_deploy.quantized.scales import CodedScales, TwoLevelScales
+from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 # What onnxruntime makes of the layers. MatMulInteger, which multiplies integers too, would leave the scaling to others.
 INTEGER_KERNELS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
@@ -47,7 +47,7 @@ class Rounded:
 
 
 def round_input(
-    builder: Builder, inputs: ir.Value, activation: Activation, others: NDArray[np.float32] | None = None
+    builder: Builder, inputs: ir.Value, rounding: InputRounding, others: NDArray[np.float32] | None = None
 ) -> Rounded:
     """Round what some layers read, (batch, steps, channels); all layers that read it may share the result.
 
@@ -56,26 +56,26 @@ def round_input(
     """
     if others is not None:
         inputs = builder.op("Mul", inputs, builder.constant(others, "others"))
-    if activation.kind == "int8-token":
-        return round_rows(builder, inputs, activation)
-    if activation.scale is None or activation.zero_point is None:
-        return Rounded(builder.op("DynamicQuantizeLinear", inputs, outputs=3))
-    grid = (
-        builder.constant(np.array(activation.scale, np.float32), "scale"),
-        builder.constant(np.array(activation.zero_point, np.uint8), "zero"),
-    )
-    return Rounded((builder.op("DequantizeLinear", builder.op("QuantizeLinear", inputs, *grid), *grid),))
+    match rounding:
+        case Dynamic():
+            return Rounded(builder.several("DynamicQuantizeLinear", 3, inputs))
+        case PerRow():
+            return round_rows(builder, inputs, rounding)
+        case Static(scale, zero_point):
+            grid = (
+                builder.constant(np.array(scale, np.float32), "scale"),
+                builder.constant(np.array(zero_point, np.uint8), "zero"),
+            )
+            return Rounded((builder.op("DequantizeLinear", builder.op("QuantizeLinear", inputs, *grid), *grid),))
 
 
-def round_rows(builder: Builder, inputs: ir.Value, activation: Activation) -> Rounded:
+def round_rows(builder: Builder, inputs: ir.Value, rounding: PerRow) -> Rounded:
     """One scale for each row; their codes are dequantized on scale 1, for which onnxruntime has an integer kernel."""
-    zero_point, floor = activation.zero_point, activation.floor
-    assert zero_point is not None and floor is not None
-    zero = builder.constant(np.array(zero_point, np.uint8), "zero")
-    magnitudes = builder.op("Abs", inputs) if zero_point == MIDDLE else inputs
+    zero = builder.constant(np.array(rounding.zero_point, np.uint8), "zero")
+    magnitudes = builder.op("Abs", inputs) if rounding.is_centered else inputs
     largest = builder.op("ReduceMax", magnitudes, builder.integers(-1))
-    largest = builder.op("Max", largest, builder.constant(np.array(floor, np.float32)))
-    steps = builder.op("Mul", largest, builder.constant(np.array(1 / (TOP - zero_point), np.float32)))
+    largest = builder.op("Max", largest, builder.constant(np.array(rounding.floor, np.float32)))
+    steps = builder.op("Mul", largest, builder.constant(np.array(1 / (TOP - rounding.zero_point), np.float32)))
     zeros = builder.op("Expand", zero, builder.op("Shape", steps))
     codes = builder.op("QuantizeLinear", inputs, steps, zeros, axis=-1, block_size=WHOLE_ROW)
     unit = builder.constant(np.array(1, np.float32), "unit")
@@ -94,10 +94,10 @@ def scaled_product(builder: Builder, inputs: Rounded, matrix: ir.Value, scales: 
     if len(inputs.values) == 1:
         wide = builder.op("DequantizeLinear", matrix, scales, axis=1)
         product = builder.op("MatMul", inputs.values[0], wide)
-        return product if inputs.rows is None else builder.op("Mul", product, inputs.rows)  # type: ignore[no-any-return]
+        return product if inputs.rows is None else builder.op("Mul", product, inputs.rows)
     codes, scale, zero = inputs.values
     sums = builder.op("Cast", builder.op("MatMulInteger", codes, matrix, zero), to=FLOAT)
-    return builder.op("Mul", sums, builder.op("Mul", scale, scales))  # type: ignore[no-any-return]
+    return builder.op("Mul", sums, builder.op("Mul", scale, scales))
 
 
 def product_name(layer: str) -> str:
@@ -113,30 +113,25 @@ def int8_matrix(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir
     check(weight)
     require_int8(weight)
     first = builder.integers(0)
-    if weight.scale_codes is not None:
+    if isinstance(weight.scales, CodedScales):
         merged, points, wide, _ = kernel_inputs(builder, weight)
         values = builder.op("Sub", *(builder.op("Cast", value, to=INT32) for value in (merged, points)))
         return builder.op("Cast", values, to=INT8), builder.op("Squeeze", wide, first)
-    scales = builder.op("Squeeze", wide_scales(builder, weight.scales.astype(np.float16).T), first)
+    scales = builder.op("Squeeze", stored_scales(builder, weight), first)
     codes, zeros = stored_codes(builder, weight)
     if weight.symmetric and weight.bits == 8:
         return codes, scales
     start = 0 if weight.bits == 4 else middle(weight)
-    multipliers = None if weight.multipliers is None else stored_multipliers(builder, weight)
+    multipliers = None
+    if isinstance(weight.scales, TwoLevelScales):
+        multipliers = stored_multipliers(builder, weight.scales, weight.bits)
     return int8_products(builder, codes, start if zeros is None else zeros, multipliers, weight), scales
 
 
 def require_int8(weight: QuantizedWeight) -> None:
     """UserError for codes whose products with their multipliers need more than 8 bits."""
-    if weight.scales.shape[1] != 1:
+    if weight.group is not None and not isinstance(weight.scales, TwoLevelScales):
         raise UserError("weights", weight.name, "integer kernels take one scale per output channel")
-    products = _products(weight)
+    products = weight.int8_products()
     if products.min() < -128 or products.max() > 127:
         raise UserError("weights", weight.name, "its codes do not fit int8; use a symmetric grid or fewer bits")
-
-
-def _products(weight: QuantizedWeight) -> np.ndarray[Any, np.dtype[np.int32]]:
-    codes, zero_points, _ = weight.kernel_operands()
-    group = np.arange(codes.shape[1]) // (weight.group or codes.shape[1])
-    products: np.ndarray[Any, np.dtype[np.int32]] = codes.astype(np.int32) - zero_points[:, group]
-    return products if weight.multipliers is None else products * weight.multipliers[:, group]

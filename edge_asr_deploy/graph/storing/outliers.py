@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.storing.packing import store, unpack_nodes
-from edge_asr_deploy.quantized.outliers import SHARED, WIDE_BITS, FloatColumns, ScaleCodes, gap_bits, with_fillers
+from edge_asr_deploy.quantized.outliers import FINER_BITS, FinerCodes, FloatColumns, gap_bits, with_fillers
+from edge_asr_deploy.quantized.scales import SHARED, CodedScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 FLOAT, INT32, INT64, UINT8 = ir.DataType.FLOAT, ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT8
@@ -35,24 +36,26 @@ def kernel_inputs(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, 
 
 
 def _kernel_inputs(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir.Value, ir.Value, int]:
-    assert weight.scale_codes is not None and weight.wide is not None
-    (rows, columns), groups = weight.shape, weight.scales.shape[1]
+    coded, finer = weight.scales, weight.outliers
+    if not isinstance(coded, CodedScales) or not isinstance(finer, FinerCodes):
+        raise ValueError(f"{weight.name}: has no coded scales beside finer codes")
+    (rows, columns), groups = weight.shape, coded.codes.shape[1]
     # What output channels share by 16 is broadcast: [groups, out / 16, 16], the codes [groups, group, out / 16, 16].
     blocked = builder.integers(groups, -1, SHARED)
-    scales = _scales(builder, weight.scale_codes, blocked)
+    scales = _scales(builder, coded, blocked)
     zeros = _zero_points(builder, weight, blocked)
     width = columns if weight.group is None else weight.group
     padded = _blocks(weight.codes.T, groups * width)
     codes = unpack_nodes(
         builder, store(builder, padded, weight.bits, 0, "codes"), weight.bits, 0, len(padded), padded.shape[1:]
     )
-    wide, bits = weight.wide, weight.bits
-    if len(wide.positions):
-        bits = WIDE_BITS
-        shifts = builder.constant(wide.shifts.T[:, :, None], "shifts")
+    bits = weight.bits
+    if finer.count:
+        bits = FINER_BITS
+        shifts = builder.constant(finer.shifts.T[:, :, None], "shifts")
         first = builder.constant(np.array(1 << (weight.bits - 1), dtype=np.uint8))
         below = builder.op("Cast", builder.op("BitShift", first, shifts, direction="LEFT"), to=INT32)
-        starts = builder.op("Sub", builder.constant(np.array(1 << (WIDE_BITS - 1), dtype=np.int32)), below)
+        starts = builder.op("Sub", builder.constant(np.array(1 << (FINER_BITS - 1), dtype=np.int32)), below)
         one = builder.constant(np.array(1, dtype=np.uint8))
         factors = builder.op("Cast", builder.op("BitShift", one, shifts, direction="LEFT"), to=FLOAT)
         scales, zeros = builder.op("Div", scales, factors), _widen(builder, zeros, shifts, starts)
@@ -68,21 +71,21 @@ def _kernel_inputs(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value,
     scales, zeros = (builder.op("Reshape", v, builder.integers(groups, -1)) for v in (scales, zeros))
     codes = _cut(builder, codes, 0, columns, len(padded))
     codes, scales, zeros = (_cut(builder, v, 1, rows, padded.shape[1]) for v in (codes, scales, zeros))
-    if len(wide.positions):
-        codes = _scatter(builder, codes, weight)
+    if finer.count:
+        codes = _scatter(builder, codes, weight, finer)
     return codes, zeros, scales, bits
 
 
 def float_columns(builder: Builder, gathered: ir.Value, columns: FloatColumns) -> ir.Value:
     """What the kept channels contribute to a Linear's output; `gathered` are these channels of its input."""
     values = builder.constant(columns.values.T, "kept")
-    return builder.op("MatMul", gathered, builder.op("Cast", values, to=FLOAT))  # type: ignore[no-any-return]
+    return builder.op("MatMul", gathered, builder.op("Cast", values, to=FLOAT))
 
 
 def gather(builder: Builder, inputs: ir.Value, index: NDArray[np.int64]) -> ir.Value:
     """The channels `index` of a Linear's input (batch, steps, channels)."""
     stored = builder.constant(index.astype(np.uint16), "kept_channels")
-    return builder.op("Gather", inputs, builder.op("Cast", stored, to=INT64), axis=-1)  # type: ignore[no-any-return]
+    return builder.op("Gather", inputs, builder.op("Cast", stored, to=INT64), axis=-1)
 
 
 def _blocks(values: NDArray[np.uint8], length: int = 0) -> NDArray[np.uint8]:
@@ -95,40 +98,40 @@ def _cut(builder: Builder, value: ir.Value, axis: int, length: int, present: int
     """The first `length` of the `present` entries along an axis."""
     if length == present:
         return value
-    return builder.op("Slice", value, *(builder.integers(bound) for bound in (0, length, axis)))  # type: ignore[no-any-return]
+    return builder.op("Slice", value, *(builder.integers(bound) for bound in (0, length, axis)))
 
 
-def _scales(builder: Builder, narrow: ScaleCodes, blocked: ir.Value) -> ir.Value:
+def _scales(builder: Builder, narrow: CodedScales, blocked: ir.Value) -> ir.Value:
     """The scales [groups, out / 16, 16]: base + codes * step."""
-    planes = store(builder, padded := _blocks(narrow.codes.T), narrow.width, 1, "scale_codes")
+    padded = _blocks(narrow.codes.T)
+    planes = store(builder, padded, narrow.width, 1, "scale_codes")
     codes = builder.op("Reshape", unpack_nodes(builder, planes, narrow.width, 1, padded.shape[1]), blocked)
     base, step = (
         builder.op("Cast", builder.constant(values.T[:, :, None], name), to=FLOAT)
         for values, name in ((narrow.base, "scale_base"), (narrow.step, "scale_step"))
     )
-    return builder.op("Add", builder.op("Mul", builder.op("Cast", codes, to=FLOAT), step), base)  # type: ignore[no-any-return]
+    return builder.op("Add", builder.op("Mul", builder.op("Cast", codes, to=FLOAT), step), base)
 
 
 def _zero_points(builder: Builder, weight: QuantizedWeight, blocked: ir.Value) -> ir.Value:
     padded = _blocks(weight.zero_points.T)
     if weight.symmetric:
         middle = builder.constant(np.array(1 << (weight.bits - 1), dtype=np.uint8))
-        return builder.op("Expand", middle, builder.integers(len(padded), padded.shape[1] // SHARED, SHARED))  # type: ignore[no-any-return]
+        return builder.op("Expand", middle, builder.integers(len(padded), padded.shape[1] // SHARED, SHARED))
     planes = store(builder, padded, weight.bits, 1, "zeros")
-    return builder.op("Reshape", unpack_nodes(builder, planes, weight.bits, 1, padded.shape[1]), blocked)  # type: ignore[no-any-return]
+    return builder.op("Reshape", unpack_nodes(builder, planes, weight.bits, 1, padded.shape[1]), blocked)
 
 
 def _widen(builder: Builder, codes: ir.Value, shifts: ir.Value, starts: ir.Value) -> ir.Value:
-    """Codes as wide ones, uint8 again; between, int32, because onnxruntime adds no bytes."""
+    """Codes as finer ones, uint8 again; between, int32, because onnxruntime adds no bytes."""
     shifted = builder.op("Cast", builder.op("BitShift", codes, shifts, direction="LEFT"), to=INT32)
-    return builder.op("Cast", builder.op("Add", shifted, starts), to=UINT8)  # type: ignore[no-any-return]
+    return builder.op("Cast", builder.op("Add", shifted, starts), to=UINT8)
 
 
-def _scatter(builder: Builder, codes: ir.Value, weight: QuantizedWeight) -> ir.Value:
-    """Wide codes [in, out] with the outliers' in their places, which are stored as the gaps between them."""
-    assert weight.wide is not None
-    width = gap_bits(weight.wide.positions)
-    positions = with_fillers(weight.wide.positions, width)
+def _scatter(builder: Builder, codes: ir.Value, weight: QuantizedWeight, finer: FinerCodes) -> ir.Value:
+    """Finer codes [in, out] with the outliers' in their places, which are stored as the gaps between them."""
+    width = gap_bits(finer.positions)
+    positions = with_fillers(finer.positions, width)
     gaps: NDArray[Any] = np.diff(positions, prepend=0).astype(np.uint8 if width == 8 else np.uint16)
     stored = builder.op("Cast", builder.constant(gaps, "gaps"), to=INT64)
     where = builder.op("CumSum", stored, builder.constant(np.array(0, dtype=np.int64)))
@@ -136,4 +139,4 @@ def _scatter(builder: Builder, codes: ir.Value, weight: QuantizedWeight) -> ir.V
     values = builder.constant(merged.T.reshape(-1)[positions], "outliers")
     flat = builder.op("Reshape", codes, builder.integers(-1))
     flat = builder.op("ScatterElements", flat, where, values, axis=0)
-    return builder.op("Reshape", flat, builder.integers(*reversed(weight.shape)))  # type: ignore[no-any-return]
+    return builder.op("Reshape", flat, builder.integers(*reversed(weight.shape)))

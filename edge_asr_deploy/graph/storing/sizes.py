@@ -11,6 +11,7 @@ from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.storing.integer import int8_matrix
 from edge_asr_deploy.graph.storing.table import TiedTable
 from edge_asr_deploy.graph.storing.weights import matmul_weight
+from edge_asr_deploy.quantized.scales import PlainScales, Scales, TwoLevelScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.weights import WeightSpec
 
@@ -26,7 +27,9 @@ def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: Weight
         raise ValueError(f"{path}: {spec.bits} bits are no integer codes")
     rows, columns = shape
     groups = 1 if spec.group_size is None else -(-columns // spec.group_size)
-    two_level = spec.storage == "two-level"
+    scales: Scales = PlainScales(np.ones((rows, groups), np.float16))
+    if spec.storage == "two-level":
+        scales = TwoLevelScales(np.ones((rows, 1), np.float16), np.ones((rows, groups), np.uint8))
     weight = QuantizedWeight(
         name=path,
         component=component,
@@ -35,9 +38,8 @@ def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: Weight
         group=spec.group_size,
         symmetric=spec.symmetric,
         codes=np.zeros(shape, np.uint8),
-        scales=np.ones((rows, 1 if two_level else groups), np.float16),
         zero_points=np.zeros((rows, groups), np.uint8),
-        multipliers=np.ones((rows, groups), np.uint8) if two_level else None,
+        scales=scales,
     )
     if component == "embedding":
         builder = Builder("/tied_table")

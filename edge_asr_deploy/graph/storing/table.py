@@ -18,6 +18,7 @@ from edge_asr_deploy.graph.storing.weights import (
     multiplied,
     widen,
 )
+from edge_asr_deploy.quantized.scales import CodedScales, TwoLevelScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 FLOAT = ir.DataType.FLOAT
@@ -44,12 +45,17 @@ class TiedTable:
         zeros = np.zeros_like(weight.zero_points) if weight.symmetric else weight.zero_points
         codes = store(builder, weight.codes, weight.bits, 1, "codes")
         statistics = None
-        if weight.multipliers is not None:
-            both = zeros | (weight.multipliers - np.uint8(1)) << np.uint8(weight.bits)
-            statistics = store(builder, both, 8, 1, "statistics")
-        elif not weight.symmetric:
-            statistics = store(builder, zeros, _zero_width(weight), 1, "zeros")
-        return cls(codes, statistics, builder.constant(weight.scales, "scales"), weight)
+        match weight.scales:
+            case TwoLevelScales(floats, multipliers):
+                both = zeros | (multipliers - np.uint8(1)) << np.uint8(weight.bits)
+                statistics = store(builder, both, 8, 1, "statistics")
+            case CodedScales():
+                raise ValueError(f"{weight.name}: the tied table has no coded scales")
+            case plain:
+                floats = plain.values
+                if not weight.symmetric:
+                    statistics = store(builder, zeros, _zero_width(weight), 1, "zeros")
+        return cls(codes, statistics, builder.constant(floats, "scales"), weight)
 
     def head(self, builder: Builder, bits: int | None = None) -> ir.Value:
         """The whole table as a matrix [channels, vocabulary] for the last MatMul; folded and fused at load.
@@ -83,7 +89,7 @@ class TiedTable:
         """Codes [channels, vocabulary], zero points and multipliers [groups, vocabulary], all uint8."""
 
         def turned(planes: list[ir.Value], bits: int, length: int) -> ir.Value:
-            return builder.op("Transpose", unpack_nodes(builder, planes, bits, axis=1, length=length), perm=[1, 0])  # type: ignore[no-any-return]
+            return builder.op("Transpose", unpack_nodes(builder, planes, bits, axis=1, length=length), perm=[1, 0])
 
         codes = turned(self.codes, self.weight.bits, self.weight.codes.shape[1])
         if self.statistics is None:
@@ -93,7 +99,7 @@ class TiedTable:
     def _apart(self, builder: Builder, statistics: ir.Value) -> tuple[ir.Value | None, ir.Value | None]:
         """Zero points and multipliers less one, of unpacked statistics."""
         weight = self.weight
-        if weight.multipliers is None:
+        if not self._has_two_levels:
             return statistics, None
         low, high = (builder.constant(np.array(bits, dtype=np.uint8)) for bits in (weight.bits, 8 - weight.bits))
         multipliers = builder.op("BitShift", statistics, low, direction="RIGHT")
@@ -104,7 +110,7 @@ class TiedTable:
 
     def _channel_scales(self, builder: Builder) -> ir.Value:
         """What is stored of the scales, float32 [groups or 1, vocabulary]."""
-        return builder.op("Cast", builder.op("Transpose", self.scales, perm=[1, 0]), to=FLOAT)  # type: ignore[no-any-return]
+        return builder.op("Cast", builder.op("Transpose", self.scales, perm=[1, 0]), to=FLOAT)
 
     def refine(self, builder: Builder, hidden: ir.Value, coarse: ir.Value, number: int) -> ir.Value:
         """Logits (batch, steps, vocabulary) that are exact for the `number` best tokens of the `coarse` ones.
@@ -115,7 +121,7 @@ class TiedTable:
         values, best = _best(builder, coarse, len(self.weight.codes), number)
         exact = self._scores(builder, hidden, best, number)
         excess = builder.op("ReduceMax", builder.op("Sub", values, exact), builder.integers(-1), keepdims=1)
-        return builder.op("ScatterElements", builder.op("Sub", coarse, excess), best, exact, axis=-1)  # type: ignore[no-any-return]
+        return builder.op("ScatterElements", builder.op("Sub", coarse, excess), best, exact, axis=-1)
 
     def embed(self, builder: Builder, tokens: ir.Value) -> ir.Value:
         """Rows for `tokens` (batch, steps): float32 (batch, steps, channels), only these rows unpacked."""
@@ -128,7 +134,7 @@ class TiedTable:
         values = builder.op("Reshape", values, builder.integers(0, 0, -1))
         if self._ragged:
             values = builder.op("Slice", values, builder.integers(0), builder.integers(columns), builder.integers(2))
-        return values  # type: ignore[no-any-return]
+        return values
 
     def _scores(self, builder: Builder, hidden: ir.Value, tokens: ir.Value, number: int) -> ir.Value:
         """Rows for `tokens` (batch, steps, number) times `hidden` (batch, steps, channels): (batch, steps, number).
@@ -148,7 +154,7 @@ class TiedTable:
             zeros = builder.op("Reshape", zeros, apart)
         products = builder.op("Sub", products, builder.op("Mul", zeros, sums))
         scales = builder.op("Reshape", scales, builder.integers(0, -1, number, self._scale_groups))
-        return builder.op("ReduceSum", builder.op("Mul", products, scales), last, keepdims=0)  # type: ignore[no-any-return]
+        return builder.op("ReduceSum", builder.op("Mul", products, scales), last, keepdims=0)
 
     def _rows(self, builder: Builder, tokens: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Of the rows for `tokens` (batch, rows), all float32: codes (batch, rows, groups, width), padded to whole
@@ -162,7 +168,7 @@ class TiedTable:
         scales = builder.op("Cast", builder.op("Gather", self.scales, tokens, axis=0), to=FLOAT)
         few = [builder.op("Gather", plane, tokens, axis=0) for plane in self.statistics or ()]
         points = None
-        if weight.multipliers is not None:
+        if self._has_two_levels:
             points, multipliers = self._apart(
                 builder, builder.op("Reshape", few[0], builder.integers(0, 0, self._groups))
             )
@@ -177,12 +183,16 @@ class TiedTable:
         return values, zeros, scales
 
     @property
+    def _has_two_levels(self) -> bool:
+        return isinstance(self.weight.scales, TwoLevelScales)
+
+    @property
     def _groups(self) -> int:
         return int(self.weight.zero_points.shape[1])
 
     @property
     def _scale_groups(self) -> int:
-        return self._groups if self.weight.multipliers is not None else self.weight.scales.shape[1]
+        return self._groups
 
     @property
     def _width(self) -> int:
@@ -197,7 +207,7 @@ class TiedTable:
 
 def _zero_width(weight: QuantizedWeight) -> int:
     """Bits that zero points are stored in. As bytes they take no operators, and every step looks some up."""
-    return 8 if weight.bits > 4 or weight.multipliers is not None else weight.bits
+    return 8 if weight.bits > 4 or isinstance(weight.scales, TwoLevelScales) else weight.bits
 
 
 def _best(builder: Builder, scores: ir.Value, length: int, number: int) -> tuple[ir.Value, ir.Value]:
@@ -208,14 +218,15 @@ def _best(builder: Builder, scores: ir.Value, length: int, number: int) -> tuple
     many = builder.integers(number)
     size = next((size for size in GROUP_SIZES if length % size == 0 and length // size >= number), None)
     if size is None:
-        return builder.op("TopK", scores, many, outputs=2, axis=-1, sorted=0)  # type: ignore[no-any-return]
+        best, places = builder.several("TopK", 2, scores, many, axis=-1, sorted=0)
+        return best, places
     last = builder.integers(-1)
     groups = builder.op("Reshape", scores, builder.integers(0, 0, length // size, size))
     peaks = builder.op("ReduceMax", groups, last, keepdims=0)
-    _, highest = builder.op("TopK", peaks, many, outputs=2, axis=-1, sorted=0)
+    _, highest = builder.several("TopK", 2, peaks, many, axis=-1, sorted=0)
     starts = builder.op("Mul", builder.op("Unsqueeze", highest, last), builder.integers(size))
     places = builder.op("Add", starts, builder.integers(*range(size)))
     places = builder.op("Reshape", places, builder.integers(0, 0, number * size))
     few = builder.op("GatherElements", scores, places, axis=-1)
-    values, chosen = builder.op("TopK", few, many, outputs=2, axis=-1, sorted=0)
+    values, chosen = builder.several("TopK", 2, few, many, axis=-1, sorted=0)
     return values, builder.op("GatherElements", places, chosen, axis=-1)

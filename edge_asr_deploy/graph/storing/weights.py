@@ -17,7 +17,8 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.onnx_tools.builder import Builder, int4, uint4
 from edge_asr_deploy.graph.storing.outliers import kernel_inputs
 from edge_asr_deploy.graph.storing.packing import store, unpack_nodes
-from edge_asr_deploy.ptq.stem import int8_rows
+from edge_asr_deploy.quantized.scales import CodedScales, TwoLevelScales
+from edge_asr_deploy.quantized.stem import int8_rows
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 FLOAT, INT8, INT32, UINT4 = ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT32, ir.DataType.UINT4
@@ -26,9 +27,9 @@ FLOAT, INT8, INT32, UINT4 = ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT
 def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
     """The matrix [in, out] in float32, dequantized from what is stored; ready to be the second input of a MatMul."""
     check(weight)
-    if weight.scale_codes is not None:
-        merged, points, wide_scale, bits = kernel_inputs(builder, weight)
-        return dequantize(builder, widen(builder, merged, bits), wide_scale, widen(builder, points, bits), weight)
+    if isinstance(weight.scales, CodedScales):
+        merged, points, scales, bits = kernel_inputs(builder, weight)
+        return dequantize(builder, widen(builder, merged, bits), scales, widen(builder, points, bits), weight)
     stored, zeros = stored_codes(builder, weight)
     if weight.bits not in (4, 8):
         stored = widen(builder, stored, weight.bits)
@@ -66,7 +67,7 @@ def int8_products(
     kind, number = (INT8, np.int8) if weight.bits < 8 else (INT32, np.int32)
 
     def by_group(value: ir.Value) -> ir.Value:
-        return builder.op("Unsqueeze", value, builder.integers(1)) if blocks else spread_groups(builder, value, weight)  # type: ignore[no-any-return]
+        return builder.op("Unsqueeze", value, builder.integers(1)) if blocks else spread_groups(builder, value, weight)
 
     values = builder.op("Cast", codes, to=kind)
     values = builder.op("Reshape", values, builder.integers(*blocks)) if blocks else values
@@ -78,15 +79,14 @@ def int8_products(
         factors = builder.op("Add", builder.op("Cast", multipliers, to=kind), builder.constant(np.array(1, number)))
         values = builder.op("Mul", values, by_group(factors))
     values = values if kind is INT8 else builder.op("Cast", values, to=INT8)
-    return builder.op("Reshape", values, builder.integers(columns, rows)) if blocks else values  # type: ignore[no-any-return]
+    return builder.op("Reshape", values, builder.integers(columns, rows)) if blocks else values
 
 
-def stored_multipliers(builder: Builder, weight: QuantizedWeight) -> ir.Value:
-    """The multipliers of a two-level weight less one, uint8 [groups, out]; packed in as many bits as codes leave."""
-    assert weight.multipliers is not None
-    width = 8 - weight.bits
-    planes = store(builder, weight.multipliers.T - np.uint8(1), width, 1, "multipliers")
-    return unpack_nodes(builder, planes, width, 1, weight.shape[0])
+def stored_multipliers(builder: Builder, scales: TwoLevelScales, bits: int) -> ir.Value:
+    """The multipliers less one, uint8 [groups, out]; packed in as many bits as codes of so many `bits` leave."""
+    width = 8 - bits
+    planes = store(builder, scales.multipliers.T - np.uint8(1), width, 1, "multipliers")
+    return unpack_nodes(builder, planes, width, 1, len(scales.multipliers))
 
 
 def spread_groups(builder: Builder, values: ir.Value, weight: QuantizedWeight) -> ir.Value:
@@ -100,32 +100,33 @@ def spread_groups(builder: Builder, values: ir.Value, weight: QuantizedWeight) -
     wide = builder.op("Reshape", wide, builder.integers(groups * weight.group, rows))
     if columns % weight.group:
         wide = builder.op("Slice", wide, *(builder.integers(bound) for bound in (0, columns, 0)))
-    return wide  # type: ignore[no-any-return]
+    return wide
 
 
 def _group_scales(builder: Builder, weight: QuantizedWeight) -> ir.Value:
     """The scale of every group, float32 [groups, out]."""
-    scales = wide_scales(builder, weight.scales.astype(np.float16).T)
-    if weight.multipliers is None:
-        return scales
-    return multiplied(builder, stored_multipliers(builder, weight), scales)
+    stored = stored_scales(builder, weight)
+    if isinstance(weight.scales, TwoLevelScales):
+        return multiplied(builder, stored_multipliers(builder, weight.scales, weight.bits), stored)
+    return stored
 
 
 def multiplied(builder: Builder, multipliers: ir.Value, scales: ir.Value) -> ir.Value:
     """The groups' scales, float32, from their multipliers, which are stored less one, and the channels' scales."""
     factors = builder.op("Cast", multipliers, to=FLOAT)
     factors = builder.op("Add", factors, builder.constant(np.array(1, np.float32)))
-    return builder.op("Mul", factors, scales)  # type: ignore[no-any-return]
+    return builder.op("Mul", factors, scales)
 
 
 def check(weight: QuantizedWeight) -> None:
     """UserError for scales that are not finite or not positive: such a tensor must not reach a device."""
-    if not (np.isfinite(weight.scales).all() and (weight.scales > 0).all()):
+    scales = weight.scales.by_group()
+    if not (np.isfinite(scales).all() and (scales > 0).all()):
         raise UserError(
             "weights", weight.name, "a scale is zero, negative, infinite or NaN; export again with more bits"
         )
-    if weight.multipliers is not None:
-        low, high = int(weight.multipliers.min()), int(weight.multipliers.max())
+    if isinstance(weight.scales, TwoLevelScales):
+        low, high = int(weight.scales.multipliers.min()), int(weight.scales.multipliers.max())
         if low < 1 or high > 1 << (8 - weight.bits):
             raise UserError("weights", weight.name, f"a multiplier does not fit {8 - weight.bits} bits")
     if int(weight.codes.max()) >> weight.bits:
@@ -146,12 +147,19 @@ def middle_points(builder: Builder, weight: QuantizedWeight) -> ir.Value:
     """That zero point for every group and output channel, uint8 [groups, out]: made when the session is, not stored."""
     rows, groups = weight.zero_points.shape
     value = builder.constant(np.array(middle(weight), dtype=np.uint8))
-    return builder.op("Expand", value, builder.integers(groups, rows))  # type: ignore[no-any-return]
+    return builder.op("Expand", value, builder.integers(groups, rows))
 
 
-def wide_scales(builder: Builder, scales: NDArray[np.float16]) -> ir.Value:
-    """float16 on disk, float32 for the kernel."""
-    return builder.op("Cast", builder.constant(scales, "scales"), to=FLOAT)  # type: ignore[no-any-return]
+def stored_scales(builder: Builder, weight: QuantizedWeight) -> ir.Value:
+    """The float scales, [groups, out], or [1, out] where they have two levels: float16 on disk, float32 for kernels."""
+    match weight.scales:
+        case TwoLevelScales(channels, _):
+            floats = channels
+        case CodedScales():
+            raise ValueError(f"{weight.name}: its scales are codes")
+        case plain:
+            floats = plain.values
+    return builder.op("Cast", builder.constant(floats.T, "scales"), to=FLOAT)
 
 
 def dequantize(
@@ -163,8 +171,8 @@ def dequantize(
         # Per channel the scales are one-dimensional: [1, out] -> [out].
         axes = builder.integers(0)
         inputs[1:] = [builder.op("Squeeze", value, axes) for value in inputs[1:]]
-        return builder.op("DequantizeLinear", *inputs, axis=1)  # type: ignore[no-any-return]
-    return builder.op("DequantizeLinear", *inputs, axis=0, block_size=weight.group)  # type: ignore[no-any-return]
+        return builder.op("DequantizeLinear", *inputs, axis=1)
+    return builder.op("DequantizeLinear", *inputs, axis=0, block_size=weight.group)
 
 
 def _native(
@@ -182,7 +190,7 @@ def float_matrix(builder: Builder, array: NDArray[np.float32], bits: int, name: 
     """A matrix kept in float: float32, or float16 widened when the session is created."""
     if bits == 32:
         return builder.constant(array, name)
-    return builder.op("Cast", builder.constant(half(array, name), name), to=FLOAT)  # type: ignore[no-any-return]
+    return builder.op("Cast", builder.constant(half(array, name), name), to=FLOAT)
 
 
 def narrow_tensor(builder: Builder, array: NDArray[np.float32], bits: int, name: str) -> ir.Value:
@@ -194,7 +202,7 @@ def narrow_tensor(builder: Builder, array: NDArray[np.float32], bits: int, name:
         return float_matrix(builder, array, bits, name)
     codes, scales = int8_rows(array)
     wide = builder.op("Cast", builder.constant(codes, name), to=FLOAT)
-    return builder.op("Mul", wide, builder.constant(scales, f"{name}_scales"))  # type: ignore[no-any-return]
+    return builder.op("Mul", wide, builder.constant(scales, f"{name}_scales"))
 
 
 def half(array: NDArray[np.float32], name: str) -> NDArray[np.float16]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import median
 
 from rich.console import Console
-from rich.progress import Progress
 
 from edge_asr_deploy.bundle.manifest import Manifest, bundle_hash, verify
 from edge_asr_deploy.corpora.utterance import Utterance
@@ -26,6 +25,7 @@ from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.harness.evaluation.speech import load_speech
 from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.harness.machine.state import BoardState, board_state, disturbances
+from edge_asr_deploy.progress import Counter, Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.session import SessionSettings
 
@@ -52,7 +52,7 @@ def run(
     folder = baseline_folder(bundle, baseline)
     utterances, _ = load_speech(data)
     audio = stretches(utterances, options.lengths)
-    with Progress(console=messages, transient=True, disable=not messages.is_terminal) as progress:
+    with shown(messages) as progress:
         found = bench(bundle, folder, audio, options, progress)
     found = found.model_copy(update={"command": command})
     for note in found.notes:
@@ -87,14 +87,13 @@ def bench(
     runs = []
     for threads in options.threads:
         settings = SessionSettings(threads=threads, accuracy_level=options.accuracy_level)
-        total = len(clips) * len(subjects) * options.rounds
-        task = progress.add_task(f"timing, {threads} thread{'s' if threads > 1 else ''}", total=total)
-        runs.append(_run(subjects, clips, settings, options.rounds, look, lambda t=task: progress.advance(t)))  # type: ignore[misc]
+        stage = f"timing, {threads} thread{'s' if threads > 1 else ''}"
+        advance = Counter(progress, stage, len(clips) * len(subjects) * options.rounds)
+        runs.append(_run(subjects, clips, settings, options.rounds, look, advance))
     first = SessionSettings(threads=options.threads[0], accuracy_level=options.accuracy_level)
     soaked = None
     if options.soak:
-        task = progress.add_task("soaking", total=options.soak)
-        soaked = soak(subjects[0], clips, first, options.soak, look, lambda s: progress.update(task, completed=s))
+        soaked = soak(subjects[0], clips, first, options.soak, look, progress)
     named = [_subject(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)]
     return Benchmark(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -119,18 +118,16 @@ def _run(
     settings: SessionSettings,
     rounds: int,
     look: Look,
-    advance: Callable[[], None],
+    advance: Counter,
 ) -> Run:
-    board, ticks = [look()], 0
+    board = [look()]
 
-    def tick() -> None:
-        nonlocal ticks
+    def clip_done() -> None:
         advance()
-        ticks += 1
-        if ticks % (len(clips) * len(subjects)) == 0:
+        if advance.done % (len(clips) * len(subjects)) == 0:
             board.append(look())
 
-    timed = time_in_turn(subjects, clips, settings, rounds, len(clips), tick)
+    timed = time_in_turn(subjects, clips, settings, rounds, len(clips), clip_done)
     disturbed = disturbances(board)
     times = [_times(one, clips) for one in timed]
     is_compared = len(times) > 1 and not disturbed

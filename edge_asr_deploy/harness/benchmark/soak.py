@@ -14,6 +14,7 @@ from edge_asr_deploy.harness.benchmark.result import Soak
 from edge_asr_deploy.harness.evaluation.measure import Subject
 from edge_asr_deploy.harness.evaluation.process import Worker
 from edge_asr_deploy.harness.machine.state import BoardState, disturbances
+from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.runtime.session import SessionSettings
 
 # Pairs grow with the square: of a longer soak so many points per clip, evenly spaced, say the same.
@@ -36,12 +37,12 @@ def soak(
     settings: SessionSettings,
     seconds: float,
     look: Callable[[], BoardState],
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> Soak:
     """Transcribe the clips in turn, whole passes, until `seconds` have gone by; at least one pass.
 
-    `look` is asked before and after every pass, `progress` is told the seconds gone by. UserError when the process
-    dies: on a small board mostly for lack of memory.
+    `look` is asked before and after every pass, `progress` is told the seconds. UserError when the process dies: on a
+    small board mostly for lack of memory.
     """
     samples = {clip.id: clip.samples() for clip in clips}
     audio_seconds = sum(map(len, samples.values())) / SAMPLE_RATE
@@ -52,11 +53,11 @@ def soak(
         while not passes or monotonic() - started < seconds:
             busy = 0.0
             for name, audio in samples.items():
-                heard = worker.transcribe(audio, subject.options)
-                busy += heard.transcript.timings.total
+                answer = worker.transcribe(audio, subject.options)
+                busy += answer.transcript.timings.total
                 points.append(Point(name, monotonic() - started, worker.rss()))
-                peak = max(peak, heard.peak_rss)
-                progress(monotonic() - started)
+                peak = max(peak, answer.peak_rss)
+                progress("soaking", int(monotonic() - started), int(seconds))
             passes.append(busy / audio_seconds)
             board.append(look())
     # Memory pools and lazily made buffers grow during the first pass; that is no leak.

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from edge_asr_deploy.bundle.manifest import Manifest, bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
@@ -25,6 +24,7 @@ from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.harness.evaluation.speech import Item, load_speech, prepare, refuse_calibrated_on, select
 from edge_asr_deploy.harness.evaluation.transcripts import TranscriptCache, default_root
 from edge_asr_deploy.harness.machine.environment import environment
+from edge_asr_deploy.progress import Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoding.audio_context import describe_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
@@ -72,14 +72,11 @@ def run(
     """
     require_folder("--output", output)
     folder = baseline_folder(bundle, baseline)
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("fetching clips from the Hub", total=None, visible=False)
-        utterances, speech = load_speech(data, lambda: progress.update(task, advance=1, visible=True))
+    with shown(messages) as progress:
+        utterances, speech = load_speech(data, progress)
     messages.print(speech)
     root = default_root() if cache else None
-    # Seldom refreshed: each time takes one of the processors from what is being timed.
-    with Progress(console=messages, transient=True, refresh_per_second=1) as progress:
+    with shown(messages) as progress:
         result = evaluate(bundle, folder, select(utterances, limit, settings.seed), speech, settings, root, progress)
     result = result.model_copy(update={"command": command})
     for note in result.notes:
@@ -119,19 +116,17 @@ def evaluate(
 
     accuracies: list[Accuracy] = []
     for subject, manifest in zip(subjects, manifests, strict=True):
-        task = progress.add_task(f"transcribing with {manifest.name}", total=len(items))
         cache = None
         if cache_root:
             mine = subject.session(session)
             cache = TranscriptCache(cache_root, bundle_hash(manifest), mine, subject.options, subject.target)
-        texts = transcribe_all(subject, items, session, settings.jobs, cache, lambda t=task: progress.advance(t))  # type: ignore[misc]
+        texts = transcribe_all(subject, items, session, settings.jobs, cache, progress)
         accuracies.append(judge(items, texts, normalizer, settings.seed))
 
     speeds: list[Speed | None] = [None] * len(subjects)
     if settings.clips:
         clips = speed_clips(items, settings.clips)
-        task = progress.add_task("timing", total=len(clips) * len(subjects) * settings.rounds)
-        speeds = [*measure_speed(subjects, clips, session, settings.rounds, lambda: progress.advance(task))]
+        speeds = [*measure_speed(subjects, clips, session, settings.rounds, progress)]
 
     measured = [
         _measured(folder, manifest, accuracy, speed)

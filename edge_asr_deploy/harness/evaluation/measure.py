@@ -18,6 +18,7 @@ from edge_asr_deploy.harness.evaluation.process import Heard, Worker
 from edge_asr_deploy.harness.evaluation.result import Clip, Percentiles, Speed
 from edge_asr_deploy.harness.evaluation.speech import Item
 from edge_asr_deploy.harness.evaluation.transcripts import Text, TranscriptCache
+from edge_asr_deploy.progress import Counter, Progress
 from edge_asr_deploy.runtime.session import SessionSettings
 
 
@@ -45,14 +46,15 @@ def transcribe_all(
     settings: SessionSettings,
     jobs: int,
     cache: TranscriptCache | None,
-    advance: Callable[[], None],
+    progress: Progress,
 ) -> list[Text]:
-    """The texts of all items, in order, by `jobs` processes; `advance` is called once per item.
+    """The texts of all items, in order, by `jobs` processes; `progress` is told of each.
 
     Says nothing about speed: texts may come from the cache, and the processes disturb each other.
     """
     texts = [cache.get(item.fingerprint) if cache else None for item in items]
     remaining = deque(index for index, text in enumerate(texts) if text is None)
+    advance = Counter(progress, f"transcribing with {subject.bundle.name}", len(items))
     for _ in range(len(items) - len(remaining)):
         advance()
     # Threads that spin while they wait would take the cores from the other processes; the numbers are the same.
@@ -65,8 +67,8 @@ def transcribe_all(
                     index = remaining.popleft()
                 except IndexError:
                     return
-                heard = worker.transcribe(items[index].utterance.samples(), subject.options)
-                text = texts[index] = Text.of(heard.transcript)
+                answer = worker.transcribe(items[index].utterance.samples(), subject.options)
+                text = texts[index] = Text.of(answer.transcript)
                 if cache:
                     cache.put(items[index].fingerprint, text)
                 advance()
@@ -101,10 +103,11 @@ def measure_speed(
     clips: Sequence[Item],
     settings: SessionSettings,
     rounds: int,
-    advance: Callable[[], None],
+    progress: Progress,
 ) -> list[Speed]:
     """Time several bundles side by side, as `time_in_turn` does, with the first clip for warming up."""
     utterances = [clip.utterance for clip in clips]
+    advance = Counter(progress, "timing", len(clips) * len(subjects) * rounds)
     return [speed_of(timed) for timed in time_in_turn(subjects, utterances, settings, rounds, 1, advance)]
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.progress import Progress
 
 from edge_asr_deploy.bundle.manifest import Manifest
 from edge_asr_deploy.corpora import common_voice, open_asr
@@ -17,6 +15,7 @@ from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.corpora.normalize import Normalizer
 from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.progress import Counter, Progress, silent
 
 _READERS = {open_asr.PREFIX: open_asr.read_open_asr, common_voice.PREFIX: common_voice.read_common_voice}
 
@@ -31,22 +30,23 @@ class Item:
     seconds: float
 
 
-def load_speech(data: Sequence[str | Path], tick: Callable[[], None] = lambda: None) -> tuple[list[Utterance], str]:
+def load_speech(data: Sequence[str | Path], progress: Progress = silent) -> tuple[list[Utterance], str]:
     """The utterances of this speech, or of the default evaluation corpus; and a sentence that says which.
 
-    Each of `data` is a JSONL manifest, `open-asr:SET[:N]` or `common-voice:LANGUAGE[:N]`; `tick` is called for every
+    Each of `data` is a JSONL manifest, `open-asr:SET[:N]` or `common-voice:LANGUAGE[:N]`; `progress` is told of every
     clip that comes from the Hub. A clip of the Hub that is named twice is taken once. UserError as the readers.
     """
     if not data:
         return evaluation_corpus()
     utterances: list[Utterance] = []
+    fetched = Counter(progress, "fetching clips from the Hub")
     for one in map(str, data):
         reader = next((reader for prefix, reader in _READERS.items() if one.startswith(prefix)), None)
         if reader is None:
             utterances += read_manifest(Path(one))
         else:
             known = {(utterance.source, utterance.id) for utterance in utterances}
-            utterances += [u for u in reader(one, tick) if (u.source, u.id) not in known]
+            utterances += [u for u in reader(one, fetched) if (u.source, u.id) not in known]
     names = ", ".join(name if name.startswith(tuple(_READERS)) else Path(name).name for name in map(str, data))
     return utterances, f"Evaluated on {names} ({len(utterances)} utterances)."
 
@@ -68,12 +68,13 @@ def prepare(utterances: Sequence[Utterance], normalizer: Normalizer, progress: P
 
     UserError when none is left.
     """
-    items = []
-    for utterance in progress.track(utterances, description="reading speech"):
+    items, read = [], Counter(progress, "reading speech", len(utterances))
+    for utterance in utterances:
         reference = normalizer(utterance.text or "")
         if reference:
             seconds = len(utterance.samples()) / SAMPLE_RATE
             items.append(Item(utterance, reference, utterance.fingerprint(), seconds))
+        read()
     if not items:
         raise UserError(
             "--data", f"{len(utterances)} utterances", "none has a text to compare with; add `text` to the rows"

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.progress import Progress
-
 from edge_asr_deploy.corpora import demo
 from edge_asr_deploy.corpora.normalize import Normalizer
 from edge_asr_deploy.corpora.utterance import Utterance
@@ -16,6 +14,7 @@ from edge_asr_deploy.harness.evaluation.process import Worker
 from edge_asr_deploy.harness.evaluation.speech import Item, load_speech, prepare, select
 from edge_asr_deploy.harness.evaluation.transcripts import Text
 from edge_asr_deploy.harness.gate.baseline import GoldenClip, Listening
+from edge_asr_deploy.progress import Counter, Progress
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcript
 
@@ -64,8 +63,11 @@ def hear(bundle: Path, items: Sequence[Item], listening: Listening, progress: Pr
         threads=listening.threads, accuracy_level=listening.accuracy_level, audio_context=listening.audio_context
     )
     with Worker(bundle, settings) as worker:
-        tracked = progress.track(items, description=f"transcribing with {bundle.name}")
-        return [worker.transcribe(item.utterance.samples(), options).transcript for item in tracked]
+        transcripts, finished = [], Counter(progress, f"transcribing with {bundle.name}", len(items))
+        for item in items:
+            transcripts.append(worker.transcribe(item.utterance.samples(), options).transcript)
+            finished()
+        return transcripts
 
 
 def text_of(clip: GoldenClip) -> Text:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
 from edge_asr_deploy.bundle.manifest import MANIFEST, Manifest, bundle_hash, read_manifest, verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
@@ -40,6 +39,7 @@ from edge_asr_deploy.harness.gate.facts import facts_of, layer_forms, side_files
 from edge_asr_deploy.harness.gate.junit import junit_xml
 from edge_asr_deploy.harness.gate.relative_speed import PARTS, relative_speed
 from edge_asr_deploy.harness.machine.environment import environment
+from edge_asr_deploy.progress import Progress, shown
 
 GRAPH_CHECKS = ("operators", "kernels", "dequantize", "stored-once")
 SPEECH_CHECKS = ("tokens", "wer", "runaway", "empty")
@@ -80,7 +80,7 @@ def check(
     paths = _paths(bundles, baseline)
     records = [read_baseline(path) for path in paths]
     reports = []
-    with Progress(console=messages, transient=True) as progress:
+    with shown(messages) as progress:
         for bundle, path, record in zip(bundles, paths, records, strict=True):
             found = check_bundle(bundle, path, record, options, progress)
             reports.append(BundleReport(bundle=str(bundle), baseline=str(path), checks=found))
@@ -97,7 +97,7 @@ def update(bundles: Sequence[Path], baseline: Path | None, options: Options, mes
     """
     bundles = _bundles(bundles)
     paths = _paths(bundles, baseline)
-    with Progress(console=messages, transient=True) as progress:
+    with shown(messages) as progress:
         for bundle, path in zip(bundles, paths, strict=True):
             record = record_of(bundle, path, read_baseline(path) if path.exists() else None, options, progress)
             write_baseline(path, record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +16,11 @@ from torch import Tensor
 from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Family
+from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 
 # Clips decoded at once where the family allows it: a decoder step costs nearly the same for 8 as for 1.
 BATCH = 8
-
-# Called with (done, total, name of what was just finished).
-Progress = Callable[[int, int, str], None]
-
-
-def silent(done: int, total: int, name: str) -> None:
-    """A progress callback that shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ def prepare(
         batch = utterances[start : start + size]
         audio = {u.id: u.samples()[: None if seconds is None else int(seconds * SAMPLE_RATE)] for u in batch}
         samples += encode(model, family, extractor, audio, language, task, known)
-        progress(len(samples), len(utterances), batch[-1].id)
+        progress(batch[-1].id, len(samples), len(utterances))
     if known is not None:
         known.save()
     return samples

@@ -2,7 +2,7 @@
 
 As in the paper: GPTQ's loop, where a weight is an outlier when (w - q)^2 / d^2 is above a threshold, d the diagonal of
 the inverse Hessian's factor; grids fitted without the weights that, left out, let the rest of their group round much
-better; scales that are narrow codes themselves. Unlike in the paper outliers are 8-bit codes, not float16 (`WideCodes`
+better; scales that are narrow codes themselves. Unlike in the paper outliers are 8-bit codes, not float16 (`FinerCodes`
 says how one kernel then computes everything), zero points are plain integers, and grids are fitted before any column is
 rounded, as `gptq` does, which allows act-order.
 """
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from edge_asr_deploy.ptq.grid import Grid, fit
 from edge_asr_deploy.ptq.methods.gptq import BLOCK, inverse_factor, propagate
-from edge_asr_deploy.quantized.outliers import SHARED, WIDE_BITS, ScaleCodes, WideCodes
+from edge_asr_deploy.quantized.outliers import FINER_BITS, FinerCodes
+from edge_asr_deploy.quantized.scales import SHARED, CodedScales
 from edge_asr_deploy.recipe.methods import SpqrOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
 
@@ -32,8 +33,8 @@ class Rounded:
 
     codes: Tensor
     zero_points: Tensor
-    scale_codes: ScaleCodes
-    wide: WideCodes
+    scales: CodedScales
+    outliers: FinerCodes
 
 
 def spqr(weight: Tensor, spec: WeightSpec, options: SpqrOptions, hessian: Tensor, name: str = "weight") -> Rounded:
@@ -58,17 +59,17 @@ def spqr(weight: Tensor, spec: WeightSpec, options: SpqrOptions, hessian: Tensor
         grid = fit(typical, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, diagonal, name)
         least = least_scales(weight, suspects, spec)
         empty = _grouped(typical, spec.group_size).abs().amax(-1) == 0
-        grid, scale_codes = narrow_scales(grid, least, empty, spec.symmetric, options.statistics_bits)
+        grid, scales = narrow_scales(grid, least, empty, spec.symmetric, options.statistics_bits)
         shifts = best_shifts(weight, suspects, grid, curvature)
         codes, kept, costs = _round(weight, grid, factor, order, curvature, threshold, shifts)
         if int(kept.sum()) <= most:
             break
         threshold *= min(max(_exceeded_by(costs, most) / threshold, SLOWEST), FASTEST)
     positions = kept.T.flatten().nonzero().flatten()
-    wide = WideCodes(positions.numpy(), codes.T.flatten()[positions].numpy(), shifts[::SHARED].numpy())
+    outliers = FinerCodes(positions.numpy(), codes.T.flatten()[positions].numpy(), shifts[::SHARED].numpy())
     zero_points = grid.zero_points.to(torch.uint8)
     codes = torch.where(kept, zero_points[:, grid.columns(weight.shape[1])], codes)
-    return Rounded(codes, zero_points, scale_codes, wide)
+    return Rounded(codes, zero_points, scales, outliers)
 
 
 def leave_one_out(weight: Tensor, spec: WeightSpec, curvature: Tensor, threshold: float) -> Tensor:
@@ -78,7 +79,7 @@ def leave_one_out(weight: Tensor, spec: WeightSpec, curvature: Tensor, threshold
     """
     suspects = torch.zeros(weight.shape, dtype=torch.bool)
     # At 8 bits the outliers' grid is the matrix's own: leaving a weight out of the fit would only lose it.
-    for _ in range(ROUNDS if spec.bits < WIDE_BITS else 0):
+    for _ in range(ROUNDS if spec.bits < FINER_BITS else 0):
         found = (leaving_out(weight, suspects, spec, curvature) > threshold) & ~suspects
         if not found.any():
             break
@@ -116,13 +117,13 @@ def without(weight: Tensor, left_out: Tensor, group: int | None) -> Tensor:
 def least_scales(weight: Tensor, suspects: Tensor, spec: WeightSpec) -> Tensor:
     """The smallest scales (out, groups) with which the outliers' grid still reaches every suspect; 0 without any."""
     # Steps on either side of the codes' own, whatever the zero point; one to spare for scales that round down.
-    reach = max(1, 2 ** (WIDE_BITS - 1) - 2 ** (spec.bits - 1) - 1)
+    reach = max(1, 2 ** (FINER_BITS - 1) - 2 ** (spec.bits - 1) - 1)
     farthest = _grouped(weight.abs().masked_fill(~suspects, 0), spec.group_size).amax(-1)
     least: Tensor = farthest / reach
     return least
 
 
-def narrow_scales(grid: Grid, least: Tensor, empty: Tensor, symmetric: bool, width: int) -> tuple[Grid, ScaleCodes]:
+def narrow_scales(grid: Grid, least: Tensor, empty: Tensor, symmetric: bool, width: int) -> tuple[Grid, CodedScales]:
     """The grid with scales that are codes of `width` bits, none below `least` (out, groups).
 
     Zero points move so that each range keeps its centre. Groups without weights, marked in `empty`, take any scale.
@@ -137,13 +138,13 @@ def narrow_scales(grid: Grid, least: Tensor, empty: Tensor, symmetric: bool, wid
     must = torch.cat([least, least[-1:].expand(-rows % SHARED, groups)]).reshape(wanted.shape) - base[:, None]
     per_step = step.where(step > 0, torch.inf)[:, None]
     codes = torch.maximum((wanted / per_step).round(), (must / per_step).ceil()).clamp_(0, 2**width - 1)
-    narrow = ScaleCodes(
+    narrow = CodedScales(
         codes.reshape(-1, groups)[:rows].to(torch.uint8).numpy(),
         base.to(torch.float16).numpy(),
         step.to(torch.float16).numpy(),
         width,
     )
-    narrowed, top = torch.from_numpy(narrow.scales()), 2**grid.bits - 1
+    narrowed, top = torch.from_numpy(narrow.by_group()), 2**grid.bits - 1
     if symmetric:
         return Grid(narrowed, grid.zero_points, grid.bits, grid.group), narrow
     middle = (top / 2 - grid.zero_points) * grid.scales
@@ -157,7 +158,7 @@ def best_shifts(weight: Tensor, suspects: Tensor, grid: Grid, curvature: Tensor)
     Finer is narrower: both come out of the same 8 bits. The suspects are to cost least; where there are none, the grid
     reaches twice as far as the codes do.
     """
-    room = WIDE_BITS - grid.bits
+    room = FINER_BITS - grid.bits
     usual = max(room - 1, 0)
     columns = grid.columns(weight.shape[1])
     scales, zeros = grid.scales[:, columns], grid.zero_points[:, columns]
@@ -204,8 +205,8 @@ def _widen(values: Tensor, scales: Tensor, zero_points: Tensor, bits: int, shift
     """The nearest codes of the outliers' grid, and the values they stand for; all of one shape."""
     factors = 2.0**shifts
     finer = scales / factors
-    zeros = zero_points * factors + (2 ** (WIDE_BITS - 1) - 2 ** (bits - 1) * factors)
-    codes = (values / finer).round_().add_(zeros).clamp_(0, 2**WIDE_BITS - 1)
+    zeros = zero_points * factors + (2 ** (FINER_BITS - 1) - 2 ** (bits - 1) * factors)
+    codes = (values / finer).round_().add_(zeros).clamp_(0, 2**FINER_BITS - 1)
     return codes, (codes - zeros).mul_(finer)
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families.whisper import TAIL_SECONDS
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoding.decoder import Decoded
 from edge_asr_deploy.runtime.decoding.loops import ends_twice, is_runaway
 
-# So much of the end of what the encoder is given stands at the end of its window; the graph sees to that
-# (`graph.rewriting.frames`). It must be silence, so a margin is no shorter.
-TAIL_SECONDS = 2
 # Seconds of silence after the clip that `auto` means: docs/performance.md has what others cost.
 AUTO_MARGIN = 3.0
 # Lengths are multiples of this: onnxruntime plans its memory anew for every length it meets.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families import whisper
 from edge_asr_deploy.runtime.audio.features import HOP, LogMel
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoding.configuration import read_generation, read_json, token_set
@@ -21,13 +22,14 @@ class Whisper:
 
     def __init__(self, bundle: Path) -> None:
         generation, preprocessor = read_generation(bundle), read_json(bundle / "preprocessor_config.json")
-        self.window_seconds: int = preprocessor.get("chunk_length", 30)
-        self._log_mel = LogMel(preprocessor.get("feature_size", 80), self.window_seconds)
+        self.window_seconds: int = preprocessor.get("chunk_length", whisper.WINDOW_SECONDS)
+        self._log_mel = LogMel(preprocessor.get("feature_size", whisper.MEL_BINS), self.window_seconds)
         self._start: int = generation["decoder_start_token_id"]
         self._no_timestamps: int | None = generation.get("no_timestamps_token_id")
         self._languages: dict[str, int] = generation.get("lang_to_id") or {}
         self._tasks: dict[str, int] = generation.get("task_to_id") or {}
-        self._positions: int = min(generation.get("max_length", 448), generation.get("max_target_positions", 448))
+        limits = (generation.get(key, whisper.POSITIONS) for key in ("max_length", "max_target_positions"))
+        self._positions: int = min(limits)
         self.rules = Rules(
             end=token_set(generation["eos_token_id"]),
             never=np.array(sorted(token_set(generation.get("suppress_tokens"))), np.intp),

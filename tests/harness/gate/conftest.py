@@ -37,16 +37,16 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Gated:
 
 def _export(recipe: Recipe, folder: Path) -> Path:
     from edge_asr_deploy.families import family
-    from edge_asr_deploy.graph.build import build
     from edge_asr_deploy.ptq.quantize import quantize
     from edge_asr_deploy.ptq.stem import narrow_in_place
+    from tests.support.graphs import build
 
     model: Any = tiny.whisper()
     kind = family("whisper")
     narrow_in_place(model, kind.structure(model.config).components(), recipe)
 
     def graphs(target: Path) -> dict[str, Any]:
-        return {"layers": build(model, recipe, quantize(model, kind, recipe, []), target, lambda what: None)}
+        return {"layers": build(model, recipe, quantize(model, kind, recipe, []), target)}
 
     return pack(folder, folder.name, model, recipe, graphs)
 

@@ -1,0 +1,67 @@
+"""The tied table in the place of the embedding's and the vocabulary head's."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edge_asr_deploy.bundle.manifest import Layer
+from edge_asr_deploy.families.structure import HEAD, TABLE
+from edge_asr_deploy.graph.onnx_tools.builder import Builder
+from edge_asr_deploy.graph.onnx_tools.editing import Finder, constant_of, rename_output
+from edge_asr_deploy.graph.placing.slots import require_equal
+from edge_asr_deploy.graph.records import float_layer, quantized_layer
+from edge_asr_deploy.graph.storing.integer import product_name, require_int8, round_input, scaled_product
+from edge_asr_deploy.graph.storing.table import TiedTable
+from edge_asr_deploy.graph.storing.weights import half
+from edge_asr_deploy.quantized.model import QuantizedModel
+
+# The vocabulary head's fastest kernel: wider tables are first read with so many bits where a shortlist is wanted.
+COARSE_BITS = 4
+
+
+def place_table(graph: ir.Graph, head: ir.Node, quantized: QuantizedModel) -> Layer:
+    """The tied table once, for the embedding's Gather and the head's MatMul."""
+    gather = Finder(graph).node("/model/decoder/embed_tokens/Gather")
+    builder = Builder("/tied_table")
+    tokens, traced = gather.inputs[1], constant_of(gather.inputs[0])
+    assert tokens is not None
+    require_equal(HEAD, constant_of(head.inputs[1]), traced.T)
+    weight = quantized.by_name.get(TABLE)
+    if weight is not None:
+        require_equal(TABLE, traced, weight.dequantize())
+        table = TiedTable.store(builder, weight)
+        stored = quantized_layer(weight, builder)
+        rows = table.embed(builder, tokens)
+        _place_head(graph, builder, head, table, quantized.shortlist)
+    else:
+        bits = quantized.floats[TABLE].bits
+        whole = builder.constant(traced if bits == 32 else half(traced, TABLE), "table")
+        stored = float_layer(TABLE, "embedding", bits, traced, builder, products=1)
+        wide = {"to": ir.DataType.FLOAT}
+        rows = builder.op("Cast", builder.op("Gather", whole, tokens, axis=0), **wide)
+        matrix = builder.op("Transpose", builder.op("Cast", whole, **wide), perm=[1, 0])
+        head.replace_input_with(1, matrix)
+    gather.outputs[0].replace_all_uses_with(rows)
+    builder.add_to(graph)
+    return stored
+
+
+def _place_head(graph: ir.Graph, builder: Builder, head: ir.Node, table: TiedTable, shortlist: int) -> None:
+    """Let the head multiply by the table of codes in the form of its weight, then look again at the best tokens."""
+    weight, hidden, logits = table.weight, head.inputs[0], head.outputs[0]
+    assert hidden is not None
+    if weight.inputs is not None:
+        require_int8(weight)
+        product = scaled_product(builder, round_input(builder, hidden, weight.inputs), *table.int8_head(builder))
+        rename_output(graph, logits, product)
+        graph.remove(head, safe=True)
+        logits = product
+    else:
+        # With a shortlist the table is read in the 4-bit kernel, at half the bytes of the 8-bit one.
+        head.replace_input_with(1, table.head(builder, min(weight.bits, COARSE_BITS) if shortlist else None))
+    if not shortlist:
+        return
+    refined = table.refine(builder, hidden, logits, min(shortlist, weight.shape[0]))
+    refined.type, refined.shape = logits.type, logits.shape
+    graph.outputs[list(graph.outputs).index(logits)] = refined
+    refined.name, logits.name = logits.name, product_name(TABLE)
