@@ -83,7 +83,7 @@ def observe(
     """What the layers at `paths` read while `model` hears the samples, by the paths of the layers that share an input.
 
     Padding counts, unlike in the statistics for weights: the device computes it too, frames that are heard attend to
-    it, and clipping it costs them more than wider ranges do (docs/methods.md has the figures). `kept`: channels by path
+    it, and clipping it costs them more than wider ranges do (docs/reference/methods.md has the figures). `kept`: channels by path
     that are not rounded, hence not looked at.
     """
     found: dict[tuple[str, ...], Observed] = {}

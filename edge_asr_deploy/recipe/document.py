@@ -192,7 +192,7 @@ def parse(document: object, origin: str) -> Recipe:
         raise UserError(
             f"recipe {origin}",
             f"stem.activations {recipe.stem.activations!r}",
-            "on one scale Moonshine's convolutions lose too much (docs/performance.md); choose int8-token or float",
+            "on one scale Moonshine's convolutions lose too much (docs/log/performance.md); choose int8-token or float",
         )
     _check_targets(recipe, origin)
     return recipe

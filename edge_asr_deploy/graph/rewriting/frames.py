@@ -15,7 +15,7 @@ def free_length(graph: ir.Graph, positions: int) -> None:
     Two mel frames become one of the window's `positions`. The last `TAIL_SECONDS` always take the window's last ones:
     in a shorter input what is left out is a piece of the silence between speech and end. Whisper keeps something about
     the whole clip in the last frames; with them a decoder notices where the speech ends, without them it repeats itself
-    (docs/performance.md). Weights are not touched: this comes after they are in place.
+    (docs/log/performance.md). Weights are not touched: this comes after they are in place.
     """
     add = Finder(graph).node("/Add")
     features, table = add.inputs
