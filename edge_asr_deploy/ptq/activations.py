@@ -83,8 +83,8 @@ def observe(
     """What the layers at `paths` read while `model` hears the samples, by the paths of the layers that share an input.
 
     Padding counts, unlike in the statistics for weights: the device computes it too, frames that are heard attend to
-    it, and clipping it costs them more than wider ranges do (docs/reference/methods.md has the figures). `kept`: channels by path
-    that are not rounded, hence not looked at.
+    it, and clipping it costs them more than wider ranges do (figures: docs/reference/methods.md). `kept`: by path the
+    channels that stay float, which are left out.
     """
     found: dict[tuple[str, ...], Observed] = {}
     with ExitStack() as stack:
