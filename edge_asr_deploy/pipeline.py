@@ -21,6 +21,7 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.harness.reporting.card import model_card
 from edge_asr_deploy.progress import Progress, shown, staged
 from edge_asr_deploy.recipe.document import Recipe
+from edge_asr_deploy.recipe.rules import check_skips
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
 if TYPE_CHECKING:
@@ -99,8 +100,6 @@ def export(options: ExportOptions, console: Console | None = None) -> tuple[Path
 
 def make(job: Job, language: str, progress: Progress) -> Made:
     """Load the float model, hear the calibration speech, quantize: every stage that computes in PyTorch."""
-    from edge_asr_deploy.ptq.activations import check_skips
-
     recipe = job.recipe
     model = load_model(job.checkpoint)
     structure = family(recipe.family).structure(model.config)
