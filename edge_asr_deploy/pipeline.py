@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_asr_deploy.bundle.manifest import CARD, BundleWriter, CalibrationRecord, Graphs, Manifest, Model
+from edge_asr_deploy.bundle.manifest import CARD, CalibrationRecord, Graphs, Manifest, Model
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance

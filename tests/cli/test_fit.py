@@ -17,7 +17,7 @@ pytest.importorskip("optimum.exporters.onnx")
 pytest.importorskip("matplotlib")
 
 from edge_asr_deploy import pipeline
-from edge_asr_deploy.bundle.manifest import verify
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.experiments.analysis.sensitivity import Probe
 from edge_asr_deploy.experiments.mixed.walk import Judge, Judged

@@ -13,7 +13,8 @@ import onnxruntime
 from onnx import shape_inference
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_asr_deploy.bundle.manifest import Layer, Model, bundle_hash, verify
+from edge_asr_deploy.bundle.manifest import Layer, Model, bundle_hash
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Size
 from edge_asr_deploy.harness.evaluation.size import size_of
