@@ -1,3 +1,46 @@
-"""Low-bit speech recognition for small boards: quantize, export, prove, gate."""
+"""Low-bit speech recognition for small boards: quantize, export, prove, gate.
+
+    from edge_asr_deploy import Transcriber
+
+    transcriber = Transcriber.open("exported/whisper-tiny.en-w4")
+    print(transcriber.transcribe("audio.wav").text)
+
+The seven names below are the public interface; everything else may change. Each is loaded when it is first used, so
+that a board which only transcribes needs neither torch nor pydantic.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_asr_deploy.api import evaluate, export
+    from edge_asr_deploy.errors import UserError
+    from edge_asr_deploy.recipe.document import Recipe
+    from edge_asr_deploy.runtime.audio.reading import read_audio
+    from edge_asr_deploy.runtime.transcriber import Transcriber, Transcript
 
 __version__ = "0.1.0"
+__all__ = ["Recipe", "Transcriber", "Transcript", "UserError", "evaluate", "export", "read_audio"]
+
+_PLACES = {
+    "Transcriber": "runtime.transcriber",
+    "Transcript": "runtime.transcriber",
+    "read_audio": "runtime.audio.reading",
+    "export": "api",
+    "evaluate": "api",
+    "Recipe": "recipe.document",
+    "UserError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -17,12 +17,13 @@ from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.export_options import PACKAGES, ExportOptions, chosen
+from edge_asr_deploy.export_options import ExportOptions
 from edge_asr_deploy.families import family
 from edge_asr_deploy.harness.reporting.card import model_card
 from edge_asr_deploy.progress import Progress, shown, staged
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.rules import check_skips
+from edge_asr_deploy.selection import PACKAGES, chosen
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
 if TYPE_CHECKING:

@@ -24,6 +24,9 @@ from edge_asr_deploy.harness.gate.baseline import read_baseline
 
 ROOT = Path(__file__).parent.parent
 FILES = (".github/workflows/gate.yml", "action.yml", ".pre-commit-hooks.yaml", ".pre-commit-config.yaml")
+TESTS = ".github/workflows/tests.yml"
+WORKFLOWS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / ".github" / "workflows").iterdir())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMMANDS: dict[str, click.Command] = getattr(typer.main.get_command(app), "commands")  # noqa: B009
 
 
@@ -88,20 +91,57 @@ def test_the_workflow_exports_evaluates_checks_and_uploads() -> None:
     kept = upload["with"]["path"].split()
     assert check["with"]["junit"] in kept
     assert re.search(r"--output (result\S+)", text)[1] in kept  # type: ignore[index]
-    for step in steps:
-        # Third-party actions are pinned to a version.
-        assert "uses" not in step or step["uses"] == "./" or re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_pins_its_actions_and_may_only_read(name: str) -> None:
+    workflow = load(name)
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] > 0
+        for step in job["steps"]:
+            assert "uses" not in step or step["uses"] == "./" or re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
+
+
+def test_every_workflow_is_checked_here() -> None:
+    assert [FILES[0], TESTS] == WORKFLOWS
+
+
+def test_the_tests_run_on_every_declared_python_and_on_both_architectures() -> None:
+    jobs = load(TESTS)["jobs"]
+    for job in jobs.values():
+        assert job["strategy"]["matrix"]["runner"] == ["ubuntu-24.04", "ubuntu-24.04-arm"]
+        assert job["runs-on"] == "${{ matrix.runner }}"
+    declared = [re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", name) for name in PROJECT["classifiers"]]
+    versions = [found[1] for found in declared if found]
+    assert jobs["fast"]["strategy"]["matrix"]["python"] == versions
+    assert PROJECT["requires-python"] == f">={versions[0]}"
+    [whole] = [step["with"] for step in jobs["whole"]["steps"] if "setup-python" in step.get("uses", "")]
+    assert whole["python-version"] == versions[0]
+
+
+def test_the_tests_call_what_exists() -> None:
+    """Targets of the Makefile, the mark, and for the tests nothing but what the extra `dev` has."""
+    workflow, makefile = load(TESTS), (ROOT / "Makefile").read_text()
+    text = "\n".join(scripts(workflow))
+    targets = re.findall(r"^make ([\w-]+)", text, re.MULTILINE)
+    assert targets == ["lint", "test"]
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    [marked] = re.findall(r"pytest -m (\w+)", text)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert marked in {mark.partition(":")[0] for mark in settings["markers"]}
+    [installed] = re.findall(r"pip install --quiet -e \. (.*)$", text, re.MULTILINE)
+    assert set(installed.split()) <= {name.partition(">=")[0] for name in PROJECT["optional-dependencies"]["dev"]}
 
 
 def test_what_the_workflow_installs_is_what_the_package_offers() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     text = "\n".join(scripts(load(FILES[0])))
     extras = re.search(r'"\.\[([\w,]+)\]"', text)
-    assert extras and set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    assert extras and set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
     torch = re.search(r"torch==\S+", text)
-    assert torch and torch[0] in project["optional-dependencies"]["export"]
+    assert torch and torch[0] in PROJECT["optional-dependencies"]["export"]
     [version] = re.findall(r"python-version: \"([\d.]+)\"", (ROOT / FILES[0]).read_text())
-    assert project["requires-python"] == f">={version}"
+    assert PROJECT["requires-python"] == f">={version}"
     assert (ROOT / "exported" / "baselines").is_dir()
 
 

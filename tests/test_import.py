@@ -19,7 +19,7 @@ FLOORS = (
     ("boards",),
     ("pack",),
     ("pipeline",),
-    ("export_options",),
+    ("selection",),
     ("proof",),
     ("stages",),
     ("graph",),
@@ -32,6 +32,8 @@ FLOORS = (
     ("bundle",),
     ("families",),
     ("quantized",),
+    ("export_options",),
+    ("options",),
     ("sources",),
     ("cache",),
     ("progress",),
@@ -43,7 +45,7 @@ INNER = {
     "experiments": ("mixed", "analysis", "sweep"),
     "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine"),
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
-    "runtime": ("transcriber", "decoding", "startup", "audio", "targets", "session", "exact", "cpu"),
+    "runtime": ("transcriber", "decoding", "startup", "audio", "options", "targets", "session", "exact", "cpu"),
     "ptq": ("quantize", "learning.blockwise", "activations", "rounding", "folding", "calibration", "methods", "grid"),
 }
 EXPORTERS = ("torch", "transformers", "optimum", "datasets")

@@ -11,7 +11,7 @@ from typing import Any
 import onnxruntime
 
 from benchmarks.worker import Heard, Job, Opened
-from edge_asr_deploy.runtime.decoding.audio_context import parse_audio_context
+from edge_asr_deploy.runtime.options import parse_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
 

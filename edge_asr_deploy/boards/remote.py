@@ -74,11 +74,6 @@ def run_on(boards: Sequence[str], arguments: Sequence[str | Path | Files], messa
                 raise
 
 
-def words(options: Mapping[str, object]) -> list[str]:
-    """Options as words of a command line; what is None was not asked for."""
-    return [word for name, value in options.items() if value is not None for word in (name, str(value))]
-
-
 def _run(
     connection: Connection, words: Sequence[str | Files], wheel: Path, known: Mapping[Path, str], messages: Console
 ) -> Answer:

@@ -10,35 +10,15 @@ from typing import Annotated
 import typer
 
 from edge_asr_deploy.cli.on import On, show
-from edge_asr_deploy.cli.running import AccuracyLevel, AudioContext, Target
+from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.harness.benchmark.options import BenchOptions
 
 
+@with_options(BenchOptions)
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to time.")],
-    baseline: Annotated[
-        str, typer.Option(help="Bundle to time in turn with it; `auto` finds the float one beside BUNDLE, `none`.")
-    ] = "none",
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SPEECH", help="Speech to cut the audio from, as for evaluate. May be given several times."
-        ),
-    ] = None,
-    threads: Annotated[
-        str, typer.Option(help="Threads within an operator; several numbers (1,2,4) are a sweep.")
-    ] = "2",
-    accuracy_level: AccuracyLevel = None,
-    target: Target = None,
-    audio_context: AudioContext = "full",
-    language: Annotated[str, typer.Option(help="Language of the speech (multilingual models).")] = "en",
-    lengths: Annotated[str, typer.Option(help="Seconds of audio, separated by commas.")] = "1.5,3,10,30,75",
-    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes; every length is timed once in each.")] = 5,
-    soak: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Then keep one process busy so long, and watch its memory.")
-    ] = 0.0,
-    profile: Annotated[bool, typer.Option("--profile", help="Then show which operators take the time.")] = False,
+    options: BenchOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Write the result as JSON to this file.")] = None,
     on: On = None,
 ) -> None:
     """Time loading, encoder, first token, every token and the whole, for audio from a command to several windows.
@@ -56,31 +36,17 @@ def command(
     """
     from rich.console import Console
 
-    from edge_asr_deploy.cli.numbers import numbers
     from edge_asr_deploy.harness.benchmark.bench import run
     from edge_asr_deploy.harness.benchmark.report import bench_tables
-    from edge_asr_deploy.harness.benchmark.result import Options
-    from edge_asr_deploy.runtime.decoding.audio_context import parse_audio_context
 
     messages = Console(stderr=True, highlight=False)
-    options = Options(
-        threads=numbers("--threads", threads, int),
-        accuracy_level=accuracy_level,
-        target=target,
-        audio_context=parse_audio_context(audio_context),
-        language=language,
-        lengths=numbers("--lengths", lengths, float),
-        rounds=rounds,
-        soak=soak,
-        profile=profile,
-    )
     command = shlex.join(["edge-deploy", *sys.argv[1:]])
     if on:
         from edge_asr_deploy.boards.benchmark import bench_on
 
-        show(bench_on(on, bundle, baseline, data or [], options, output, messages, command), as_json, bench_tables)
+        show(bench_on(on, bundle, options, messages, command), as_json, bench_tables)
         return
-    found = run(bundle, baseline, data or [], options, output, messages, command)
+    found = run(bundle, options, messages, command)
     if as_json:
         print(found.model_dump_json(indent=1))
     else:

@@ -24,15 +24,11 @@ class SessionSettings:
 
     `threads`: within an operator. `accuracy_level`: of the low-bit MatMul; None leaves onnxruntime's default, 4, which
     quantizes activations to int8 block by block; 0 or 1 keep them float. `spinning`: waiting threads keep their core.
-    `audio_context`: seconds of silence after the clip that Whisper's encoder is given, None for its whole window of
-    30 s (`runtime.decoding.audio_context`). `batch`: windows of long audio that are decoded together.
     """
 
     threads: int = 2
     accuracy_level: int | None = None
     spinning: bool = True
-    audio_context: float | None = None
-    batch: int = 4
 
 
 def open_session(

@@ -20,13 +20,11 @@ Form = Literal["low-bit", "int8"]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a user asks of sessions; None leaves it to the target."""
+class SessionOverrides:
+    """Session settings that a user chooses; None leaves one to the target."""
 
     threads: int | None = None
     accuracy_level: int | None = None
-    audio_context: float | None = None
-    """As in `SessionSettings`."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,13 @@ class Target:
             "embedding": self.embedding,
         }
 
-    def settings(self, wish: Wish = Wish()) -> SessionSettings:
-        """How sessions are run here; what is wished comes before the target's own."""
+    def settings(self, overrides: SessionOverrides = SessionOverrides()) -> SessionSettings:
+        """How sessions are run here; the overrides come before the target's own."""
+        level = overrides.accuracy_level
         return SessionSettings(
-            threads=wish.threads or min(self.threads, os.cpu_count() or 1),
-            accuracy_level=self.accuracy_level if wish.accuracy_level is None else wish.accuracy_level,
+            threads=overrides.threads or min(self.threads, os.cpu_count() or 1),
+            accuracy_level=self.accuracy_level if level is None else level,
             spinning=self.spinning,
-            audio_context=wish.audio_context,
         )
 
 

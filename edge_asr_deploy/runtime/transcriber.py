@@ -13,25 +13,28 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
+from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE, read_audio
 from edge_asr_deploy.runtime.audio.windows import batches, cut, is_silent
 from edge_asr_deploy.runtime.cpu import cpu_features
-from edge_asr_deploy.runtime.decoding.audio_context import context_seconds, describe_audio_context, is_doubtful
+from edge_asr_deploy.runtime.decoding.audio_context import context_seconds, is_doubtful
 from edge_asr_deploy.runtime.decoding.decoder import Decoded, Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.decoding.family import Family
 from edge_asr_deploy.runtime.decoding.loops import without_loop
 from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
+from edge_asr_deploy.runtime.options import describe_audio_context, parse_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, release_memory
-from edge_asr_deploy.runtime.startup.verified_bundles import known
-from edge_asr_deploy.runtime.targets import GENERIC, Wish, choose
+from edge_asr_deploy.runtime.startup.verified_bundles import verified_bundle
+from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
 
 if TYPE_CHECKING:
     # pydantic: 15 MB and 80 ms that a later start does without.
     from edge_asr_deploy.bundle.manifest import Graphs
 
+# Windows of long audio that are decoded together.
+BATCH = 4
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 # What decoding begins with; None where the language has to be detected.
 Prompt = tuple[int | None, ...]
@@ -58,12 +61,12 @@ class Timings:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said. `tokens` are without prompt and end, `seconds` of audio.
+    """The text of some audio. `tokens` are without prompt and end, `seconds` of audio.
 
-    `hit_length_cap`: in some window the limit on tokens ended decoding, mostly because it repeated itself.
-    `loops`: in how many windows it did so until the end: the text has that phrase once (`tokens` has all).
-    `fallbacks`: how many windows were transcribed again with their full context, because the shorter one that
-    `SessionSettings.audio_context` asks for gave a doubtful text; their first attempt counts in `timings`.
+    `hit_length_cap`: in some window decoding ended only at the limit on tokens, mostly in a repetition loop.
+    `loops`: how many windows ended in such a loop; the text has its phrase once, `tokens` has all.
+    `fallbacks`: how many windows were transcribed again with their full context, because the shorter audio context gave
+    a doubtful text; their first attempt counts in `timings`.
     """
 
     text: str
@@ -96,11 +99,12 @@ class Transcriber:
         decoder: Decoder,
         family: Family,
         text: TextDecoder,
-        settings: SessionSettings,
         target: str | None = None,
+        margin: float | None = None,
+        batch: int = BATCH,
     ) -> None:
         self._encoder, self._decoder, self._family, self._text = encoder, decoder, family, text
-        self._margin, self._batch = settings.audio_context, settings.batch
+        self._margin, self._batch = margin, batch
         self._encoder_accepts = {value.name for value in encoder.get_inputs()}
         self.target = target
         """The name of the target whose graphs these are; None where no manifest says so."""
@@ -108,55 +112,65 @@ class Transcriber:
     @classmethod
     def open(
         cls,
-        bundle: Path,
-        settings: SessionSettings | Wish = Wish(),  # noqa: B008
+        bundle: str | Path,
+        settings: SessionSettings | None = None,
+        *,
+        threads: int | None = None,
+        accuracy_level: int | None = None,
+        audio_context: str | float | None = None,
+        target: str | None = None,
+        batch: int = BATCH,
         verify: bool = True,
         family: str | None = None,
-        target: str | None = None,
         graphs: Graphs | None = None,
     ) -> Self:
         """Load a bundle; `verify` checks every byte against the manifest first. UserError when it is damaged.
 
-        `target` names one of those that the bundle is for; without it the CPU decides. What a `Wish` leaves out is the
-        target's own. Later starts read what was checked and optimized from the start-up cache (`runtime.startup`).
-        `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then none is read,
-        and nothing kept.
+        `target` names one of those that the bundle is for; without it the CPU decides. `threads` and `accuracy_level`
+        (of the low-bit MatMul) are the target's own unless given; `settings` gives all settings of the sessions at
+        once. `audio_context` says how much of its window Whisper's encoder is given: `full` (30 s, the default),
+        `auto`, or seconds of silence after the clip. `batch` windows of long audio are decoded together.
+        `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then none is read.
+        Later starts read what was checked and optimized from the start-up cache (`runtime.startup`).
         """
+        bundle, margin = Path(bundle), parse_audio_context(audio_context)
         chosen, bundle_hash = GENERIC, None
         encoder, decoder = (graphs.encoder, graphs.decoder) if graphs else (ENCODER, DECODER)
         if family is None:
-            found = known(bundle, verify)
-            family, bundle_hash = found.family, found.hash
-            chosen = choose(found.targets, target, cpu_features())
-            target, (encoder, decoder) = chosen.name, found.targets[chosen.name]
-        settings = chosen.settings(settings) if isinstance(settings, Wish) else settings
+            verified = verified_bundle(bundle, verify)
+            family, bundle_hash = verified.family, verified.hash
+            chosen = choose(verified.targets, target, cpu_features())
+            target, (encoder, decoder) = chosen.name, verified.targets[chosen.name]
+        settings = settings or chosen.settings(SessionOverrides(threads, accuracy_level))
         try:
             rules = FAMILIES[family](bundle)
         except KeyError as error:
             raise UserError("bundle", bundle, f"its configuration has no {error}; export it again") from None
         session = open_optimized(bundle / encoder, settings, bundle_hash)
-        if settings.audio_context is not None and not takes_any_length(session):
-            given = describe_audio_context(settings.audio_context)
-            raise UserError("--audio-context", given, f"{bundle} takes full windows only; export it again")
+        if margin is not None and not takes_any_length(session):
+            remedy = f"{bundle} takes full windows only; export it again"
+            raise UserError("--audio-context", describe_audio_context(margin), remedy)
         transcriber = cls(
             session,
             Decoder(open_optimized(bundle / decoder, settings, bundle_hash)),
             rules,
             TextDecoder(bundle, rules.first_timestamp, bundle_hash),
-            settings,
             target,
+            margin,
+            batch,
         )
         release_memory()
         return transcriber
 
     def transcribe(
-        self, samples: NDArray[np.float32], language: str | None = None, task: str | None = None
+        self, audio: str | Path | NDArray[np.float32], language: str | None = None, task: str | None = None
     ) -> Transcript:
-        """The text of samples (n,), 16 kHz mono, full scale 1. Silence gives an empty text.
+        """The text of an audio file, or of samples (n,), 16 kHz mono, full scale 1. Silence gives an empty text.
 
         `language` ("de" or "german") and `task` are for multilingual Whispers; without `language` it is detected in
         the first window. UserError for a language or task that the model does not have, and for samples that are NaN.
         """
+        samples = read_audio(audio) if isinstance(audio, str | Path) else audio
         started = perf_counter()
         if samples.ndim != 1:
             raise ValueError(f"one channel is needed, shape (samples,), not {samples.shape}")
@@ -164,17 +178,17 @@ class Transcriber:
             raise UserError("samples", "NaN or infinite", "check where the audio comes from")
         prompt = self._family.prompt(language, task)
         pieces = cut(samples.astype(np.float32, copy=False), self._family.window_seconds)
-        heard = [piece for piece in pieces if not is_silent(piece)]
-        windows, prompt = self._windows(heard, prompt, self._margin)
+        audible = [piece for piece in pieces if not is_silent(piece)]
+        windows, prompt = self._windows(audible, prompt, self._margin)
         tried = list(windows)
         doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window)]
-        again, _ = self._windows([heard[index] for index in doubtful], prompt, None)
+        again, _ = self._windows([audible[index] for index in doubtful], prompt, None)
         for index, window in zip(doubtful, again, strict=True):
             windows[index] = window
         tried += again
         decoded = [window.decoded for window in windows]
-        said = [without_loop(one.tokens) if one.capped else one.tokens for one in decoded]
-        texts = [self._text(tokens) for tokens in said]
+        shown = [without_loop(one.tokens) if one.capped else one.tokens for one in decoded]
+        texts = [self._text(tokens) for tokens in shown]
         calls = [window.decoded.seconds for window in tried]
         detection = sum(window.detection for window in tried)
         timings = Timings(
@@ -194,19 +208,19 @@ class Transcriber:
             hit_length_cap=any(one.capped for one in decoded),
             timings=timings,
             fallbacks=len(again),
-            loops=sum(len(some) < len(one.tokens) for some, one in zip(said, decoded, strict=True)),
+            loops=sum(len(tokens) < len(one.tokens) for tokens, one in zip(shown, decoded, strict=True)),
         )
 
     def _windows(
         self, pieces: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
     ) -> tuple[list[_Window], Prompt]:
         """Transcribe windows, several at once; also the prompt with the language in it, detected in the first one."""
-        found: dict[int, _Window] = {}
+        transcribed: dict[int, _Window] = {}
         for group in batches([len(piece) for piece in pieces], self._batch, first_alone=None in prompt):
             some = [pieces[index] for index in group]
             windows, prompt = self._group(some, prompt, margin)
-            found.update(zip(group, windows, strict=True))
-        return [found[index] for index in range(len(pieces))], prompt
+            transcribed.update(zip(group, windows, strict=True))
+        return [transcribed[index] for index in range(len(pieces))], prompt
 
     def _group(
         self, pieces: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
@@ -231,8 +245,8 @@ class Transcriber:
         decoded = greedy(self._decoder.start(context), full, self._family.rules, limits)
         is_cut = seconds is not None and seconds < window
         return [
-            _Window(said, features, encoder, detection / len(pieces), is_cut)
-            for said, (features, encoder) in zip(decoded, spent, strict=True)
+            _Window(one, features, encoder, detection / len(pieces), is_cut)
+            for one, (features, encoder) in zip(decoded, spent, strict=True)
         ], full
 
     def _is_doubtful(self, window: _Window) -> bool:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
+
 import torch
 
 from edge_asr_deploy.experiments.analysis import sensitivity

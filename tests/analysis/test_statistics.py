@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
+
 import torch
 
 from edge_asr_deploy.experiments.analysis.statistics import Moments, matrix_statistics

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("optimum.exporters.onnx")
 
-from edge_asr_deploy import export_options, pipeline
+from edge_asr_deploy import pipeline, selection
 from edge_asr_deploy.bundle.manifest import Manifest
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.cli import app
@@ -55,7 +55,7 @@ def test_an_export_writes_a_whole_bundle(run: Callable[..., Result], checkpoint:
     assert manifest.model.name == checkpoint.name
     assert manifest.recipe["decoder"]["weights"]["bits"] == 3
     assert manifest.calibration is not None and manifest.calibration.number == 2
-    assert set(export_options.PACKAGES) <= manifest.versions.keys()
+    assert set(selection.PACKAGES) <= manifest.versions.keys()
     assert manifest.metrics["agreement_with_pytorch"]["tokens"] == 1
     calibrated = [layer for layer in manifest.layers if layer.method == "gptq"]
     assert calibrated and all(layer.error is not None and 0 < layer.error < 1 for layer in calibrated)

@@ -11,7 +11,8 @@ from edge_asr_deploy import progress
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
-from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
+from edge_asr_deploy.harness.evaluation.evaluate import evaluate
+from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from tests.support.fakes import Workers, speech, write_bundle
 
 
@@ -25,8 +26,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths = []
     for bits in (4, 3):
         write_bundle(tmp_path / f"w{bits}", bits=bits)
-        settings = EvaluationSettings(clips=2, rounds=1)
-        done = evaluate(tmp_path / f"w{bits}", tmp_path / "float", clips, "", settings, None, progress.silent)
+        options = EvaluateOptions(clips=2, rounds=1, cache=False)
+        done = evaluate(tmp_path / f"w{bits}", tmp_path / "float", clips, "", options, progress.silent)
         paths.append(tmp_path / f"w{bits}.json")
         paths[-1].write_text(done.model_dump_json())
     return [str(path) for path in paths]

@@ -15,7 +15,6 @@ from typer.testing import CliRunner, Result
 
 from edge_asr_deploy.cli import transcribe
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.targets import Wish
 from edge_asr_deploy.runtime.transcriber import Transcriber, Transcript
 from tests.support.fakes import transcript
 
@@ -24,12 +23,12 @@ class FakeTranscriber:
     """Hears how long a clip is, and keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.opened: tuple[Path, Wish, str | None] | None = None
+        self.opened: tuple[Path, dict[str, object]] | None = None
         self.target = "generic"
         self.asked: list[tuple[str | None, str | None]] = []
 
-    def open(self, bundle: Path, settings: Wish, target: str | None) -> FakeTranscriber:
-        self.opened = (bundle, settings, target)
+    def open(self, bundle: Path, **options: object) -> FakeTranscriber:
+        self.opened = (bundle, options)
         return self
 
     def transcribe(self, samples: NDArray[np.float32], language: str | None, task: str | None) -> Transcript:
@@ -92,7 +91,7 @@ def test_a_bad_file_does_not_stop_the_good_ones(fake: FakeTranscriber, folder: P
     assert len(json.loads(invoke("bad.wav", "one.wav", "--json").stdout)) == 1
 
 
-def test_wishes_are_passed_on(fake: FakeTranscriber, folder: Path) -> None:
+def test_options_are_passed_on(fake: FakeTranscriber, folder: Path) -> None:
     invoke(
         "one.wav",
         "--language",
@@ -106,7 +105,10 @@ def test_wishes_are_passed_on(fake: FakeTranscriber, folder: Path) -> None:
         "--target",
         "pi4",
     )
-    assert fake.opened == (Path("bundle"), Wish(threads=3, accuracy_level=1), "pi4")
+    assert fake.opened == (
+        Path("bundle"),
+        {"threads": 3, "accuracy_level": 1, "audio_context": "full", "target": "pi4"},
+    )
     assert fake.asked == [("de", "translate")]
 
 

@@ -22,6 +22,7 @@ TEXTS = [
 
 
 def transformers_normalizer(name: str) -> Normalizer:
+    pytest.importorskip("transformers", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
     from transformers.models.whisper import english_normalizer as theirs
 
     spelling = json.loads((resources.files("whisper_normalizer") / "normalizers" / "english.json").read_text())

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 
 from edge_asr_deploy import progress
 from edge_asr_deploy.corpora import common_voice, open_asr
@@ -19,6 +18,7 @@ from tests.support.clips import noise
 from tests.support.fake_hub import FakeHub, flac, write_split
 
 datasets = pytest.importorskip("datasets")
+requests = pytest.importorskip("requests")
 
 TED = ["hello there", "ignore_time_segment_in_scoring", "<unk>", "and goodbye"]
 

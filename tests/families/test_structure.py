@@ -7,6 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
+
 import torch
 
 from edge_asr_deploy.errors import UserError

@@ -91,7 +91,7 @@ def options_record() -> dict[str, Any]:
     """By command what a script can write: names, types and defaults of arguments and options."""
     group = typer.main.get_command(app)
     commands: dict[str, Any] = group.commands  # type: ignore[attr-defined]
-    return {name: [_parameter(one) for one in command.params] for name, command in sorted(commands.items())}
+    return {name: sorted(map(_parameter, command.params)) for name, command in sorted(commands.items())}
 
 
 def _parameter(parameter: Any) -> str:

@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import pytest
+
+pytest.importorskip("onnx_ir", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
+
+import onnx_ir as ir
 
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.storing.outliers import float_columns, gather

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 import onnxruntime
 import pytest
+
+pytest.importorskip("onnx_ir", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
+
+import onnx_ir as ir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

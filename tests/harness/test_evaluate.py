@@ -12,7 +12,8 @@ from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
-from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate, find_baseline
+from edge_asr_deploy.harness.evaluation.evaluate import evaluate, find_baseline
+from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.evaluation.score import judge
 from edge_asr_deploy.harness.evaluation.speech import Item
@@ -37,7 +38,8 @@ def hears(bundle: str, seconds: float) -> str:
 
 
 @pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workers:
+    monkeypatch.setenv("EDGE_ASR_CACHE", str(tmp_path / "cache"))
     workers = Workers(hears, step={"float": 0.02, "w4": 0.005})
     monkeypatch.setattr(measure, "Worker", workers)
     return workers
@@ -46,10 +48,8 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
 def run(folder: Path, **changes: object) -> Result:
     write_bundle(folder / "w4")
     write_bundle(folder / "float", bits=32)
-    settings = EvaluationSettings(**{"rounds": 1, "clips": 3, **changes})  # type: ignore[arg-type]
-    return evaluate(
-        folder / "w4", folder / "float", speech(TEXTS), "a test", settings, folder / "cache", progress.silent
-    )
+    options = EvaluateOptions(**{"rounds": 1, "clips": 3, **changes})  # type: ignore[arg-type]
+    return evaluate(folder / "w4", folder / "float", speech(TEXTS), "a test", options, progress.silent)
 
 
 def test_errors_are_counted_after_normalization_and_pooled(tmp_path: Path, workers: Workers) -> None:
@@ -126,8 +126,7 @@ def test_texts_come_from_the_cache_the_second_time_but_speed_never_does(tmp_path
         tmp_path / "float",
         speech(TEXTS),
         "a test",
-        EvaluationSettings(rounds=1, clips=3),
-        tmp_path / "cache",
+        EvaluateOptions(rounds=1, clips=3),
         progress.silent,
     )
     timed = 2 * (3 + 1)
@@ -153,9 +152,9 @@ def test_only_multilingual_models_are_asked_for_a_language(
     tmp_path: Path, workers: Workers, generation: dict[str, object], language: str, asked: dict[str, str]
 ) -> None:
     write_bundle(tmp_path / "w4", files={"generation_config.json": json.dumps(generation).encode()})
-    settings = EvaluationSettings(language=language, clips=0)
+    options = EvaluateOptions(language=language, speed=False, cache=False)
     texts = {"one": "Colour television"}
-    evaluate(tmp_path / "w4", None, speech(texts), "", settings, None, progress.silent)
+    evaluate(tmp_path / "w4", None, speech(texts), "", options, progress.silent)
     assert workers.options == [asked]
 
 
@@ -163,7 +162,7 @@ def test_a_bundle_calibrated_on_the_evaluation_speech_is_refused(tmp_path: Path,
     utterances = speech(TEXTS)
     write_bundle(tmp_path / "w4", calibrated_on=["other", utterances[1].fingerprint()])
     with pytest.raises(UserError, match=r"two.*calibrated on"):
-        evaluate(tmp_path / "w4", None, utterances, "", EvaluationSettings(), None, progress.silent)
+        evaluate(tmp_path / "w4", None, utterances, "", EvaluateOptions(cache=False), progress.silent)
     assert workers.calls == []
 
 
@@ -171,7 +170,7 @@ def test_a_damaged_bundle_is_refused_before_any_work(tmp_path: Path, workers: Wo
     write_bundle(tmp_path / "w4")
     (tmp_path / "w4" / "config.json").write_text("[]")
     with pytest.raises(UserError, match=r"config\.json"):
-        evaluate(tmp_path / "w4", None, speech(TEXTS), "", EvaluationSettings(), None, progress.silent)
+        evaluate(tmp_path / "w4", None, speech(TEXTS), "", EvaluateOptions(cache=False), progress.silent)
     assert workers.calls == []
 
 
@@ -179,7 +178,7 @@ def test_speech_without_any_text_is_refused(tmp_path: Path, workers: Workers) ->
     write_bundle(tmp_path / "w4")
     silent = speech({"four": None, "five": "[noise]"})
     with pytest.raises(UserError, match="none has a text"):
-        evaluate(tmp_path / "w4", None, silent, "", EvaluationSettings(), None, progress.silent)
+        evaluate(tmp_path / "w4", None, silent, "", EvaluateOptions(cache=False), progress.silent)
 
 
 def test_the_baseline_is_the_newest_float_sibling_of_the_same_weights(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("torch", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
+
+
 from edge_asr_deploy.experiments.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.families import family
 from tests.support import short

@@ -86,6 +86,7 @@ def needed(requirement: Requirement) -> set[str]:
 
 
 def test_all_that_a_board_needs_is_pinned_and_no_more() -> None:
+    pytest.importorskip("transformers", reason="the pins are those of the versions that the exporter is tested with")
     base = [Requirement(text) for text in PROJECT["dependencies"]]
     left_out = set().union(*LEFT_OUT.values())
     assert set().union(*map(needed, base)) - left_out == PINNED.keys()

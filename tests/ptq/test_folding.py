@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
+
 import torch
 from transformers import MoonshineConfig, MoonshineForConditionalGeneration
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from edge_asr_deploy.corpora.manifest import read_manifest
-from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, run
+from edge_asr_deploy.harness.evaluation.evaluate import run
+from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.runtime.audio.features import LogMel
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.support.fixtures_real import Exporter
@@ -28,9 +28,8 @@ CASES = [(model, bits) for model, by_bits in LIMITS.items() for bits in by_bits]
 @pytest.mark.parametrize(("model", "bits"), CASES)
 def test_accuracy_and_size_stay_within_the_limits(model: str, bits: int, exported: Exporter, data: Path) -> None:
     rise, megabytes = LIMITS[model][bits]
-    settings = EvaluationSettings(threads=2, jobs=2, clips=0)
-    quiet = Console(quiet=True)
-    result = run(exported(model, bits), str(exported(model, 32)), [], None, settings, True, None, quiet)
+    options = EvaluateOptions(baseline=str(exported(model, 32)), jobs=2, speed=False)
+    result = run(exported(model, bits), options)
     assert result.comparison is not None
     assert sum(result.corpora.values()) >= 270
     assert 100 * result.comparison.wer_difference <= rise

@@ -9,14 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.decoding.audio_context import (
-    AUTO_MARGIN,
-    STEP_SECONDS,
-    context_seconds,
-    is_doubtful,
-    parse_audio_context,
-)
+from edge_asr_deploy.runtime.decoding.audio_context import STEP_SECONDS, context_seconds, is_doubtful
 from edge_asr_deploy.runtime.decoding.decoder import Decoded
+from edge_asr_deploy.runtime.options import AUTO_MARGIN, parse_audio_context
 
 
 @pytest.mark.parametrize(("text", "margin"), [("full", None), ("auto", AUTO_MARGIN), ("2", 2.0), ("4.5", 4.5)])

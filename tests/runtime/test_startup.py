@@ -77,9 +77,9 @@ def test_every_start_says_the_same(
 
 
 def test_a_later_start_reads_no_file_to_verify_it(whisper: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = known.known(whisper.bundle, verify=True)
+    first = known.verified_bundle(whisper.bundle, verify=True)
     monkeypatch.setattr(verification, "verify", lambda folder: pytest.fail("read again"))
-    assert known.known(whisper.bundle, verify=True) == first
+    assert known.verified_bundle(whisper.bundle, verify=True) == first
     assert first.hash == bundle_hash(read_manifest(whisper.bundle))
 
 

@@ -9,7 +9,7 @@ import pytest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.runtime.cpu import CpuFeatures
-from edge_asr_deploy.runtime.targets import TARGETS, Wish, choose
+from edge_asr_deploy.runtime.targets import TARGETS, SessionOverrides, choose
 
 VNNI = CpuFeatures("x86_64", frozenset({"avx2", "avx_vnni"}))
 A72, A76 = CpuFeatures("aarch64", frozenset({"asimd"})), CpuFeatures("aarch64", frozenset({"asimd", "asimddp"}))
@@ -61,7 +61,7 @@ def test_sessions_use_the_targets_settings_but_for_what_is_wished(monkeypatch: p
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert (TARGETS["pi4"].settings().threads, TARGETS["generic"].settings().threads) == (4, 2)
     assert TARGETS["pi5"].settings().accuracy_level == 4
-    assert TARGETS["pi5"].settings(Wish(threads=1, accuracy_level=1)).accuracy_level == 1
-    assert TARGETS["pi5"].settings(Wish(threads=7)).threads == 7
+    assert TARGETS["pi5"].settings(SessionOverrides(threads=1, accuracy_level=1)).accuracy_level == 1
+    assert TARGETS["pi5"].settings(SessionOverrides(threads=7)).threads == 7
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     assert TARGETS["pi4"].settings().threads == 2, "more threads than cores wait for each other"

@@ -215,8 +215,8 @@ def test_the_language_is_detected_once(whisper: Exported, noise: Noise, monkeypa
     assert len(starts) == 3
 
 
-def short_context(margin: float = 2) -> SessionSettings:
-    return SessionSettings(threads=1, audio_context=margin)
+def with_context(bundle: Path, margin: float = 2) -> Transcriber:
+    return Transcriber.open(bundle, ONE_THREAD, audio_context=margin)
 
 
 def test_a_doubtful_text_from_a_short_window_is_replaced_by_the_full_ones(
@@ -224,28 +224,29 @@ def test_a_doubtful_text_from_a_short_window_is_replaced_by_the_full_ones(
 ) -> None:
     full = Transcriber.open(free_whisper.bundle, ONE_THREAD).transcribe(noise(3), "en")
     # The random model never ends: every text is doubtful.
-    again = Transcriber.open(free_whisper.bundle, short_context()).transcribe(noise(3), "en")
+    again = with_context(free_whisper.bundle).transcribe(noise(3), "en")
     assert (again.fallbacks, full.fallbacks) == (1, 0)
     assert again.tokens == full.tokens
     assert again.timings.tokens == 2 * full.timings.tokens, "the first attempt took time, too"
     monkeypatch.setattr("edge_asr_deploy.runtime.transcriber.is_doubtful", lambda decoded, text: False)
-    short = Transcriber.open(free_whisper.bundle, short_context()).transcribe(noise(3), "en")
+    short = with_context(free_whisper.bundle).transcribe(noise(3), "en")
     assert short.fallbacks == 0 and short.tokens != full.tokens
 
 
 def test_a_margin_that_fills_the_window_is_the_full_window(free_whisper: Exported, noise: Noise) -> None:
     full = Transcriber.open(free_whisper.bundle, ONE_THREAD).transcribe(noise(3), "en")
-    wide = Transcriber.open(free_whisper.bundle, short_context(27)).transcribe(noise(3), "en")
+    wide = with_context(free_whisper.bundle, 27).transcribe(noise(3), "en")
     assert (wide.tokens, wide.fallbacks) == (full.tokens, 0)
 
 
 def test_a_bundle_of_full_windows_refuses_less(whisper: Exported) -> None:
     with pytest.raises(UserError, match=r"--audio-context: .*export it again"):
-        Transcriber.open(whisper.bundle, short_context())
+        with_context(whisper.bundle)
 
 
 def test_moonshine_hears_all_of_any_length_in_any_case(moonshine: Exported, noise: Noise) -> None:
-    plain, short = (Transcriber.open(moonshine.bundle, s).transcribe(noise(2)) for s in (ONE_THREAD, short_context()))
+    plain = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(noise(2))
+    short = with_context(moonshine.bundle).transcribe(noise(2))
     assert (plain.tokens, plain.fallbacks) == (short.tokens, 0)
 
 
@@ -258,9 +259,7 @@ def test_windows_decoded_together_say_what_they_say_alone(
     said = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens
     ending = whisper.with_generation(tmp_path / "b", eos_token_id=said[len(said) // 2])
     for bundle in (ending, moonshine.bundle):
-        alone, together = (
-            Transcriber.open(bundle, SessionSettings(threads=1, batch=size)).transcribe(sound) for size in (1, batch)
-        )
+        alone, together = (Transcriber.open(bundle, ONE_THREAD, batch=size).transcribe(sound) for size in (1, batch))
         assert alone.windows > 2
         assert together.tokens == alone.tokens
         assert together.timings.tokens == alone.timings.tokens

@@ -14,7 +14,7 @@ from edge_asr_deploy.bundle.manifest import CalibrationRecord, Layer, Manifest, 
 from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.families.structure import COMPONENTS
-from edge_asr_deploy.harness.evaluation.process import Heard
+from edge_asr_deploy.harness.evaluation.process import Answer
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Timings, Transcript
 
@@ -91,7 +91,13 @@ class Workers:
         self.calls: list[tuple[str, float]] = []
         self.options: list[dict[str, str]] = []
 
-    def __call__(self, bundle: Path, settings: SessionSettings, target: str | None = None) -> FakeWorker:
+    def __call__(
+        self,
+        bundle: Path,
+        settings: SessionSettings,
+        target: str | None = None,
+        audio_context: float | None = None,
+    ) -> FakeWorker:
         self.opened.append(bundle.name)
         self.settings.append(settings)
         return FakeWorker(self, bundle.name)
@@ -109,11 +115,11 @@ class FakeWorker:
     ) -> None:
         return None
 
-    def transcribe(self, samples: NDArray[np.float32], options: dict[str, str]) -> Heard:
+    def transcribe(self, samples: NDArray[np.float32], options: dict[str, str]) -> Answer:
         seconds = len(samples) / 16_000
         self.workers.calls.append((self.name, seconds))
         self.workers.options.append(options)
-        return Heard(
+        return Answer(
             transcript(self.workers.hears(self.name, seconds), seconds, self.workers.step.get(self.name, 0.01)), 10**8
         )
 

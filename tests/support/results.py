@@ -7,7 +7,8 @@ from typing import Any
 
 from edge_asr_deploy import progress
 from edge_asr_deploy.harness.evaluation import measure
-from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
+from edge_asr_deploy.harness.evaluation.evaluate import evaluate
+from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import Result, Row
 from tests.support.fakes import Workers, speech, write_bundle
 
@@ -38,8 +39,7 @@ def make_result(
         folder / "float" if baseline else None,
         [*desk, *street],
         "Evaluated on noise.",
-        EvaluationSettings(clips=clips, rounds=1),
-        None,
+        EvaluateOptions(clips=clips, rounds=1, cache=False),
         progress.silent,
     )
 

@@ -15,7 +15,7 @@ from edge_asr_deploy.experiments.analysis.measurements import Measurements
 from edge_asr_deploy.experiments.analysis.sensitivity import Probe, digest, sensitivities
 from edge_asr_deploy.experiments.analysis.statistics import MatrixStatistics, matrix_statistics
 from edge_asr_deploy.experiments.analysis.words import word_changes
-from edge_asr_deploy.export_options import ExportOptions, chosen
+from edge_asr_deploy.export_options import ExportOptions
 from edge_asr_deploy.families import Family, Structure, family
 from edge_asr_deploy.progress import Progress, silent, staged
 from edge_asr_deploy.ptq.calibration.samples import Sample, prepare
@@ -23,6 +23,7 @@ from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.weights import WeightSpec
+from edge_asr_deploy.selection import chosen
 from edge_asr_deploy.stages import load_model
 
 Sensitivities = dict[str, dict[int, float]]

@@ -19,10 +19,11 @@ from edge_asr_deploy.experiments.mixed.document import as_yaml
 from edge_asr_deploy.experiments.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.experiments.mixed.problem import Bits, Problem, Sizes, matrix_sizes, measure_rest, with_bits
 from edge_asr_deploy.experiments.mixed.walk import Judge, smallest_within
-from edge_asr_deploy.export_options import ExportOptions, chosen
+from edge_asr_deploy.export_options import ExportOptions
 from edge_asr_deploy.files import require_folder, write_atomically
 from edge_asr_deploy.progress import Progress, shown, staged
 from edge_asr_deploy.recipe.document import Recipe, parse
+from edge_asr_deploy.selection import chosen
 
 MB = 1_000_000
 # Points of the front that is written, and of the coarser one whose points are exported to find a rise in WER.

@@ -19,14 +19,16 @@ from edge_asr_deploy.experiments.analysis.measurements import Measurements
 from edge_asr_deploy.experiments.mixed.document import as_yaml
 from edge_asr_deploy.export_options import ExportOptions
 from edge_asr_deploy.files import write_atomically
-from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
+from edge_asr_deploy.harness.evaluation.evaluate import evaluate
+from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.speech import load_speech
 from edge_asr_deploy.pipeline import TooCoarse, export
 from edge_asr_deploy.progress import shown
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.runtime.transcriber import Transcriber
 
-SETTINGS = EvaluationSettings(clips=0)
+# Words alone, none of them from a cache: every candidate is heard once.
+OPTIONS = EvaluateOptions(speed=False, cache=False)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Judge:
             export(request, self.console)
             with shown(self.console) as progress:
                 baseline = self.float if self.has_references else None
-                result = evaluate(bundle, baseline, self.utterances, self.speech, SETTINGS, None, progress)
+                result = evaluate(bundle, baseline, self.utterances, self.speech, OPTIONS, progress)
         except TooCoarse:
             return 0, None
         finally:

@@ -20,17 +20,17 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.sweep.grid import Cell
 from edge_asr_deploy.experiments.sweep.keys import Keys, split_table
 from edge_asr_deploy.experiments.sweep.store import Store, write_text
-from edge_asr_deploy.export_options import check_versions
-from edge_asr_deploy.harness.evaluation.evaluate import EvaluationSettings, evaluate
+from edge_asr_deploy.harness.evaluation.evaluate import evaluate
+from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.evaluation.speech import load_speech, select
-from edge_asr_deploy.harness.evaluation.transcripts import default_root
 from edge_asr_deploy.harness.evaluation.worker import peak_rss
 from edge_asr_deploy.harness.inspection.cost import GraphCost, cost_of
 from edge_asr_deploy.pipeline import PROOF_CLIPS, Made, Speech, calibration_speech, write_files
 from edge_asr_deploy.pipeline import Job as ExportJob
 from edge_asr_deploy.progress import Progress, silent, staged
 from edge_asr_deploy.recipe.document import Recipe
+from edge_asr_deploy.selection import check_versions
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
 if TYPE_CHECKING:
@@ -122,13 +122,13 @@ def run(job: Job, store: Store, progress: Progress) -> Finding:
 
 def _judge(job: Job, bundle: Path, store: Store) -> Finding:
     wanted = job.cell.evaluation
-    settings = EvaluationSettings(
-        threads=wanted.threads, accuracy_level=wanted.accuracy_level, language=wanted.language, clips=0
+    options = EvaluateOptions(
+        threads=wanted.threads, accuracy_level=wanted.accuracy_level, language=wanted.language, speed=False
     )
     utterances, speech = load_speech(wanted.data)
-    chosen = select(utterances, wanted.limit, settings.seed)
+    chosen = select(utterances, wanted.limit, options.seed)
     # Nobody watches: the sweep shows its own progress.
-    result = evaluate(bundle, None, chosen, speech, settings, default_root(), silent)
+    result = evaluate(bundle, None, chosen, speech, options, silent)
     manifest = verify(bundle)
     seconds, memory = (manifest.metrics.get(name) for name in ("quantize_seconds", "peak_memory"))
     return Finding(

@@ -33,11 +33,11 @@ from edge_asr_deploy.experiments.sweep.record import (
     with_earlier,
 )
 from edge_asr_deploy.experiments.sweep.store import Store, write_bytes, write_text
-from edge_asr_deploy.export_options import check_versions
 from edge_asr_deploy.harness.evaluation.speech import load_speech
 from edge_asr_deploy.harness.evaluation.speech import select as select_speech
 from edge_asr_deploy.pipeline import calibration_speech
 from edge_asr_deploy.ptq.needs import needs_samples
+from edge_asr_deploy.selection import check_versions
 
 DEFAULT_OUTPUT = Path("docs/results")
 

@@ -16,6 +16,7 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.files import require_folder, write_output
 from edge_asr_deploy.harness.benchmark import result
 from edge_asr_deploy.harness.benchmark.fixed_lengths import RULE, stretches
+from edge_asr_deploy.harness.benchmark.options import BenchOptions
 from edge_asr_deploy.harness.benchmark.profiling import profile
 from edge_asr_deploy.harness.benchmark.result import Benchmark, Comparison, LengthTimes, Options, Ratio, Run, Times
 from edge_asr_deploy.harness.benchmark.soak import soak
@@ -35,32 +36,24 @@ BUSY = 0.5
 Look = Callable[[], BoardState]
 
 
-def run(
-    bundle: Path,
-    baseline: str,
-    data: Sequence[str | Path],
-    options: Options,
-    output: Path | None,
-    messages: Console,
-    command: str | None = None,
-) -> Benchmark:
-    """What `edge-deploy bench` does: find baseline and speech, measure, say so on `messages`, write `output`.
+def run(bundle: Path, options: BenchOptions, console: Console | None = None, command: str | None = None) -> Benchmark:
+    """What `edge-deploy bench` does: find baseline and speech, measure, say so on a console, write the output.
 
-    `baseline` is a folder, `auto` or `none` (`baseline_folder`); without `data` (as `load_speech` takes it) the default
-    evaluation corpus is used. UserError for a damaged bundle, and for speech or an output that cannot be used.
+    UserError for a damaged bundle, and for speech or an output that cannot be used.
     """
-    require_folder("--output", output)
-    folder = baseline_folder(bundle, baseline)
-    utterances, _ = load_speech(data)
+    require_folder("--output", options.output)
+    folder, wanted = baseline_folder(bundle, options.baseline), options.recorded
+    utterances, _ = load_speech(options.data)
     audio = stretches(utterances, options.lengths)
-    with shown(messages) as progress:
-        found = bench(bundle, folder, audio, options, progress)
-    found = found.model_copy(update={"command": command})
-    for note in found.notes:
-        messages.print(f"Note: {note}.")
-    if output is not None:
-        write_output("--output", output, found.model_dump_json(indent=1) + "\n")
-    return found
+    with shown(console) as progress:
+        measured = bench(bundle, folder, audio, wanted, progress)
+    measured = measured.model_copy(update={"command": command})
+    if console:
+        for note in measured.notes:
+            console.print(f"Note: {note}.")
+    if options.output is not None:
+        write_output("--output", options.output, measured.model_dump_json(indent=1) + "\n")
+    return measured
 
 
 def bench(
@@ -151,7 +144,7 @@ def _times(timed: Timed, clips: Sequence[Utterance]) -> Times:
 
 
 def _length_times(timed: Timed, name: str) -> LengthTimes:
-    heard = [(clip, answer.transcript.timings) for clip, answer in timed.heard if clip.id == name]
+    heard = [(clip, answer.transcript.timings) for clip, answer in timed.answers if clip.id == name]
     seconds = heard[0][0].seconds
     steps = [step for _, timings in heard for step in timings.per_token]
     totals = [timings.total for _, timings in heard]
@@ -171,7 +164,7 @@ def _length_times(timed: Timed, name: str) -> LengthTimes:
 def _compare(timed: Sequence[Timed], times: Sequence[Times], clips: Sequence[Utterance]) -> Comparison:
     """Ratios of neighbours in time: round by round, clip by clip."""
     ratios: dict[str, list[float]] = {clip.id: [] for clip in clips}
-    for (clip, _), (other, _) in zip(timed[0].heard, timed[1].heard, strict=True):
+    for (clip, _), (other, _) in zip(timed[0].answers, timed[1].answers, strict=True):
         ratios[clip.id].append(clip.total / other.total)
     return Comparison(
         all_lengths=speed_ratios(times[0].all_lengths, times[1].all_lengths),

@@ -12,7 +12,6 @@ import numpy as np
 from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.harness.benchmark.result import Soak
 from edge_asr_deploy.harness.evaluation.measure import Subject
-from edge_asr_deploy.harness.evaluation.process import Worker
 from edge_asr_deploy.harness.machine.state import BoardState, disturbances
 from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.runtime.session import SessionSettings
@@ -48,7 +47,7 @@ def soak(
     audio_seconds = sum(map(len, samples.values())) / SAMPLE_RATE
     board, points, peak = [look()], [], 0
     passes: list[float] = []
-    with Worker(subject.bundle, subject.session(settings), subject.target) as worker:
+    with subject.worker(settings) as worker:
         started = monotonic()
         while not passes or monotonic() - started < seconds:
             busy = 0.0

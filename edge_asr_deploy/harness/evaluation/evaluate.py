@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,71 +18,44 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.files import require_folder, write_output
 from edge_asr_deploy.harness.evaluation.measure import Subject, measure_speed, speed_clips, transcribe_all
+from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import Accuracy, Measured, NormalizerName, Result, Settings, Speed
-from edge_asr_deploy.harness.evaluation.score import compare, judge
+from edge_asr_deploy.harness.evaluation.score import compare, score
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.harness.evaluation.speech import Item, load_speech, prepare, refuse_calibrated_on, select
 from edge_asr_deploy.harness.evaluation.transcripts import TranscriptCache, default_root
 from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.progress import Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
-from edge_asr_deploy.runtime.decoding.audio_context import describe_audio_context
+from edge_asr_deploy.runtime.options import describe_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
-from edge_asr_deploy.runtime.targets import Wish, choose
+from edge_asr_deploy.runtime.targets import SessionOverrides, choose
 
 # What onnxruntime does with MatMulNBits from a DequantizeLinear pair unless told otherwise.
 DEFAULT_ACCURACY_LEVEL = 4
 FEW_UTTERANCES = 100
 
 
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How to measure. `clips` and `rounds` are of the speed part; 0 clips leaves it out.
+def run(bundle: Path, options: EvaluateOptions, console: Console | None = None, command: str | None = None) -> Result:
+    """What `edge-deploy evaluate` does: find baseline and speech, measure, say so on a console, write the output.
 
-    `target` names one of the bundle's, as in `Transcriber.open`; the baseline's graphs are those for this CPU.
+    `command` is the command line that asked for this, for the record. UserError before any work for bad input.
     """
-
-    threads: int = 2
-    accuracy_level: int | None = None
-    language: str = "en"
-    jobs: int = 1
-    clips: int = 5
-    rounds: int = 3
-    seed: int = 0
-    target: str | None = None
-    audio_context: float | None = None
-    """Of the bundle, as in `SessionSettings`; the baseline is given full windows."""
-
-
-def run(
-    bundle: Path,
-    baseline: str,
-    data: Sequence[str | Path],
-    limit: int | None,
-    settings: EvaluationSettings,
-    cache: bool,
-    output: Path | None,
-    messages: Console,
-    command: str | None = None,
-) -> Result:
-    """What `edge-deploy evaluate` does: find baseline and speech, measure, say so on `messages`, write `output`.
-
-    `baseline` is a folder, `auto` or `none` (`baseline_folder`); without `data` (as `load_speech` takes it) the default
-    evaluation corpus is used. `command` is the command line that asked for this, for the record.
-    """
-    require_folder("--output", output)
-    folder = baseline_folder(bundle, baseline)
-    with shown(messages) as progress:
-        utterances, speech = load_speech(data, progress)
-    messages.print(speech)
-    root = default_root() if cache else None
-    with shown(messages) as progress:
-        result = evaluate(bundle, folder, select(utterances, limit, settings.seed), speech, settings, root, progress)
+    require_folder("--output", options.output)
+    folder = baseline_folder(bundle, options.baseline)
+    with shown(console) as progress:
+        utterances, speech = load_speech(options.data, progress)
+    if console:
+        console.print(speech)
+    utterances = select(utterances, options.limit, options.seed)
+    with shown(console) as progress:
+        result = evaluate(bundle, folder, utterances, speech, options, progress)
     result = result.model_copy(update={"command": command})
-    for note in result.notes:
-        messages.print(f"Note: {note.removesuffix('.')}.")
-    if output is not None:
-        write_output("--output", output, result.model_dump_json(indent=1) + "\n")
+    if console:
+        for note in result.notes:
+            console.print(f"Note: {note.removesuffix('.')}.")
+    if options.output is not None:
+        write_output("--output", options.output, result.model_dump_json(indent=1) + "\n")
     return result
 
 
@@ -92,42 +64,41 @@ def evaluate(
     baseline: Path | None,
     utterances: Sequence[Utterance],
     speech: str,
-    settings: EvaluationSettings,
-    cache_root: Path | None,
+    options: EvaluateOptions,
     progress: Progress,
 ) -> Result:
     """Measure a bundle, and a baseline in the same run where one is given.
 
-    `speech` is the sentence that says which speech this is. `cache_root` keeps texts between runs (None: no cache).
-    UserError when a bundle is damaged, when it was calibrated on one of the utterances, or when none has a reference.
+    `speech` is the sentence that says which speech this is. UserError when a bundle is damaged, when it was calibrated
+    on one of the utterances, or when none has a reference.
     """
     folders = [bundle] if baseline is None else [bundle, baseline]
     manifests = [verify(folder) for folder in folders]
-    normalizer = normalizer_for(settings.language)
+    normalizer = normalizer_for(options.language)
     items = prepare(utterances, normalizer, progress)
     for manifest in manifests:
         refuse_calibrated_on(manifest, items)
-    wanted = [settings.target, None][: len(folders)]
-    targets = [choose(m.targets, name, cpu_features()) for m, name in zip(manifests, wanted, strict=True)]
-    session = targets[0].settings(Wish(settings.threads, settings.accuracy_level))
+    wanted = [(options.target, options.margin), (None, None)][: len(folders)]
+    targets = [choose(m.targets, name, cpu_features()) for m, (name, _) in zip(manifests, wanted, strict=True)]
+    session = targets[0].settings(SessionOverrides(options.threads, options.accuracy_level))
     subjects = [
-        Subject(folder, language_options(folder, settings.language), target.name, context)
-        for folder, target, context in zip(folders, targets, [settings.audio_context, None], strict=False)
+        Subject(folder, language_options(folder, options.language), target.name, margin)
+        for folder, target, (_, margin) in zip(folders, targets, wanted, strict=True)
     ]
 
     accuracies: list[Accuracy] = []
     for subject, manifest in zip(subjects, manifests, strict=True):
         cache = None
-        if cache_root:
-            mine = subject.session(session)
-            cache = TranscriptCache(cache_root, bundle_hash(manifest), mine, subject.options, subject.target)
-        texts = transcribe_all(subject, items, session, settings.jobs, cache, progress)
-        accuracies.append(judge(items, texts, normalizer, settings.seed))
+        if options.cache:
+            key = (bundle_hash(manifest), session, subject.options, subject.target, subject.audio_context)
+            cache = TranscriptCache(default_root(), *key)
+        texts = transcribe_all(subject, items, session, options.jobs, cache, progress)
+        accuracies.append(score(items, texts, normalizer, options.seed))
 
     speeds: list[Speed | None] = [None] * len(subjects)
-    if settings.clips:
-        clips = speed_clips(items, settings.clips)
-        speeds = [*measure_speed(subjects, clips, session, settings.rounds, progress)]
+    if options.speed and options.clips:
+        clips = speed_clips(items, options.clips)
+        speeds = [*measure_speed(subjects, clips, session, options.rounds, progress)]
 
     measured = [
         _measured(folder, manifest, accuracy, speed)
@@ -139,11 +110,11 @@ def evaluate(
         corpora=dict(Counter(item.utterance.source for item in items)),
         dropped=len(utterances) - len(items),
         normalizer=NormalizerName(name=normalizer.name, version=normalizer.version),
-        settings=_settings(settings, targets[0].name, session),
+        settings=_settings(options, targets[0].name, session),
         environment=environment(),
         bundle=measured[0],
         baseline=measured[1] if len(measured) > 1 else None,
-        comparison=compare(measured[0], measured[1], settings.seed) if len(measured) > 1 else None,
+        comparison=compare(measured[0], measured[1], options.seed) if len(measured) > 1 else None,
         notes=_notes(manifests, items),
     )
 
@@ -200,20 +171,20 @@ def _measured(folder: Path, manifest: Manifest, accuracy: Accuracy, speed: Speed
     )
 
 
-def _settings(settings: EvaluationSettings, target: str, session: SessionSettings) -> Settings:
+def _settings(options: EvaluateOptions, target: str, session: SessionSettings) -> Settings:
     level = DEFAULT_ACCURACY_LEVEL if session.accuracy_level is None else session.accuracy_level
-    says = "onnxruntime's default" if level == DEFAULT_ACCURACY_LEVEL else "the target's"
-    if settings.accuracy_level is not None:
-        says = "as asked"
+    because = "onnxruntime's default" if level == DEFAULT_ACCURACY_LEVEL else "the target's"
+    if options.accuracy_level is not None:
+        because = "as asked"
     activations = "int8, quantized block by block" if level == DEFAULT_ACCURACY_LEVEL else "not int8"
     return Settings(
         target=target,
-        threads=settings.threads,
+        threads=options.threads,
         accuracy_level=level,
-        accuracy_level_note=f"{says}; activations of the low-bit MatMuls are {activations}",
-        audio_context=describe_audio_context(settings.audio_context),
-        language=settings.language,
-        seed=settings.seed,
+        accuracy_level_note=f"{because}; activations of the low-bit MatMuls are {activations}",
+        audio_context=describe_audio_context(options.margin),
+        language=options.language,
+        seed=options.seed,
     )
 
 

@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
-from edge_asr_deploy.harness.evaluation.process import Heard, Worker
+from edge_asr_deploy.harness.evaluation.process import Answer, Worker
 from edge_asr_deploy.harness.evaluation.result import Clip, Percentiles, Speed
 from edge_asr_deploy.harness.evaluation.speech import Item
 from edge_asr_deploy.harness.evaluation.transcripts import Text, TranscriptCache
@@ -26,8 +26,8 @@ from edge_asr_deploy.runtime.session import SessionSettings
 class Subject:
     """A bundle's folder, the keywords for its `Transcriber.transcribe` (the language, where it has any), its target.
 
-    Without a target the CPU decides which of the bundle's graphs run. `audio_context` as in `SessionSettings`: of two
-    bundles side by side only one may be given less than its full window.
+    Without a target the CPU decides which of the bundle's graphs run. `audio_context`: seconds of silence after the
+    clip that Whisper's encoder is given, None for its whole window; a baseline has its whole one.
     """
 
     bundle: Path
@@ -35,9 +35,9 @@ class Subject:
     target: str | None = None
     audio_context: float | None = None
 
-    def session(self, settings: SessionSettings) -> SessionSettings:
-        """The settings for this bundle."""
-        return dataclasses.replace(settings, audio_context=self.audio_context)
+    def worker(self, settings: SessionSettings) -> Worker:
+        """This bundle in a process of its own."""
+        return Worker(self.bundle, settings, self.target, self.audio_context)
 
 
 def transcribe_all(
@@ -61,7 +61,7 @@ def transcribe_all(
     shared = dataclasses.replace(settings, spinning=settings.spinning and jobs == 1)
 
     def work() -> None:
-        with Worker(subject.bundle, subject.session(shared), subject.target) as worker:
+        with subject.worker(shared) as worker:
             while remaining:
                 try:
                     index = remaining.popleft()
@@ -95,7 +95,7 @@ class Timed:
     """What several rounds gave for one bundle: seconds to load, and every timed transcription in order."""
 
     loads: list[float]
-    heard: list[tuple[Clip, Heard]]
+    answers: list[tuple[Clip, Answer]]
 
 
 def measure_speed(
@@ -129,16 +129,14 @@ def time_in_turn(
     samples = [clip.samples() for clip in clips]
     timed = [Timed([], []) for _ in subjects]
     for subject in subjects:
-        with Worker(subject.bundle, settings, subject.target):
+        with subject.worker(settings):
             pass
     for number in range(rounds):
         order = list(range(len(subjects)))[:: -1 if number % 2 else 1]
         with ExitStack() as stack:
             workers: dict[int, Worker] = {}
             for which in order:
-                subject = subjects[which]
-                opened = Worker(subject.bundle, subject.session(settings), subject.target)
-                workers[which] = stack.enter_context(opened)
+                workers[which] = stack.enter_context(subjects[which].worker(settings))
             for which in order:
                 timed[which].loads.append(workers[which].load_seconds)
                 for audio in samples[:warm_up]:
@@ -153,26 +151,26 @@ def time_in_turn(
                         total=answer.transcript.timings.total,
                         tokens=len(answer.transcript.tokens),
                     )
-                    timed[which].heard.append((clip, answer))
+                    timed[which].answers.append((clip, answer))
                     advance()
     return timed
 
 
 def speed_of(timed: Timed) -> Speed:
     """Figures over all clips and rounds."""
-    timings = [answer.transcript.timings for _, answer in timed.heard]
+    timings = [answer.transcript.timings for _, answer in timed.answers]
     steps = [step for timing in timings for step in timing.per_token]
     return Speed(
         load_seconds=median(timed.loads),
-        rtf=sum(clip.total for clip, _ in timed.heard) / sum(clip.seconds for clip, _ in timed.heard),
+        rtf=sum(clip.total for clip, _ in timed.answers) / sum(clip.seconds for clip, _ in timed.answers),
         tokens_per_second=len(steps) / sum(steps) if steps else None,
         first_token_ms=milliseconds([timing.first_token for timing in timings]),
         per_token_ms=milliseconds(steps) if steps else None,
         encoder_ms=milliseconds([timing.encoder for timing in timings]),
         features_ms=milliseconds([timing.features for timing in timings]),
-        peak_rss=max(answer.peak_rss for _, answer in timed.heard),
+        peak_rss=max(answer.peak_rss for _, answer in timed.answers),
         rounds=len(timed.loads),
-        clips=[clip for clip, _ in timed.heard],
+        clips=[clip for clip, _ in timed.answers],
     )
 
 

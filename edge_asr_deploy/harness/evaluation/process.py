@@ -22,7 +22,7 @@ from edge_asr_deploy.runtime.transcriber import Transcript
 
 
 @dataclass(frozen=True)
-class Heard:
+class Answer:
     """A transcript, and the worker's peak memory after it, bytes."""
 
     transcript: Transcript
@@ -32,11 +32,18 @@ class Heard:
 class Worker:
     """A bundle in a process of its own. Use as a context manager; `load_seconds` is how long it took to open.
 
-    `target` names one of the bundle's; without it the CPU decides. UserError when the bundle does not open, or when the
+    `target` names one of the bundle's; without it the CPU decides. `audio_context`: seconds of silence after the clip
+    that Whisper's encoder is given, None for its whole window. UserError when the bundle does not open, or when the
     process dies (on small boards mostly for lack of memory).
     """
 
-    def __init__(self, bundle: Path, settings: SessionSettings, target: str | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        settings: SessionSettings,
+        target: str | None = None,
+        audio_context: float | None = None,
+    ) -> None:
         self.bundle = bundle
         # Its own process group: Ctrl-C reaches the parent only, which ends its workers itself.
         self._process = subprocess.Popen(
@@ -46,7 +53,12 @@ class Worker:
             process_group=0,
         )
         try:
-            job = {"bundle": str(bundle), "settings": dataclasses.asdict(settings), "target": target}
+            job = {
+                "bundle": str(bundle),
+                "settings": dataclasses.asdict(settings),
+                "target": target,
+                "audio_context": audio_context,
+            }
             self.load_seconds = float(self._ask(json.dumps(job).encode() + b"\n")["load_seconds"])
         except BaseException:
             self.close()
@@ -60,12 +72,12 @@ class Worker:
     ) -> None:
         self.close()
 
-    def transcribe(self, samples: NDArray[np.float32], options: dict[str, str]) -> Heard:
+    def transcribe(self, samples: NDArray[np.float32], options: dict[str, str]) -> Answer:
         """Transcribe 16 kHz mono samples, shape (samples,); `options` are keywords of `Transcriber.transcribe`."""
         request = json.dumps({"samples": len(samples), "options": options}).encode() + b"\n"
         reply = self._ask(request + np.ascontiguousarray(samples, dtype=np.float32).tobytes())
         transcript: Transcript = TypeAdapter(Transcript).validate_python(reply["transcript"])
-        return Heard(transcript, int(reply["peak_rss"]))
+        return Answer(transcript, int(reply["peak_rss"]))
 
     def rss(self) -> int:
         """Resident memory of the process now, bytes."""

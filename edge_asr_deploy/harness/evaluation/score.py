@@ -23,7 +23,7 @@ from edge_asr_deploy.harness.evaluation.wer import WordCounts, count, pooled
 from edge_asr_deploy.runtime.decoding.loops import is_runaway
 
 
-def judge(items: Sequence[Item], texts: Sequence[Text], normalizer: Normalizer, seed: int) -> Accuracy:
+def score(items: Sequence[Item], texts: Sequence[Text], normalizer: Normalizer, seed: int) -> Accuracy:
     """Compare texts with references: word errors over all and by corpus, with 95 % bootstrap intervals."""
     rows = [_row(item, text, normalizer) for item, text in zip(items, texts, strict=True)]
     by_corpus: dict[str, list[Row]] = defaultdict(list)

@@ -52,14 +52,14 @@ class TranscriptCache:
         settings: SessionSettings,
         options: dict[str, str],
         target: str | None = None,
+        audio_context: float | None = None,
     ) -> None:
         parts = {
             "bundle": bundle_hash,
             "target": target,
             "threads": settings.threads,
             "accuracy_level": settings.accuracy_level,
-            "audio_context": settings.audio_context,
-            "batch": settings.batch,
+            "audio_context": audio_context,
             "options": options,
             "onnxruntime": onnxruntime.__version__,
             "cpu": cpu_name(),

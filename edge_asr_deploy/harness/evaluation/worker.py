@@ -28,7 +28,9 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         job = json.loads(requests.readline())
         started = time.perf_counter()
         settings = SessionSettings(**job["settings"])
-        transcriber = Transcriber.open(Path(job["bundle"]), settings, verify=False, target=job.get("target"))
+        transcriber = Transcriber.open(
+            job["bundle"], settings, audio_context=job["audio_context"], target=job["target"], verify=False
+        )
         _reply(replies, {"load_seconds": time.perf_counter() - started})
         while line := requests.readline():
             request = json.loads(line)

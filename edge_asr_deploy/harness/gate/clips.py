@@ -59,10 +59,8 @@ def find(
 def hear(bundle: Path, items: Sequence[Item], listening: Listening, progress: Progress) -> list[Transcript]:
     """Transcribe in a process of its own; nothing is taken from a cache. UserError when the bundle does not run."""
     options = language_options(bundle, listening.language)
-    settings = SessionSettings(
-        threads=listening.threads, accuracy_level=listening.accuracy_level, audio_context=listening.audio_context
-    )
-    with Worker(bundle, settings) as worker:
+    settings = SessionSettings(threads=listening.threads, accuracy_level=listening.accuracy_level)
+    with Worker(bundle, settings, audio_context=listening.audio_context) as worker:
         transcripts, finished = [], Counter(progress, f"transcribing with {bundle.name}", len(items))
         for item in items:
             transcripts.append(worker.transcribe(item.utterance.samples(), options).transcript)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -17,7 +15,7 @@ from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import require_folder, write_output
 from edge_asr_deploy.harness.evaluation.evaluate import find_baseline
-from edge_asr_deploy.harness.evaluation.score import judge
+from edge_asr_deploy.harness.evaluation.score import score
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.harness.evaluation.speech import load_speech, prepare, refuse_calibrated_on
 from edge_asr_deploy.harness.evaluation.transcripts import Text
@@ -38,6 +36,7 @@ from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report, not
 from edge_asr_deploy.harness.gate.clips import choose, find, hear, known_speech, text_of
 from edge_asr_deploy.harness.gate.facts import facts_of, layer_forms, side_files
 from edge_asr_deploy.harness.gate.junit import junit_xml
+from edge_asr_deploy.harness.gate.options import CheckOptions
 from edge_asr_deploy.harness.gate.relative_speed import PARTS, relative_speed
 from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.progress import Progress, shown
@@ -47,69 +46,47 @@ SPEECH_CHECKS = ("tokens", "wer", "runaway", "empty")
 SPEED_CHECKS = tuple(f"speed-{part}" for part in PARTS)
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for.
+def check(bundles: Sequence[Path], options: CheckOptions, console: Console | None = None) -> Report:
+    """Check bundles against their records; every file that the options name is looked for before any work begins.
 
-    `float_bundle` is a folder, `auto` (beside the bundle, where there is one) or `none`. `tolerances` are KEY=VALUE.
-    `number` and `listening` (keys of `Listening`) are for a new record: a check does as its record did.
+    `allow_unmeasured` names checks, or groups of them (`speed`), that may stay "not measured" without failing the gate.
+    UserError for bad input; a bad bundle is a failed check.
     """
-
-    data: Sequence[Path] = ()
-    float_bundle: str = "auto"
-    tolerances: Sequence[str] = ()
-    number: int = 40
-    listening: Mapping[str, Any] = field(default_factory=dict)
-
-
-def check(
-    bundles: Sequence[Path],
-    baseline: Path | None,
-    options: Options,
-    allow: Sequence[str],
-    junit: Path | None,
-    messages: Console,
-) -> Report:
-    """Check bundles against their records; what the user named is looked for before any work begins.
-
-    `allow` names checks, or groups of them (`speed`), that may stay "not measured" without failing the gate. UserError
-    for bad input; a bad bundle is a failed check.
-    """
-    allowed = _allowed(allow)
-    require_folder("--junit", junit)
+    allowed = _allowed(options.allow_unmeasured)
+    require_folder("--junit", options.junit)
     bundles = _bundles(bundles)
-    paths = _paths(bundles, baseline)
+    paths = _paths(bundles, options.baseline)
     records = [read_baseline(path) for path in paths]
     reports = []
-    with shown(messages) as progress:
+    with shown(console) as progress:
         for bundle, path, record in zip(bundles, paths, records, strict=True):
             found = check_bundle(bundle, path, record, options, progress)
             reports.append(BundleReport(bundle=str(bundle), baseline=str(path), checks=found))
     report = Report(allowed=allowed, bundles=reports)
-    if junit is not None:
-        write_output("--junit", junit, junit_xml(report))
+    if options.junit is not None:
+        write_output("--junit", options.junit, junit_xml(report))
     return report
 
 
-def update(bundles: Sequence[Path], baseline: Path | None, options: Options, messages: Console) -> list[Path]:
+def update(bundles: Sequence[Path], options: CheckOptions, console: Console) -> list[Path]:
     """Measure bundles and write their records; a record that is there keeps its tolerances and ways of listening.
 
     UserError for a damaged bundle, and for a record of another model: that one is not replaced.
     """
     bundles = _bundles(bundles)
-    paths = _paths(bundles, baseline)
-    with shown(messages) as progress:
+    paths = _paths(bundles, options.baseline)
+    with shown(console) as progress:
         for bundle, path in zip(bundles, paths, strict=True):
             record = record_of(bundle, path, read_baseline(path) if path.exists() else None, options, progress)
             write_baseline(path, record)
             speed = "with speed" if record.speed else "without speed: there is no float bundle to compare with"
-            messages.print(f"{path}: {len(record.clips)} clips, word error rate {record.wer:.2%}, {speed}.")
+            console.print(f"{path}: {len(record.clips)} clips, word error rate {record.wer:.2%}, {speed}.")
     return paths
 
 
-def check_bundle(bundle: Path, path: Path, record: Baseline, options: Options, progress: Progress) -> list[Check]:
+def check_bundle(bundle: Path, path: Path, record: Baseline, options: CheckOptions, progress: Progress) -> list[Check]:
     """All checks of one bundle, in the order of `checks.NAMES`."""
-    tolerances = override(record.tolerances, options.tolerances)
+    tolerances = override(record.tolerances, options.tolerance)
     try:
         manifest = verify(bundle)
     except UserError as error:
@@ -134,13 +111,13 @@ def check_bundle(bundle: Path, path: Path, record: Baseline, options: Options, p
     return sorted(found, key=lambda check: checks.NAMES.index(check.name))
 
 
-def record_of(bundle: Path, path: Path, old: Baseline | None, options: Options, progress: Progress) -> Baseline:
+def record_of(bundle: Path, path: Path, old: Baseline | None, options: CheckOptions, progress: Progress) -> Baseline:
     """Measure a bundle for its record. Speed on other CPUs is kept from `old` where the bundle is still the same."""
     manifest = verify(bundle)
     if old is not None:
         _refuse_other_model(manifest, old, path)
     listening = Listening(**{**(old.listening.model_dump() if old else {}), **options.listening})
-    tolerances = override(old.tolerances if old else Tolerances(), options.tolerances)
+    tolerances = override(old.tolerances if old else Tolerances(), options.tolerance)
     facts = facts_of(bundle, manifest)
     normalizer = normalizer_for(listening.language)
     utterances, _ = load_speech(options.data)
@@ -175,7 +152,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: Options, 
         speech=", ".join(f"{source} ({count})" for source, count in Counter(clip.source for clip in clips).items()),
         tolerances=tolerances,
         onnx_bytes=size_of(bundle).onnx,
-        wer=round(judge(items, [text_of(clip) for clip in clips], normalizer, seed=0).pooled.wer, 6),
+        wer=round(score(items, [text_of(clip) for clip in clips], normalizer, seed=0).pooled.wer, 6),
         layers=layer_forms(manifest.layers),
         operators=facts.operators,
         side_files=side_files(manifest),
@@ -196,7 +173,12 @@ def _graph_checks(bundle: Path, manifest: Manifest, record: Baseline) -> list[Ch
 
 
 def _speech_checks(
-    bundle: Path, manifest: Manifest, record: Baseline, tolerances: Tolerances, options: Options, progress: Progress
+    bundle: Path,
+    manifest: Manifest,
+    record: Baseline,
+    tolerances: Tolerances,
+    options: CheckOptions,
+    progress: Progress,
 ) -> list[Check]:
     normalizer = normalizer_for(record.listening.language)
     try:
@@ -217,8 +199,8 @@ def _speech_checks(
     here, there = environment(), record.environment
     is_same_rounding = (here.cpu, here.onnxruntime) == (there.cpu, there.onnxruntime)
     said = [" ".join(map(str, transcript.tokens)) for transcript in heard]
-    ours = judge(items, [Text.of(transcript) for transcript in heard], normalizer, seed=0)
-    recorded = judge(items, [text_of(clip) for clip in record.clips], normalizer, seed=0)
+    ours = score(items, [Text.of(transcript) for transcript in heard], normalizer, seed=0)
+    recorded = score(items, [text_of(clip) for clip in record.clips], normalizer, seed=0)
     return [
         checks.check_tokens(
             said,
@@ -233,7 +215,7 @@ def _speech_checks(
 
 
 def _speed_checks(
-    bundle: Path, manifest: Manifest, record: Baseline, tolerances: Tolerances, options: Options
+    bundle: Path, manifest: Manifest, record: Baseline, tolerances: Tolerances, options: CheckOptions
 ) -> list[Check]:
     float_bundle = _float_bundle(bundle, manifest, options.float_bundle)
     if isinstance(float_bundle, str):

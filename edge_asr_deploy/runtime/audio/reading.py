@@ -18,12 +18,13 @@ UNKNOWN_FRAMES = 1 << 40
 CONVERT = "convert it to WAV, FLAC, OGG or MP3 (ffmpeg -i FILE out.wav)"
 
 
-def read_audio(path: Path) -> NDArray[np.float32]:
+def read_audio(path: str | Path) -> NDArray[np.float32]:
     """Samples of a WAV, FLAC, OGG or MP3 file, shape (samples,), 16 kHz, channels averaged, full scale 1.
 
     UserError when the file is missing, empty, not audio, cut short, holds values that are no numbers, or is shorter
     than 0.1 s.
     """
+    path = Path(path)
     _check_file(path)
     samples, rate, promised = _decode(path)
     if promised is not None and len(samples) < promised:

@@ -8,37 +8,12 @@ from __future__ import annotations
 
 import math
 
-from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.families.whisper import TAIL_SECONDS
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoding.decoder import Decoded
 from edge_asr_deploy.runtime.decoding.loops import ends_twice, is_runaway
 
-# Seconds of silence after the clip that `auto` means: docs/performance.md has what others cost.
-AUTO_MARGIN = 3.0
 # Lengths are multiples of this: onnxruntime plans its memory anew for every length it meets.
 STEP_SECONDS = 1
-
-
-def parse_audio_context(text: str) -> float | None:
-    """`full` (None: the whole window), `auto`, or seconds of margin after the clip. UserError for anything else."""
-    if text == "full":
-        return None
-    if text == "auto":
-        return AUTO_MARGIN
-    try:
-        margin = float(text)
-    except ValueError:
-        margin = math.nan
-    if not TAIL_SECONDS <= margin < math.inf:
-        remedy = f"give full, auto, or seconds of silence after the clip, {TAIL_SECONDS} at least"
-        raise UserError("--audio-context", text, remedy)
-    return margin
-
-
-def describe_audio_context(margin: float | None) -> str:
-    """The same in words."""
-    return "full window" if margin is None else f"clip + {margin:g} s"
 
 
 def context_seconds(samples: int, margin: float, window: int) -> int:

@@ -21,7 +21,7 @@ NOTES = 256
 
 
 @dataclass(frozen=True)
-class Known:
+class Verified:
     """What a start needs of a bundle's manifest; `targets`: the files of encoder and decoder, by target.
 
     `hash` is that of `bundle.bundle_hash`; None where it is not certain: the files are not what the manifest says, or
@@ -33,7 +33,7 @@ class Known:
     hash: str | None
 
 
-def known(bundle: Path, verify: bool) -> Known:
+def verified_bundle(bundle: Path, verify: bool) -> Verified:
     """A bundle that was verified, now or at an earlier start. UserError when it is damaged.
 
     Without `verify` a bundle whose files are not those of its manifest is taken as it is; one without a manifest, or
@@ -46,7 +46,7 @@ def known(bundle: Path, verify: bool) -> Known:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             if recorded.get("stamps") == _stamps(bundle):
                 targets = {name: (str(first), str(second)) for name, (first, second) in recorded["targets"].items()}
-                return Known(str(recorded["family"]), targets, str(recorded["hash"]))
+                return Verified(str(recorded["family"]), targets, str(recorded["hash"]))
     # pydantic takes 15 MB and 80 ms that a later start does not need.
     from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
     from edge_asr_deploy.bundle.verification import verify as verify_bundle
@@ -68,9 +68,9 @@ def known(bundle: Path, verify: bool) -> Known:
     return found
 
 
-def _known(manifest: Manifest, digest: str | None) -> Known:
+def _known(manifest: Manifest, digest: str | None) -> Verified:
     targets = {name: (graphs.encoder, graphs.decoder) for name, graphs in manifest.targets.items()}
-    return Known(manifest.family, targets, digest)
+    return Verified(manifest.family, targets, digest)
 
 
 def _note(root: Path, bundle: Path) -> Path | None:

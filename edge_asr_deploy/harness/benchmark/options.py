@@ -1,0 +1,64 @@
+"""What a user asks of a benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from edge_asr_deploy.options import Option
+from edge_asr_deploy.runtime.options import ACCURACY_LEVEL, AUDIO_CONTEXT, TARGET, parse_audio_context
+
+if TYPE_CHECKING:
+    # pydantic: the command line starts without it.
+    from edge_asr_deploy.harness.benchmark.result import Options
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How to time a bundle. `data` is the speech that the audio is cut from, as for `EvaluateOptions`."""
+
+    baseline: Annotated[
+        str, Option("Bundle to time in turn with it; `auto` finds the float one beside BUNDLE, `none`.")
+    ] = "none"
+    data: Annotated[
+        tuple[str, ...],
+        Option("Speech to cut the audio from, as for evaluate. May be given several times.", metavar="SPEECH"),
+    ] = ()
+    threads: Annotated[
+        tuple[int, ...], Option("Threads within an operator; several numbers (1,2,4) are a sweep.", commas=True)
+    ] = (2,)
+    accuracy_level: Annotated[int | None, ACCURACY_LEVEL] = None
+    target: Annotated[str | None, TARGET] = None
+    audio_context: Annotated[str, AUDIO_CONTEXT] = "full"
+    language: Annotated[str, Option("Language of the speech (multilingual models).")] = "en"
+    lengths: Annotated[tuple[float, ...], Option("Seconds of audio, separated by commas.", commas=True)] = (
+        1.5,
+        3.0,
+        10.0,
+        30.0,
+        75.0,
+    )
+    rounds: Annotated[int, Option("Fresh processes; every length is timed once in each.", least=1)] = 5
+    soak: Annotated[
+        float, Option("Then keep one process busy so long, and watch its memory.", metavar="SECONDS", least=0)
+    ] = 0.0
+    profile: Annotated[bool, Option("Then show which operators take the time.", switch=True)] = False
+    output: Annotated[Path | None, Option("Write the result as JSON to this file.")] = None
+
+    @property
+    def recorded(self) -> Options:
+        """What of it is part of the result. UserError for an audio context that is none."""
+        from edge_asr_deploy.harness.benchmark.result import Options
+
+        return Options(
+            threads=self.threads,
+            accuracy_level=self.accuracy_level,
+            target=self.target,
+            audio_context=parse_audio_context(self.audio_context),
+            language=self.language,
+            lengths=self.lengths,
+            rounds=self.rounds,
+            soak=self.soak,
+            profile=self.profile,
+        )

@@ -1,0 +1,55 @@
+"""What a user asks of the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from edge_asr_deploy.options import Option
+from edge_asr_deploy.runtime.options import parse_audio_context
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """How to check bundles against their records, or how to measure new records.
+
+    A check listens as its record did: `number` and what stands behind it are for a new record.
+    """
+
+    baseline: Annotated[
+        Path | None,
+        Option("Record to compare with, or a folder of NAME.json. Default: `baselines` beside the bundle."),
+    ] = None
+    float_bundle: Annotated[
+        str, Option("Float bundle for the speed ratio; `auto` finds it beside BUNDLE, `none`.", name="--float")
+    ] = "auto"
+    data: Annotated[
+        tuple[Path, ...], Option("JSONL manifest with the record's clips; may be given several times.")
+    ] = ()
+    tolerance: Annotated[
+        tuple[str, ...], Option("Override one tolerance of the record: wer_absolute=0.02. May be repeated.")
+    ] = ()
+    allow_unmeasured: Annotated[
+        tuple[str, ...],
+        Option("Let this check (or `speed`) be not measured. May be repeated.", metavar="CHECK"),
+    ] = ()
+    junit: Annotated[Path | None, Option("Write the checks as JUnit XML.", metavar="FILE")] = None
+    number: Annotated[int, Option("Clips of a new record.", least=1)] = 40
+    threads: Annotated[int | None, Option("Of a new record: threads within an operator.", least=1)] = None
+    accuracy_level: Annotated[
+        int | None, Option("Of a new record: accuracy level of the low-bit MatMul.", least=0, most=4)
+    ] = None
+    audio_context: Annotated[
+        str | None, Option("Of a new record: full, auto, or seconds after the clip for Whisper's encoder.")
+    ] = None
+    language: Annotated[str | None, Option("Of a new record: language of the speech.")] = None
+
+    @property
+    def listening(self) -> dict[str, Any]:
+        """How a new record listens, where that was given: keys of `Listening`. UserError for a bad audio context."""
+        given = {"threads": self.threads, "accuracy_level": self.accuracy_level, "language": self.language}
+        listening: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if self.audio_context is not None:
+            listening["audio_context"] = parse_audio_context(self.audio_context)
+        return listening
