@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_asr_deploy.bundle.manifest import CARD, BundleWriter, CalibrationRecord, Graphs, Manifest, Model
+from edge_asr_deploy.bundle.manifest import CARD, CalibrationRecord, Graphs, Manifest, Model
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
@@ -21,6 +22,7 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.harness.reporting.card import model_card
 from edge_asr_deploy.progress import Progress, shown, staged
 from edge_asr_deploy.recipe.document import Recipe
+from edge_asr_deploy.recipe.rules import check_skips
 from edge_asr_deploy.selection import PACKAGES, chosen
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
@@ -100,8 +102,6 @@ def export(options: ExportOptions, console: Console | None = None) -> tuple[Path
 
 def make(job: Job, language: str, progress: Progress) -> Made:
     """Load the float model, hear the calibration speech, quantize: every stage that computes in PyTorch."""
-    from edge_asr_deploy.ptq.activations import check_skips
-
     recipe = job.recipe
     model = load_model(job.checkpoint)
     structure = family(recipe.family).structure(model.config)

@@ -13,15 +13,15 @@ import pytest
 
 from edge_asr_deploy.bundle.manifest import (
     MANIFEST,
-    BundleWriter,
     CalibrationRecord,
     Layer,
     Manifest,
     Model,
     bundle_hash,
     read_manifest,
-    verify,
 )
+from edge_asr_deploy.bundle.verification import verify
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import UserError
 
 FILES = {"encoder_model.onnx": b"encoder" * 100, "decoder_model_merged.onnx": b"decoder" * 200, "config.json": b"{}"}

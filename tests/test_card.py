@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edge_asr_deploy.bundle.manifest import CARD, bundle_hash, read_manifest, verify
+from edge_asr_deploy.bundle.manifest import CARD, bundle_hash, read_manifest
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result

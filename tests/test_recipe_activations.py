@@ -8,9 +8,9 @@ import pytest
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import COMPONENTS
+from edge_asr_deploy.recipe.activations import ActivationSpec
 from edge_asr_deploy.recipe.document import float_recipe, parse
 from edge_asr_deploy.recipe.files import override
-from edge_asr_deploy.recipe.methods import ActivationSpec
 
 W8 = {"bits": 8, "granularity": "channel", "symmetric": True}
 TWO_LEVEL = {"bits": 4, "granularity": "group:32", "storage": "two-level"}

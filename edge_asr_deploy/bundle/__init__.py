@@ -1,1 +1,1 @@
-"""What came out: a folder of files and a manifest that names, hashes and explains them."""
+"""What came out: a folder of files and a `manifest.json` that names, hashes and explains them."""

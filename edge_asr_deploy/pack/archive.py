@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from edge_asr_deploy.bundle.manifest import verify
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import require_folder
 from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, requirements

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from edge_asr_deploy.bundle import manifest as bundle
+from edge_asr_deploy.bundle.manifest import MANIFEST, Manifest, bundle_hash
+from edge_asr_deploy.bundle.verification import verify as verify_bundle
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack.archive import BUNDLE, RUN, SUMS
 
@@ -38,8 +39,8 @@ def verify(path: Path) -> Verified:
     twice, or a missing, extra or changed file.
     """
     if path.is_dir():
-        manifest = bundle.verify(path)
-        return Verified(str(path), bundle.bundle_hash(manifest), len(manifest.files) + 1)
+        manifest = verify_bundle(path)
+        return Verified(str(path), bundle_hash(manifest), len(manifest.files) + 1)
     if not path.is_file():
         raise UserError("archive", path, "no such file or folder; make one with `edge-deploy pack`")
     try:
@@ -73,7 +74,7 @@ def _members(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
                 raise _fault(path, member.name, f"is in the archive twice; {_REMEDY}")
             content = archive.extractfile(member)
             assert content is not None
-            if inner in (SUMS, f"{BUNDLE}/{bundle.MANIFEST}"):
+            if inner in (SUMS, f"{BUNDLE}/{MANIFEST}"):
                 texts[inner] = content.read(_LARGEST_TEXT)
                 hashes[inner] = hashlib.sha256(texts[inner]).hexdigest()
             else:
@@ -99,18 +100,18 @@ def _compare(path: Path, hashes: dict[str, str], texts: dict[str, bytes]) -> Non
     for name, sha256 in listed.items():
         if hashes[name] != sha256:
             raise _fault(path, name, f"was changed since it was packed; {_REMEDY}")
-    manifest = f"{BUNDLE}/{bundle.MANIFEST}"
+    manifest = f"{BUNDLE}/{MANIFEST}"
     if manifest not in texts or RUN not in hashes:
         raise _fault(path, manifest if manifest not in texts else RUN, f"is missing; {_REMEDY}")
     try:
-        files = bundle.Manifest.model_validate_json(texts[manifest]).files
+        files = Manifest.model_validate_json(texts[manifest]).files
     except ValidationError as error:
         raise _fault(path, manifest, f"is broken ({error.errors()[0]['msg']}); {_REMEDY}") from None
     packed = {
         name.removeprefix(f"{BUNDLE}/"): sha256 for name, sha256 in hashes.items() if name.startswith(f"{BUNDLE}/")
     }
     wanted = {name: entry.sha256 for name, entry in files.items()}
-    for name in sorted((packed.keys() | wanted.keys()) - {bundle.MANIFEST}):
+    for name in sorted((packed.keys() | wanted.keys()) - {MANIFEST}):
         if packed.get(name) != wanted.get(name):
             raise _fault(path, f"{BUNDLE}/{name}", f"is not what the bundle's manifest says; {_REMEDY}")
 

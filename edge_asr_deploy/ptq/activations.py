@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -16,28 +15,13 @@ from torch import Tensor, nn
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Structure
-from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq.calibration.ranges import Observed, extremes
 from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.quantized.inputs import TOP, Dynamic, InputRounding, PerRow, Static, affine, per_row
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.document import Recipe
-
-
-def check_skips(recipe: Recipe, structure: Structure) -> None:
-    """UserError for a pattern of the recipe that matches no layer of its component: a typing error, most likely."""
-    components = structure.components()
-    for component in COMPONENTS:
-        paths = [path for path, part in components.items() if part == component]
-        spec = recipe.activations(component)
-        for key, pattern in [*(("skip", one) for one in spec.skip), *(("token", one) for one in spec.token)]:
-            if not any(fnmatchcase(path, pattern) for path in paths):
-                raise UserError(
-                    f"recipe {recipe.name}",
-                    f"{component}.activations.{key} {pattern!r}",
-                    f"matches no layer of this model; a layer there is called {paths[0]}",
-                )
+from edge_asr_deploy.recipe.rules import check_skips
 
 
 def quantize_activations(

@@ -14,8 +14,10 @@ from edge_asr_deploy.recipe.methods import Clip
 from edge_asr_deploy.recipe.weights import WeightSpec
 
 LOWEST, HIGHEST = -128, 127
-# Base scales tried, as factors of the smallest with which no group's product leaves int8: smaller ones cut the widest
-# group's range, larger ones make the multipliers of all others coarser.
+# Base scales tried, as factors of the smallest with which no group's product leaves int8. Smaller ones cut the widest
+# group's range; larger ones make the multipliers of all other groups coarser. Measured on the 33792 output channels of
+# Whisper tiny.en's blocks (4 bits, group:16, clip_steps 10), by counting which factor gave a channel the least error:
+# 0.0, 1.8, 40.9, 27.7, 16.0, 7.9, 3.8 and 1.9 %. All of them together leave 1.8 % less squared error than 1.0 alone.
 FACTORS = (0.8, 0.9, 1.0, 1.06, 1.12, 1.2, 1.3, 1.4)
 SMALLEST_FLOAT16 = 2.0**-24
 

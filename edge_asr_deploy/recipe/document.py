@@ -7,30 +7,16 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    ValidationError,
-    field_serializer,
-    field_validator,
-)
+from pydantic import Field, ValidationError, field_serializer, field_validator
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import COMPONENTS
-from edge_asr_deploy.recipe.methods import (
-    METHODS,
-    ActivationSpec,
-    Learning,
-)
-from edge_asr_deploy.recipe.weights import (
-    Calibration,
-    Component,
-    Embedding,
-    Encoder,
-    LayerSpec,
-    SpecModel,
-    Stem,
-    WeightSpec,
-)
+from edge_asr_deploy.recipe import rules
+from edge_asr_deploy.recipe.activations import ActivationSpec
+from edge_asr_deploy.recipe.components import Calibration, Component, Embedding, Encoder, Stem
+from edge_asr_deploy.recipe.methods import METHODS
+from edge_asr_deploy.recipe.overlay import spread_blocks
+from edge_asr_deploy.recipe.weights import LayerSpec, SpecModel, WeightSpec
 from edge_asr_deploy.runtime.targets import TARGETS
 
 
@@ -72,8 +58,9 @@ class Recipe(SpecModel):
     @property
     def is_float(self) -> bool:
         """True when nothing becomes integer codes: the float baseline."""
-        some = any(getattr(self, c).weights.is_integer for c in COMPONENTS)
-        return not some and not any(layer.bits is not None and layer.bits <= 8 for layer in self.layers.values())
+        components = any(self.component(name).is_integer for name in COMPONENTS)
+        layers = any(layer.bits is not None and layer.bits <= 8 for layer in self.layers.values())
+        return not components and not layers
 
     def component(self, name: str) -> WeightSpec:
         """The weight spec of `encoder`, `cross_attention`, `decoder` or `embedding`."""
@@ -95,35 +82,21 @@ class Recipe(SpecModel):
 
     def require_matches(self, paths: Iterable[str]) -> None:
         """UserError for a key of `layers` that matches none of a model's module paths."""
-        known = list(paths)
-        for pattern in self.layers:
-            if not any(fnmatchcase(path, pattern) for path in known):
-                remedy = f"matches no matrix of this model; they are called like {known[0]} or {known[-1]}"
-                raise UserError(f"recipe {self.name}", f"layers.{pattern}", remedy)
+        rules.require_matches(self, paths)
 
     def require_kernels(self, components: Mapping[str, str]) -> None:
-        """UserError for a matrix in `components` (module path -> component) that a target's int8 kernel cannot take.
-
-        `parse` has looked at the components' own specs; those of single layers are known with the model.
-        """
-        for name in self.target:
-            for path, component in components.items():
-                activations = self.activations(component)
-                skipped = activations.kind != "float" and not activations.covers(path)
-                if TARGETS[name].forms[component] != "int8" or skipped:
-                    continue
-                spec = self.weights(path, component)
-                if spec.is_integer and (obstacle := spec.int8_obstacle):
-                    raise UserError(f"recipe {self.name}", f"layers: {path}, int8 on {name}", obstacle)
+        """UserError for a matrix in `components` (module path -> component) that a target's int8 kernel cannot take."""
+        rules.require_kernels(self, components)
 
     def with_weights(self, specs: Mapping[str, WeightSpec]) -> Recipe:
         """The same recipe with other weight specs for some components, by name."""
         changes = {}
         for name, spec in specs.items():
             part: Component = getattr(self, name).model_copy(update={"weights": spec})
-            # A shortlist is read from codes.
-            needless = isinstance(part, Embedding) and not spec.is_integer
-            changes[name] = part.model_copy(update={"shortlist": 0}) if needless else part
+            if isinstance(part, Embedding) and not spec.is_integer:
+                # A float table has no codes that a shortlist could be read from.
+                part = part.model_copy(update={"shortlist": 0})
+            changes[name] = part
         return self.model_copy(update=changes)
 
     def activations(self, name: str) -> ActivationSpec:
@@ -134,9 +107,9 @@ class Recipe(SpecModel):
 
 def float_recipe(family: str) -> Recipe:
     """The baseline: every weight in float32, nothing calibrated."""
-    wide = {"weights": {"bits": 32, "granularity": "channel"}}
+    component = {"weights": {"bits": 32, "granularity": "channel"}}
     return parse(
-        {"name": f"{family}-float", "family": family, "stem": {"bits": 32}, **dict.fromkeys(COMPONENTS, wide)},
+        {"name": f"{family}-float", "family": family, "stem": {"bits": 32}, **dict.fromkeys(COMPONENTS, component)},
         "--bits 32",
     )
 
@@ -146,7 +119,7 @@ def parse(document: object, origin: str) -> Recipe:
     if not isinstance(document, dict):
         raise UserError("recipe", origin, "must be a YAML mapping with at least `name` and `family`")
     try:
-        recipe = Recipe.model_validate(document)
+        recipe = Recipe.model_validate(spread_blocks(document))
     except ValidationError as error:
         first = error.errors()[0]
         location = first["loc"]
@@ -156,55 +129,9 @@ def parse(document: object, origin: str) -> Recipe:
         if first["type"] == "extra_forbidden":
             message = f"no such key; allowed here: {', '.join(_allowed_keys(location))}"
         raise UserError(f"recipe {origin}", f"{key}{value}", message) from None
-    if steps := recipe.embedding.weights.steps:
-        names = ", ".join(step.method for step in steps)
-        raise UserError(
-            f"recipe {origin}", f"embedding.weights.steps {names}", "the tied table is read both ways; leave them out"
-        )
-    if (method := recipe.embedding.weights.quantizer.method) in ("quik", "spqr"):
-        raise UserError(
-            f"recipe {origin}",
-            f"embedding.weights.quantizer {method}",
-            "the tied table has no outliers; use gptq or rtn",
-        )
-    if recipe.embedding.weights.is_integer and isinstance(recipe.embedding.weights.quantizer, Learning):
-        method = recipe.embedding.weights.quantizer.method
-        raise UserError(
-            f"recipe {origin}",
-            f"embedding.weights.quantizer {method}",
-            "learns on blocks, and the tied table is in none; choose rtn or gptq",
-        )
-    turned, heard = recipe.encoder.weights.rotation, recipe.cross_attention.weights
-    # Matrices that stay float follow the encoder: they name no steps.
-    if turned != heard.rotation and (heard.is_integer or turned is None):
-        raise UserError(
-            f"recipe {origin}",
-            "cross_attention.weights.steps",
-            "reads the encoder's output: give encoder and cross_attention the same rotation, or neither",
-        )
-    if (kind := recipe.embedding.activations.kind) != "float":
-        raise UserError(
-            f"recipe {origin}",
-            f"embedding.activations {kind!r}",
-            "leave it float: the target decides how the vocabulary head multiplies",
-        )
-    if recipe.family == "moonshine" and recipe.stem.activations == "int8-dynamic":
-        raise UserError(
-            f"recipe {origin}",
-            f"stem.activations {recipe.stem.activations!r}",
-            "on one scale Moonshine's convolutions lose too much (docs/log/performance.md); choose int8-token or float",
-        )
-    _check_targets(recipe, origin)
+    for what, remedy in rules.refusals(recipe):
+        raise UserError(f"recipe {origin}", what, remedy)
     return recipe
-
-
-def _check_targets(recipe: Recipe, origin: str) -> None:
-    """UserError for components whose codes the kernels of a target do not take."""
-    for name in recipe.target:
-        for component, form in TARGETS[name].forms.items():
-            spec = recipe.component(component)
-            if form == "int8" and spec.is_integer and (obstacle := spec.int8_obstacle):
-                raise UserError(f"recipe {origin}", f"{component}, int8 on {name}", obstacle)
 
 
 def _is_tag(location: tuple[Any, ...], index: int) -> bool:

@@ -10,7 +10,8 @@ import yaml
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import COMPONENTS
-from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
+from edge_asr_deploy.recipe.document import float_recipe
+from edge_asr_deploy.recipe.overlay import BLOCKS, Document, as_group, lay_over, spread_blocks
 from edge_asr_deploy.runtime.targets import Target
 
 
@@ -20,17 +21,12 @@ def shipped() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "recipes"
 
 
-def load(path: Path) -> Recipe:
-    """Read a recipe file."""
-    return parse(load_document(path), path.name)
+def load_document(path: Path) -> Document:
+    """Read a recipe file without validating it, so that overrides can be laid over it first; `blocks` written out."""
+    return spread_blocks(read_mapping("--recipe", path, "at least `name` and `family`"))
 
 
-def load_document(path: Path) -> dict[str, Any]:
-    """Read a recipe file without validating it, so that overrides can be laid over it first."""
-    return read_mapping("--recipe", path, "at least `name` and `family`")
-
-
-def read_mapping(thing: str, path: Path, content: str) -> dict[str, Any]:
+def read_mapping(thing: str, path: Path, content: str) -> Document:
     """A YAML file that holds a mapping; UserError, which names the file a `thing` and says the `content` it needs."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -43,7 +39,7 @@ def read_mapping(thing: str, path: Path, content: str) -> dict[str, Any]:
     return document
 
 
-def for_bits(family: str, bits: int) -> dict[str, Any]:
+def for_bits(family: str, bits: int) -> Document:
     """The shipped recipe document behind `--bits N`, 32 for the float baseline; other widths change those of `w4`,
     whose tied table never has fewer than the rest."""
     if bits == 32:
@@ -55,32 +51,39 @@ def for_bits(family: str, bits: int) -> dict[str, Any]:
         return load_document(path)
     document = load_document(shipped() / f"{family}-w4.yaml")
     document["name"] = f"{family}-w{bits}"
-    for component in ("encoder", "cross_attention", "decoder"):
+    for component in BLOCKS:
         document[component]["weights"]["bits"] = bits
     table = document["embedding"]["weights"]
     table["bits"] = max(table["bits"], bits)
     return document
 
 
-def stored_for(document: dict[str, Any], targets: Sequence[Target]) -> dict[str, Any]:
+def stored_for(document: Document, targets: Sequence[Target]) -> Document:
     """A recipe document for these targets, its codes stored so that all their kernels take them.
 
     Where one of them multiplies int8, groups get two-level scales, and 8-bit codes one symmetric scale per channel.
     """
-    result = {**document, "target": [target.name for target in targets]}
+    result = lay_over(document, {"target": [target.name for target in targets]})
     for component in COMPONENTS:
-        spec: dict[str, Any] = document[component]["weights"]
-        if not any(target.forms[component] == "int8" for target in targets) or spec["bits"] > 8:
-            continue
-        wide = {"granularity": "channel", "symmetric": True}
-        change = wide if spec["bits"] == 8 else {"storage": "two-level"} if spec["granularity"] != "channel" else {}
-        result[component] = {**document[component], "weights": {**spec, **change}}
+        spec = result[component]["weights"]
+        if any(target.forms[component] == "int8" for target in targets):
+            result = lay_over(result, {component: {"weights": _storage_for_int8(spec["bits"], spec["granularity"])}})
     return result
 
 
-def override(document: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Lay `key.path=value` settings (values as YAML) over a recipe document; returns a new one."""
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(document))
+def _storage_for_int8(bits: int, granularity: str) -> Document:
+    """What a weight spec must be changed to, so that integer kernels take its codes; nothing for float weights."""
+    if bits == 8:
+        return {"granularity": "channel", "symmetric": True}
+    return {"storage": "two-level"} if bits < 8 and granularity != "channel" else {}
+
+
+def override(document: Document, settings: Sequence[str]) -> Document:
+    """Lay `key.path=value` settings (values as YAML) over a recipe document; returns a new one.
+
+    A setting replaces exactly the key that it names. `blocks.weights.bits=3` sets it in all three components.
+    """
+    result = spread_blocks(document)
     for setting in settings:
         path, separator, text = setting.partition("=")
         if not separator or not path:
@@ -89,14 +92,18 @@ def override(document: dict[str, Any], settings: list[str]) -> dict[str, Any]:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError("--set", setting, "the value is not YAML") from None
-        node = result
-        *parents, leaf = path.split(".")
-        for parent in parents:
-            child = node.setdefault(parent, {})
-            if parent == "activations" and isinstance(child, str):  # The kind alone, short for a group.
-                child = node[parent] = {"kind": child}
-            if not isinstance(child, dict):
-                raise UserError("--set", setting, f"`{parent}` is a value, not a group of keys")
-            node = child
-        node[leaf] = value
+        first, *rest = path.split(".")
+        for key in BLOCKS if first == "blocks" else (first,):
+            result = _with_key(result, [key, *rest], value, setting)
     return result
+
+
+def _with_key(document: Document, keys: Sequence[str], value: Any, setting: str) -> Document:
+    """The document with `value` at the path `keys`; UserError, which cites the setting, where a key holds no group."""
+    key, *rest = keys
+    if not rest:
+        return {**document, key: value}
+    group = as_group(key, document.get(key, {}))
+    if not isinstance(group, dict):
+        raise UserError("--set", setting, f"`{key}` is a value, not a group of keys")
+    return {**document, key: _with_key(group, rest, value, setting)}

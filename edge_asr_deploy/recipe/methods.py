@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 # Which narrower ranges a clip search tries: shares of min-max, or percentiles of a group's weights.
 Clip = Literal["mse", "percentile"]
@@ -13,52 +12,6 @@ Clip = Literal["mse", "percentile"]
 
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ActivationSpec(_Options):
-    """What one component's Linear layers multiply: floats, or uint8 rounded as it comes or on fixed ranges.
-
-    A recipe may write the kind alone. `skip` are shell patterns of module paths whose layers keep float activations;
-    `token` are those of layers that round each row on a scale of its own, the others have one for the whole tensor.
-    """
-
-    kind: Literal["float", "int8-dynamic", "int8-static"] = "float"
-    calibrator: Literal["minmax", "percentile", "mse", "average"] = Field(
-        "minmax", description="how int8-static takes its ranges from calibration speech"
-    )
-    percentile: float = Field(
-        99.99, gt=50, le=100, description="share of the values that calibrator `percentile` keeps"
-    )
-    skip: tuple[str, ...] = ()
-    token: tuple[str, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_kind(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _rows_are_known_as_they_come(self) -> ActivationSpec:
-        if self.token and self.kind != "int8-dynamic":
-            raise ValueError(f"token {list(self.token)} needs kind: int8-dynamic, not {self.kind}")
-        return self
-
-    @model_serializer
-    def _short(self) -> str | dict[str, Any]:
-        """What differs from the defaults; the kind alone where nothing else does."""
-        fields = type(self).model_fields
-        said = {name: getattr(self, name) for name in fields if getattr(self, name) != fields[name].default}
-        said["kind"] = self.kind
-        said |= {name: list(said[name]) for name in ("skip", "token") if name in said}
-        return self.kind if len(said) == 1 else said
-
-    def covers(self, path: str) -> bool:
-        """True when the layer at that module path multiplies integers."""
-        return self.kind != "float" and not any(fnmatchcase(path, pattern) for pattern in self.skip)
-
-    def by_token(self, path: str) -> bool:
-        """True when that layer rounds each row of its input on a scale of its own."""
-        return self.covers(path) and any(fnmatchcase(path, pattern) for pattern in self.token)
 
 
 class RtnOptions(_Options):

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy import pipeline, selection
-from edge_asr_deploy.bundle.manifest import Manifest, verify
+from edge_asr_deploy.bundle.manifest import Manifest
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from tests.support.export_command import RECIPE, user_error

@@ -17,13 +17,13 @@ pytest.importorskip("optimum.exporters.onnx")
 pytest.importorskip("matplotlib")
 
 from edge_asr_deploy import pipeline
-from edge_asr_deploy.bundle.manifest import verify
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.experiments.analysis.sensitivity import Probe
 from edge_asr_deploy.experiments.mixed.walk import Judge, Judged
 from edge_asr_deploy.harness.evaluation.size import size_of
-from edge_asr_deploy.recipe.document import Recipe
-from edge_asr_deploy.recipe.files import for_bits, load
+from edge_asr_deploy.recipe.document import Recipe, parse
+from edge_asr_deploy.recipe.files import for_bits, load_document
 from tests.support.export_command import RECIPE, user_error
 
 EXPERIMENTS = "edge_asr_deploy.experiments"
@@ -65,7 +65,7 @@ def test_a_budget_becomes_a_recipe_that_keeps_it(fit: Callable[..., Result], run
     assert sizes == sorted(sizes) and costs == sorted(costs, reverse=True) and len(sizes) > 5
     assert json.loads(Path("fit.fit/front.json").read_text()) == said
     assert Path("fit.fit/front.png").read_bytes().startswith(b"\x89PNG")
-    chosen = load(Path("fit.yaml"))
+    chosen = parse(load_document(Path("fit.yaml")), "fit.yaml")
     assert chosen.name == "fit" and chosen.component("encoder").quantizer.method == "gptq"
 
     assert run("export", "--output", "out", given="fit.yaml").exit_code == 0
@@ -165,7 +165,7 @@ def test_the_joint_search_goes_on_where_it_was_killed(fit: Callable[..., Result]
     said = json.loads(ran.stdout)
     assert said["searched"]["trials"] == 4 and said["size"] <= 240_000
     # The first trial is the recipe as given, by the knapsack's own bits: the best one is no worse.
-    assert load(Path("fit.yaml")).name == "fit"
+    assert parse(load_document(Path("fit.yaml")), "fit.yaml").name == "fit"
 
 
 def test_a_rise_in_wer_is_walked_to_on_onnxruntime(fit: Callable[..., Result], monkeypatch: Any) -> None:

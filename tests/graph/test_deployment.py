@@ -16,7 +16,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("optimum.onnxruntime")
 
-from edge_asr_deploy.bundle.manifest import Graphs, Manifest, verify  # noqa: E402
+from edge_asr_deploy.bundle.manifest import Graphs, Manifest  # noqa: E402
+from edge_asr_deploy.bundle.verification import verify  # noqa: E402
 from edge_asr_deploy.errors import UserError  # noqa: E402
 from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.families.structure import COMPONENTS  # noqa: E402

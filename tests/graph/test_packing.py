@@ -13,13 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
-from edge_asr_deploy.graph.storing.packing import float_nodes, pack, planes_of, store, unpack, unpack_nodes
+from edge_asr_deploy.graph.storing.packing import float_nodes, pack, planes_of, store, unpack_nodes
 
 WIDTHS = range(1, 9)
 
 
 def codes_of(rows: int, columns: int, bits: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 1 << bits, (rows, columns)).astype(np.uint8)
+
+
+def unpack(planes: list[np.ndarray], bits: int, axis: int, length: int) -> np.ndarray:
+    """The inverse of `pack` in numpy; `length` is that of `axis` before padding."""
+    codes: np.ndarray | None = None
+    shift = 0
+    for width, plane in zip(planes_of(bits), planes, strict=True):
+        mask = np.uint8((1 << width) - 1)
+        runs = [(plane >> np.uint8(number * width)) & mask for number in range(8 // width)]
+        part = np.concatenate(runs, axis=axis) << np.uint8(shift)
+        codes = part if codes is None else codes | part
+        shift += width
+    assert codes is not None
+    return np.take(codes, np.arange(length), axis=axis)
 
 
 @pytest.mark.parametrize("bits", WIDTHS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge_asr_deploy.bundle.manifest import BundleWriter, Manifest, Model
+from edge_asr_deploy.bundle.manifest import Manifest, Model
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.harness.inspection.cost import GraphCost, cost_of, paper_memory_io, paper_size, relative_bops
 from tests.support import tiny
 

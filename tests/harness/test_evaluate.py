@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_asr_deploy import progress
-from edge_asr_deploy.bundle.manifest import BundleWriter, bundle_hash, read_manifest
+from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.evaluate import evaluate, find_baseline

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edge_asr_deploy.bundle import manifest as bundles
+from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack import archive
@@ -67,7 +67,7 @@ def test_a_good_archive_and_a_good_bundle(packed: Path, bundle: Path) -> None:
     assert found.sha256 == hashlib.sha256(packed.read_bytes()).hexdigest()
     with tarfile.open(packed) as opened:
         assert found.files == len(opened.getnames())
-    assert verify(bundle).sha256 == bundles.bundle_hash(bundles.read_manifest(bundle))
+    assert verify(bundle).sha256 == bundle_hash(read_manifest(bundle))
     ran = CliRunner().invoke(app, ["verify", str(packed)])
     assert ran.exit_code == 0 and found.sha256 in ran.stdout
 

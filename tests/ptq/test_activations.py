@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.activations import (
-    check_skips,
     fake_activations,
     quantize_activations,
     rounded,
@@ -25,8 +24,9 @@ from edge_asr_deploy.ptq.calibration.ranges import Observed, extremes
 from edge_asr_deploy.ptq.needs import needs_samples
 from edge_asr_deploy.ptq.quantize import quantize
 from edge_asr_deploy.quantized.inputs import Dynamic, InputRounding, affine, per_row
+from edge_asr_deploy.recipe.activations import ActivationSpec
 from edge_asr_deploy.recipe.document import Recipe, parse
-from edge_asr_deploy.recipe.methods import ActivationSpec
+from edge_asr_deploy.recipe.rules import check_skips
 from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models
 from tokenizers.pre_tokenizers import ByteLevel
 
-from edge_asr_deploy.bundle import manifest as bundles
+from edge_asr_deploy.bundle import verification
 from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.cpu import CpuFeatures
@@ -78,7 +78,7 @@ def test_every_start_says_the_same(
 
 def test_a_later_start_reads_no_file_to_verify_it(whisper: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     first = known.verified_bundle(whisper.bundle, verify=True)
-    monkeypatch.setattr(bundles, "verify", lambda folder: pytest.fail("read again"))
+    monkeypatch.setattr(verification, "verify", lambda folder: pytest.fail("read again"))
     assert known.verified_bundle(whisper.bundle, verify=True) == first
     assert first.hash == bundle_hash(read_manifest(whisper.bundle))
 

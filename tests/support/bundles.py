@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_asr_deploy.bundle.manifest import BundleWriter, Manifest, Model
+from edge_asr_deploy.bundle.manifest import Manifest, Model
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.recipe.document import Recipe
 from tests.support.vocabulary import tokenizer
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edge_asr_deploy.bundle.manifest import BundleWriter, Manifest, Model
+from edge_asr_deploy.bundle.manifest import Manifest, Model
+from edge_asr_deploy.bundle.writer import BundleWriter
 from tests.support import tiny
 from tests.support.vocabulary import GENERATION, tokenizer
 

@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asr_deploy.bundle.manifest import BundleWriter, CalibrationRecord, Layer, Manifest, Model
+from edge_asr_deploy.bundle.manifest import CalibrationRecord, Layer, Manifest, Model
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.harness.evaluation.process import Answer

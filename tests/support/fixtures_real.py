@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr_deploy.bundle.manifest import verify
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.checkpoints import resolve
 from edge_asr_deploy.errors import UserError
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import onnx
 
-from edge_asr_deploy.bundle.manifest import MANIFEST, BundleWriter, Layer, read_manifest
+from edge_asr_deploy.bundle.manifest import MANIFEST, Layer, read_manifest
+from edge_asr_deploy.bundle.writer import BundleWriter
 
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.experiments.sweep.grid import expand, lay_over, load_sweep, select
+from edge_asr_deploy.experiments.sweep.grid import expand, load_sweep, select
+from edge_asr_deploy.recipe.overlay import lay_over
 
 
 def names(document: dict[str, Any], write: Callable[..., Path]) -> list[str]:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy import stages
-from edge_asr_deploy.bundle.manifest import verify
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.sweep import cells

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest, verify
+from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError

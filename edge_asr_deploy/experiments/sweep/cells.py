@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from edge_asr_deploy.bundle.manifest import BundleWriter, Layer, verify
+from edge_asr_deploy.bundle.manifest import Layer
+from edge_asr_deploy.bundle.verification import verify
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.sweep.grid import Cell

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
 from edge_asr_deploy.recipe.files import read_mapping
+from edge_asr_deploy.recipe.overlay import Document, lay_over
 
-# The three components that hold the Linear layers of the blocks: what `blocks` in a fragment stands for.
-BLOCKS = ("encoder", "cross_attention", "decoder")
 REQUIRED_AXES = ("model", "method", "setting")
 FLOAT = "float"
-Document = dict[str, Any]
 
 
 class _Model(BaseModel):
@@ -143,33 +139,16 @@ def select(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
     return [c for c in cells if c in chosen or (c.is_float and c.values["model"] in models)]
 
 
-def lay_over(document: Document, fragment: Mapping[str, Any]) -> Document:
-    """`fragment` over `document`, as a new document: mappings merge key by key, everything else is replaced.
-
-    A mapping with another `method` replaces the old one: no option of the old method is left in it.
-    """
-    result = copy.deepcopy(document)
-    for key, value in fragment.items():
-        old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, Mapping) and not _is_other_method(old, value):
-            result[key] = lay_over(old, value)
-        else:
-            result[key] = copy.deepcopy(value)
-    return result
-
-
-def _is_other_method(old: Document, new: Mapping[str, Any]) -> bool:
-    return "method" in new and new["method"] != old.get("method")
-
-
 def _cell(sweep: Sweep, values: dict[str, str]) -> Cell:
     name = "/".join(values.values())
-    document, evaluation = _spread(sweep.base), sweep.evaluation.model_dump()
+    document, evaluation = sweep.base, sweep.evaluation.model_dump()
     fragments = [sweep.axes[axis][value] or {} for axis, value in values.items()]
-    fragments += [a.fragment for a in sweep.adjustments if all(values[axis] in some for axis, some in a.where.items())]
+    for adjustment in sweep.adjustments:
+        if all(values[axis] in wanted for axis, wanted in adjustment.where.items()):
+            fragments.append(adjustment.fragment)
     for fragment in fragments:
         recipe_part = {key: value for key, value in fragment.items() if key != "evaluation"}
-        document = lay_over(document, _spread(recipe_part))
+        document = lay_over(document, recipe_part)
         evaluation = lay_over(evaluation, fragment.get("evaluation") or {})
     document.setdefault("model", values["model"])
     own = [value for axis, value in values.items() if axis != "model"]
@@ -185,17 +164,9 @@ def _baseline(cell: Cell, evaluation: Evaluation) -> Cell:
     # Nothing runs in a low-bit operator, so that the accuracy level decides nothing: one baseline serves all settings.
     # It is not calibrated, but its export is proved on the same clips.
     changes = {"model": cell.recipe.model, "calibration": cell.recipe.calibration}
-    wide = float_recipe(cell.recipe.family).model_copy(update=changes)
+    recipe = float_recipe(cell.recipe.family).model_copy(update=changes)
     judged = evaluation.model_copy(update={"accuracy_level": None, "activation_bits": 32})
-    return Cell({"model": cell.values["model"], "method": FLOAT}, wide, judged)
-
-
-def _spread(fragment: Document) -> Document:
-    """The fragment with `blocks` written out for the three components; what is given for one of them goes over it."""
-    if "blocks" not in fragment:
-        return fragment
-    rest = {key: value for key, value in fragment.items() if key != "blocks"}
-    return lay_over({name: copy.deepcopy(fragment["blocks"]) for name in BLOCKS}, rest)
+    return Cell({"model": cell.values["model"], "method": FLOAT}, recipe, judged)
 
 
 def _check_selection(sweep: Sweep, selection: Mapping[str, Sequence[str]], key: str, origin: str) -> None:

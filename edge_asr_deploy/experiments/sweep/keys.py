@@ -18,8 +18,9 @@ from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.harness.machine.environment import cpu_name
 from edge_asr_deploy.pipeline import package_versions
 from edge_asr_deploy.ptq.methods import needs_statistics
+from edge_asr_deploy.recipe.components import Stem
 from edge_asr_deploy.recipe.document import Recipe
-from edge_asr_deploy.recipe.weights import Stem, WeightSpec
+from edge_asr_deploy.recipe.weights import WeightSpec
 from edge_asr_deploy.sources import ROOT, imports_of, source_hash
 
 # What of a recipe the weights do not depend on: names, what is done at run time, and the corpus's name (its speech

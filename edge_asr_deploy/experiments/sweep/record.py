@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_asr_deploy.bundle.manifest import Layer
 from edge_asr_deploy.experiments.sweep.cells import Finding
-from edge_asr_deploy.experiments.sweep.grid import BLOCKS, FLOAT, Cell, Document
+from edge_asr_deploy.experiments.sweep.grid import FLOAT, Cell
 from edge_asr_deploy.experiments.sweep.keys import Keys, recipe_hash
 from edge_asr_deploy.harness.evaluation.bootstrap import difference_intervals
 from edge_asr_deploy.harness.evaluation.result import Accuracy, Interval, NormalizerName, WordErrors
 from edge_asr_deploy.harness.inspection.cost import GraphCost, paper_memory_io, paper_size, relative_bops
 from edge_asr_deploy.harness.machine.environment import Environment
+from edge_asr_deploy.recipe.overlay import BLOCKS, Document
 
 RESULTS = "results.jsonl"
 # One document, which sweeps of version 0.1 wrote.

@@ -48,20 +48,6 @@ def pack(codes: NDArray[np.uint8], bits: int, axis: int) -> list[NDArray[np.uint
     return planes
 
 
-def unpack(planes: list[NDArray[np.uint8]], bits: int, axis: int, length: int) -> NDArray[np.uint8]:
-    """The inverse of `pack`; `length` is that of `axis` before padding."""
-    codes: NDArray[np.uint8] | None = None
-    shift = 0
-    for width, plane in zip(planes_of(bits), planes, strict=True):
-        mask = np.uint8((1 << width) - 1)
-        runs = [(plane >> np.uint8(number * width)) & mask for number in range(8 // width)]
-        part = np.concatenate(runs, axis=axis) << np.uint8(shift)
-        codes = part if codes is None else codes | part
-        shift += width
-    assert codes is not None
-    return np.take(codes, np.arange(length), axis=axis)
-
-
 def store(builder: Builder, codes: NDArray[np.uint8], bits: int, axis: int, name: str) -> list[ir.Value]:
     """`pack` into initializers; each plane gets an axis of 1 before `axis`, where `unpack_nodes` lays out its runs."""
     planes = pack(codes, bits, axis)
@@ -71,7 +57,7 @@ def store(builder: Builder, codes: NDArray[np.uint8], bits: int, axis: int, name
 def unpack_nodes(
     builder: Builder, planes: list[ir.Value], bits: int, axis: int, length: int, trailing: tuple[int, ...] = ()
 ) -> ir.Value:
-    """`unpack` as ONNX operators on uint8: a broadcast BitShift, BitwiseAnd and Reshape per plane, then BitwiseOr.
+    """The inverse of `pack` as ONNX operators on uint8: per plane BitShift, BitwiseAnd and Reshape, then BitwiseOr.
 
     `planes` as from `store`, or rows of them. `axis` is the packed one in the result; the sizes of the axes before it
     may be unknown, those behind it are `trailing`.

@@ -10,7 +10,8 @@ from statistics import median
 
 from rich.console import Console
 
-from edge_asr_deploy.bundle.manifest import Manifest, bundle_hash, verify
+from edge_asr_deploy.bundle.manifest import Manifest, bundle_hash
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.files import require_folder, write_output
 from edge_asr_deploy.harness.benchmark import result

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_asr_deploy.bundle.manifest import Manifest, read_manifest, verify
+from edge_asr_deploy.bundle.manifest import Manifest, read_manifest
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.doctor.finding import MB, Finding, Status
 from edge_asr_deploy.harness.machine.resources import Machine

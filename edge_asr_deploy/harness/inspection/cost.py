@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from edge_asr_deploy.bundle.manifest import verify
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import COMPONENTS
 

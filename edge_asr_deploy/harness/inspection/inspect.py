@@ -13,7 +13,8 @@ import onnxruntime
 from onnx import shape_inference
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_asr_deploy.bundle.manifest import Layer, Model, bundle_hash, verify
+from edge_asr_deploy.bundle.manifest import Layer, Model, bundle_hash
+from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Size
 from edge_asr_deploy.harness.evaluation.size import size_of
@@ -64,23 +65,9 @@ def inspect_bundle(folder: Path) -> Inspection:
     )
 
 
-def operators(path: Path) -> Counter[str]:
-    """How often each operator stands in a model file after onnxruntime's optimization, subgraphs included."""
-    return count(optimized(path))
-
-
 def weight_kernels(model: onnx.ModelProto) -> int:
     """How many integer kernels of an optimized graph take a stored matrix; products of two activations do not count."""
     return _weight_kernels(model.graph, frozenset())
-
-
-def large_dequantize(path: Path, min_elements: int = LARGE) -> list[str]:
-    """Names of the DequantizeLinear nodes of at least `min_elements` elements that survive onnxruntime's optimization.
-
-    Each is a matrix that no low-bit kernel took: it is expanded to float32 in memory and runs at float speed. One whose
-    size cannot be told (its input has no known rank) is listed too.
-    """
-    return expanded(optimized(path), min_elements)
 
 
 def optimized(path: Path) -> onnx.ModelProto:
@@ -126,7 +113,11 @@ def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def expanded(model: onnx.ModelProto, min_elements: int) -> list[str]:
-    """The DequantizeLinear nodes of `large_dequantize`, of an optimized graph."""
+    """Names of the DequantizeLinear nodes of at least `min_elements` elements in an optimized graph.
+
+    Each is a matrix that no low-bit kernel took: it is expanded to float32 in memory and runs at float speed. One whose
+    size cannot be told (its input has no known rank) is listed too.
+    """
     inferred = shape_inference.infer_shapes(model, data_prop=True).graph
     return list(_large_in(inferred, {}, min_elements))
 

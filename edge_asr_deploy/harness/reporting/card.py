@@ -8,7 +8,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_asr_deploy.bundle.manifest import CARD, BundleWriter, Layer, Manifest, bundle_hash, verify
+from edge_asr_deploy.bundle.manifest import CARD, Layer, Manifest, bundle_hash
+from edge_asr_deploy.bundle.verification import verify
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.reporting.summary import markdown, read_results

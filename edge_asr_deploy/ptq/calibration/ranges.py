@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.recipe.methods import ActivationSpec
+from edge_asr_deploy.recipe.activations import ActivationSpec
 
 # Bins of the histogram, which lies symmetrically around zero: some 16 to each step of an 8-bit grid.
 BINS = 8192

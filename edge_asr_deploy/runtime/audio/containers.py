@@ -10,7 +10,9 @@ from typing import BinaryIO
 
 # Programs that write to a pipe cannot know the length: ffmpeg says 2^32-1, sox 0x7ffff000, arecord 2^31.
 UNKNOWN_LENGTH = 0x7FFFF000
-# mpg123, too, takes an Info header that is off by less than this for a sloppy encoder and not for a cut.
+# Share of the bytes in an Info header that may be missing: encoders differ in whether they count tags and the header's
+# own frame. mpg123, which libsndfile decodes MP3 with, warns of such a header from 1 % on, too (`check_lame_tag` in
+# libmpg123's parse.c). The decoder's delay of 529 samples plays no part: bytes of the file are compared, not samples.
 MP3_TOLERANCE = 0.01
 
 

@@ -49,7 +49,7 @@ def verified_bundle(bundle: Path, verify: bool) -> Verified:
                 return Verified(str(recorded["family"]), targets, str(recorded["hash"]))
     # pydantic takes 15 MB and 80 ms that a later start does not need.
     from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
-    from edge_asr_deploy.bundle.manifest import verify as verify_bundle
+    from edge_asr_deploy.bundle.verification import verify as verify_bundle
 
     if note is None:
         return _known((verify_bundle if verify else read_manifest)(bundle), None)

@@ -1,0 +1,147 @@
+"""How a bundle is written: to a hidden sibling folder that is renamed into place, so that no half bundle appears."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from edge_asr_deploy.bundle.manifest import MANIFEST, UNSEALED, FileEntry, Manifest, file_names
+from edge_asr_deploy.errors import UserError
+
+
+class BundleWriter:
+    """Write a bundle: fill `folder`, then `commit`. Leaving the `with` block without a commit leaves no trace.
+
+    >>> with BundleWriter(Path("exported/tiny"), overwrite=False) as writer:  # doctest: +SKIP
+    ...     (writer.folder / "README.md").write_text("...")
+    ...     writer.commit(manifest)
+
+    Raises UserError at construction when `destination` exists (unless `overwrite`, and then only for a bundle), and
+    on leaving when the disk was full. With `overwrite` the old bundle stays in place until the new one is complete.
+    """
+
+    def __init__(self, destination: Path, overwrite: bool = False) -> None:
+        self.destination = Path(os.path.realpath(destination))
+        self.overwrite = overwrite
+        self.folder = self._sibling("partial")
+        self._check_destination()
+
+    def __enter__(self) -> Self:
+        try:
+            self.destination.parent.mkdir(parents=True, exist_ok=True)
+            self._clear_stale()
+            self.folder.mkdir()
+        except OSError as error:
+            raise _as_user_error(self.destination, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if error is not None and _disk_is_full(error):
+            raise _as_user_error(self.destination, error) from error
+
+    def commit(self, manifest: Manifest) -> Manifest:
+        """Hash every file in `folder`, write the manifest, flush to disk and rename into place.
+
+        Returns the manifest as written, with `files` and `seal` filled in.
+        """
+        files = {name: FileEntry.of(self.folder / name) for name in sorted(file_names(self.folder)) if name != MANIFEST}
+        manifest = _sealed(manifest.model_copy(update={"files": files, "seal": UNSEALED}))
+        (self.folder / MANIFEST).write_text(_dump(manifest), encoding="utf-8")
+        for path in (*self.folder.rglob("*"), self.folder):
+            _flush(path)
+        self._rename_into_place()
+        return manifest
+
+    def _rename_into_place(self) -> None:
+        self._check_destination()
+        aside = self._sibling("old")
+        replaces = self.destination.exists()
+        try:
+            if replaces:
+                os.rename(self.destination, aside)
+            os.rename(self.folder, self.destination)
+        except BaseException:
+            if aside.exists() and not self.destination.exists():
+                os.rename(aside, self.destination)
+            raise
+        _flush(self.destination.parent)
+        if replaces:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _sibling(self, role: str) -> Path:
+        return self.destination.with_name(f".{self.destination.name}.{role}-{os.getpid()}")
+
+    def _check_destination(self) -> None:
+        if not self.destination.exists():
+            return
+        if not self.overwrite:
+            raise UserError("--output", self.destination, "exists already; add --overwrite to replace it")
+        if not (self.destination / MANIFEST).is_file():
+            raise UserError(
+                "--overwrite", self.destination, "is not a bundle, so it is not replaced; choose another --output"
+            )
+
+    def _clear_stale(self) -> None:
+        """Remove what killed writers left; where one was killed between its two renames, put the old bundle back.
+
+        A folder of this process's own id counts as stale: in a container every run may have the same id.
+        """
+        pattern = re.compile(re.escape(f".{self.destination.name}.") + r"(partial|old)-(\d+)")
+        for path in sorted(self.destination.parent.iterdir()):
+            match = pattern.fullmatch(path.name)
+            if match is None or (int(match[2]) != os.getpid() and psutil.pid_exists(int(match[2]))):
+                continue
+            if match[1] == "old" and not self.destination.exists():
+                os.rename(path, self.destination)
+                self._check_destination()
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _dump(manifest: Manifest) -> str:
+    return manifest.model_dump_json(indent=1) + "\n"
+
+
+def _sealed(manifest: Manifest) -> Manifest:
+    return manifest.model_copy(update={"seal": hashlib.sha256(_dump(manifest).encode()).hexdigest()})
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # A file system without fsync (some network shares) answers EINVAL: no reason to lose a finished export.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(handle)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """True when `error` or what caused it is ENOSPC; libraries in C++ and Rust say so only in their message."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _as_user_error(destination: Path, error: BaseException) -> UserError:
+    if _disk_is_full(error):
+        return UserError(
+            "disk full", destination.parent, "free some space or choose another --output; nothing was written"
+        )
+    reason = error.strerror if isinstance(error, OSError) else error
+    return UserError("--output", destination, f"cannot be written ({reason}); choose another --output")

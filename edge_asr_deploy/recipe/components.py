@@ -1,0 +1,107 @@
+"""What a recipe says of each part of the model, and of the speech that it is calibrated on."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Protocol
+
+from pydantic import Field
+
+from edge_asr_deploy.recipe.activations import ActivationSpec
+from edge_asr_deploy.recipe.weights import LayerSpec, SpecModel, WeightSpec
+
+
+class Component(SpecModel):
+    """One part of the model: its weights' spec, and whether its Linear layers multiply floats or integers."""
+
+    defaults_left_out: ClassVar[dict[str, object]] = {"activations": "float"}
+
+    weights: WeightSpec = WeightSpec()
+    activations: ActivationSpec = ActivationSpec()
+
+
+class Encoder(Component):
+    """The encoder's part; `attention` says what its attention multiplies: floats, or integers rounded as they come."""
+
+    defaults_left_out: ClassVar[dict[str, object]] = {"activations": "float", "attention": "float"}
+
+    attention: Literal["float", "int8"] = "float"
+
+
+class Embedding(Component):
+    """The token table, which is also the vocabulary head."""
+
+    shortlist: int = Field(
+        0, ge=0, le=1024, description="best tokens scored again, exactly, after a 4-bit pass over all; 0: one full pass"
+    )
+
+
+class Stem(SpecModel):
+    """The front-end convolutions and positional tables: stored narrow, computed in float32.
+
+    With `bits: 8` the convolutions can multiply integers: `int8-dynamic` rounds the whole input on one scale (Whisper),
+    `int8-token` each window on its own (what has one channel only, as Moonshine's waveform, stays float).
+    """
+
+    defaults_left_out: ClassVar[dict[str, object]] = {"activations": "float"}
+
+    bits: Literal[8, 16, 32] = 16
+    activations: Literal["float", "int8-dynamic", "int8-token"] = "float"
+
+    @property
+    def float_bits(self) -> int:
+        """Width of small matrices that must stay float, rotations: 16, but 32 where the stem is."""
+        return max(16, self.bits)
+
+
+class Calibration(SpecModel):
+    """Which audio the statistics come from. `auto`: EDGE_ASR_DATA, else the Hub, else the clips of the demo wheel."""
+
+    corpus: str = "auto"
+    number: int = Field(64, ge=1)
+    seed: int = 0
+    seconds: float | None = Field(None, gt=0, description="cut each clip to at most this long; None keeps it whole")
+
+
+class RecipeParts(Protocol):
+    """What `rules` reads of a recipe. A `Recipe` calls the rules, so that they cannot import it."""
+
+    @property
+    def name(self) -> str:
+        """Of the recipe, for messages."""
+
+    @property
+    def family(self) -> str:
+        """`whisper` or `moonshine`."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder's part."""
+
+    @property
+    def cross_attention(self) -> Component:
+        """The part of the cross-attention's keys and values."""
+
+    @property
+    def embedding(self) -> Embedding:
+        """The part of the tied table."""
+
+    @property
+    def stem(self) -> Stem:
+        """The convolutions and positional tables."""
+
+    @property
+    def layers(self) -> dict[str, LayerSpec]:
+        """Specs of single matrices, by shell pattern on module paths."""
+
+    @property
+    def target(self) -> tuple[str, ...]:
+        """The names of the targets."""
+
+    def component(self, name: str) -> WeightSpec:
+        """The weight spec of a component."""
+
+    def activations(self, name: str) -> ActivationSpec:
+        """What the Linear layers of a component multiply."""
+
+    def weights(self, path: str, component: str) -> WeightSpec:
+        """The spec of one matrix: its component's, changed by `layers`."""
