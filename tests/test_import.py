@@ -43,7 +43,7 @@ FLOORS = (
 )
 # Inside a room, from the top down.
 INNER = {
-    "experiments": ("mixed", "analysis", "sweep"),
+    "experiments": ("mixed", "analysis", "sweep", "options"),
     "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine"),
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": ("transcriber", "decoding", "startup", "audio", "options", "targets", "session", "exact", "cpu"),

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Rule(StrEnum):
-    """How bits are chosen."""
-
-    KNAPSACK = "knapsack"
-    MYQASR = "myqasr"
+from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.experiments.options import FitOptions
 
 
-class Proxy(StrEnum):
-    """What stands for the damage that rounding does."""
-
-    KL = "kl"
-    FISHER = "fisher"
-
-
+@with_options(FitOptions)
 def command(
     output: Annotated[Path, typer.Option(help="Recipe file to write; measurements go to NAME.fit beside it.")],
-    model: Annotated[
-        str | None, typer.Option(help="Hub id, folder, or short name, as for export. Default: whisper-tiny.en.")
-    ] = None,
-    max_mb: Annotated[float | None, typer.Option(help="At most so many MB (10^6 bytes) of *.onnx files.")] = None,
-    max_wer_rise: Annotated[
-        float | None, typer.Option(help="The smallest bundle whose WER rises at most so many points, on onnxruntime.")
-    ] = None,
-    bits: Annotated[int | None, typer.Option(help="Shipped recipe to start from. Default: 4.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="Recipe file to start from, instead of --bits.")] = None,
-    target: Annotated[str | None, typer.Option(help="The recipe's target.")] = None,
-    bits_choices: Annotated[str, typer.Option(help="Widths to choose from.")] = "2,3,4,5,6,8",
-    trials: Annotated[int, typer.Option(min=0, help="Trials of the joint search over method options (Optuna).")] = 0,
-    rule: Annotated[Rule, typer.Option(help="`myqasr` is a baseline: layers that say little lose bits first.")] = (
-        Rule.KNAPSACK
-    ),
-    proxy: Annotated[Proxy, typer.Option(help="Measured divergence, or its estimate from gradients.")] = Proxy.KL,
-    clips: Annotated[int, typer.Option(min=1, help="Calibration clips that sensitivities are measured on.")] = 8,
-    held_out: Annotated[int, typer.Option(min=1, help="Other calibration clips that judge --max-wer-rise.")] = 50,
-    data: Annotated[
-        list[Path] | None, typer.Option(help="JSONL manifest with references to judge --max-wer-rise on instead.")
-    ] = None,
-    calibration: Annotated[str | None, typer.Option(help="Speech to measure on, as for export.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Which clips are drawn.")] = None,
-    language: Annotated[str, typer.Option(help="Language of the speech (multilingual models).")] = "en",
-    overwrite: Annotated[bool, typer.Option(help="Replace a recipe that is there.")] = False,
+    options: FitOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Choose bits per matrix from measured sensitivities, and write a recipe that `edge-deploy export --recipe` takes.
@@ -64,33 +29,10 @@ def command(
     """
     from rich.console import Console
 
-    from edge_asr_deploy.cli.widths import widths
-    from edge_asr_deploy.experiments.mixed.fit import Goal, fit
+    from edge_asr_deploy.experiments.mixed.fit import fit
     from edge_asr_deploy.experiments.mixed.report import fit_table
-    from edge_asr_deploy.export_options import ExportOptions
 
-    request = ExportOptions(
-        model=model,
-        bits=bits,
-        recipe=recipe,
-        overwrite=overwrite,
-        calibration=calibration,
-        seed=seed,
-        language=language,
-    )
-    goal = Goal(
-        max_mb=max_mb,
-        max_wer_rise=max_wer_rise,
-        choices=widths(bits_choices),
-        rule=rule.value,
-        proxy=proxy.value,
-        trials=trials,
-        clips=clips,
-        held_out=held_out,
-        data=tuple(data or ()),
-        target=target,
-    )
-    result = fit(request, goal, output, Console(stderr=True, highlight=False))
+    result = fit(options, output, Console(stderr=True, highlight=False))
     if as_json:
         print(result.as_json())
     else:

@@ -7,17 +7,14 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.experiments.options import SweepOptions
 
+
+@with_options(SweepOptions)
 def command(
     file: Annotated[Path, typer.Argument(help="The sweep, for example recipes/sweeps/edge-asr.yaml.")],
-    output: Annotated[Path | None, typer.Option(help="Folder of the results. Default: docs/results/NAME.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at once, each in a process of its own.")] = 1,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster: host:port, ray://host:port or auto.")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Only cells whose name matches; may be repeated.")
-    ] = None,
+    options: SweepOptions,
     lists: Annotated[bool, typer.Option("--list", help="Print the cells and how far they are; run nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -38,23 +35,21 @@ def command(
     from rich.console import Console
 
     from edge_asr_deploy.experiments.sweep import tables
-    from edge_asr_deploy.experiments.sweep.run import Request, plan, run
+    from edge_asr_deploy.experiments.sweep.run import plan, run
     from edge_asr_deploy.experiments.sweep.store import Store
+    from edge_asr_deploy.options import words
 
     messages = Console(stderr=True, highlight=False)
-    given = {"--output": output, "--ray": ray, "--jobs": jobs if jobs > 1 else None}
-    options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
-    # Without --only: results grow from run to run, and this is what makes all of them.
-    line = shlex.join(["edge-deploy", "sweep", str(file), *options])
-    request = Request(file, output, jobs, ray, only or [], line)
     if lists:
-        planned = plan(request, Store(), messages)
+        planned = plan(file, options, Store(), messages)
         for one in planned.known:
             if one.cell.name in planned.chosen:
                 state = "cached" if one.finding else f"cannot run: {one.error}" if one.error else "pending"
                 typer.echo(f"{one.cell.name}\t{state}")
         return
-    folder, result = run(request, Store(), messages)
+    # Without --only: results grow from run to run, and this command makes all of them.
+    line = shlex.join(["edge-deploy", "sweep", str(file), *words(options, leave_out=("only",))])
+    folder, result = run(file, options, Store(), messages, line)
     if as_json:
         typer.echo(result.model_dump_json(indent=1))
     else:

@@ -107,7 +107,7 @@ def test_the_size_that_it_names_can_be_met(fit: Callable[..., Result]) -> None:
         (["--max-wer-rise", "1", "--trials", "3"], "--trials: 3: goes with --max-mb only"),
         (["--max-wer-rise", "1", "--rule", "myqasr"], "--rule: myqasr: goes with --max-mb only"),
         (["--max-mb", "1", "--bits-choices", "3,9"], "--bits-choices: 9: choose from 2 to 8"),
-        (["--max-mb", "1", "--bits-choices", "3,x"], "--bits-choices: 3,x: write widths"),
+        (["--max-mb", "1", "--bits-choices", "3,x"], "--bits-choices: 3,x: write numbers"),
         (["--max-mb", "1", "--output", "fit.txt"], "--output: fit.txt: name a .yaml file"),
         (["--max-mb", "1", "--output", "no/fit.yaml"], "--output: no/fit.yaml: its folder does not exist"),
         (["--max-mb", "1", "--output", "recipe.yaml"], "--output: recipe.yaml: exists already; add --overwrite"),

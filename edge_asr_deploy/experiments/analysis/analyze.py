@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +12,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.analysis.plots import plot_sensitivities, plot_statistics, require_matplotlib
 from edge_asr_deploy.experiments.analysis.statistics import MatrixStatistics, Spread
 from edge_asr_deploy.experiments.analysis.subject import Sensitivities, load_subject
-from edge_asr_deploy.export_options import ExportOptions
+from edge_asr_deploy.experiments.options import AnalyzeOptions
 from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.progress import shown, staged
 
@@ -46,42 +44,36 @@ class Analysis:
         return json.dumps(document, indent=1)
 
 
-def analyze(
-    options: ExportOptions,
-    choices: Sequence[int],
-    clips: int,
-    fisher: bool,
-    words: bool,
-    output: Path | None,
-    console: Console,
-) -> Analysis:
-    """Look at a model on `clips` of calibration speech; with `output` a folder of JSON and plots.
+def analyze(options: AnalyzeOptions, console: Console) -> Analysis:
+    """Look at a model on calibration speech; writes a folder of JSON and plots where an output is named.
 
     Sensitivities are kept in the cache one by one: a run that was killed goes on. UserError as from `export`.
     """
-    if wrong := [bits for bits in choices if bits not in range(2, 9)]:
+    choices, output = options.choices, options.output
+    wrong = [bits for bits in choices if bits not in range(2, 9)]
+    if wrong:
         raise UserError("--bits-choices", wrong[0], "choose from 2 to 8, separated by commas")
     if output is not None:
         require_matplotlib()
     if output is not None and output.exists() and not output.is_dir():
         raise UserError("--output", output, "is a file; name a folder")
     with shown(console) as progress:
-        subject = load_subject(options, clips, progress)
+        subject = load_subject(options.export, options.clips, progress)
         console.print(f"Model: {subject.checkpoint.name}, from {subject.checkpoint.origin}.", subject.description)
-        found = Analysis(
+        analysis = Analysis(
             model=subject.checkpoint.name,
             speech=subject.description,
             statistics=subject.statistics(staged(progress, "statistics")),
             sensitivity=subject.sensitivities(choices, staged(progress, "sensitivities")),
-            fisher=subject.fisher(choices, staged(progress, "gradients")) if fisher else None,
-            words=subject.word_changes(choices, staged(progress, "words")) if words else None,
+            fisher=subject.fisher(choices, staged(progress, "gradients")) if options.fisher else None,
+            words=subject.word_changes(choices, staged(progress, "words")) if options.words else None,
         )
     if output is not None:
-        write_atomically(output / "analysis.json", found.as_json() + "\n")
-        plot_statistics(found.statistics, output / "statistics.png")
-        if found.sensitivity:
-            plot_sensitivities(found.sensitivity, output / "sensitivity.png")
-    return found
+        write_atomically(output / "analysis.json", analysis.as_json() + "\n")
+        plot_statistics(analysis.statistics, output / "statistics.png")
+        if analysis.sensitivity:
+            plot_sensitivities(analysis.sensitivity, output / "sensitivity.png")
+    return analysis
 
 
 def tables(found: Analysis) -> list[Table]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -19,7 +19,7 @@ from edge_asr_deploy.experiments.mixed.document import as_yaml
 from edge_asr_deploy.experiments.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.experiments.mixed.problem import Bits, Problem, Sizes, matrix_sizes, measure_rest, with_bits
 from edge_asr_deploy.experiments.mixed.walk import Judge, smallest_within
-from edge_asr_deploy.export_options import ExportOptions
+from edge_asr_deploy.experiments.options import FitOptions, Proxy, Rule
 from edge_asr_deploy.files import require_folder, write_atomically
 from edge_asr_deploy.progress import Progress, shown, staged
 from edge_asr_deploy.recipe.document import Recipe, parse
@@ -28,28 +28,6 @@ from edge_asr_deploy.selection import chosen
 MB = 1_000_000
 # Points of the front that is written, and of the coarser one whose points are exported to find a rise in WER.
 FRONT, WALK = 40, 12
-Rule = Literal["knapsack", "myqasr"]
-Proxy = Literal["kl", "fisher"]
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is wanted: one of `max_mb` (all `*.onnx`, megabytes of 10^6) and `max_wer_rise` (absolute points).
-
-    `choices`: widths to choose from. `clips` of calibration speech measure, `held_out` others judge a rise in WER
-    where `data` (manifests with references) does not. `trials` of the joint search over method options, 0 for none.
-    """
-
-    max_mb: float | None = None
-    max_wer_rise: float | None = None
-    choices: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
-    rule: Rule = "knapsack"
-    proxy: Proxy = "kl"
-    trials: int = 0
-    clips: int = 8
-    held_out: int = 50
-    data: tuple[Path, ...] = ()
-    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,40 +59,40 @@ class Fit:
         return json.dumps(asdict(self), indent=1)
 
 
-def fit(options: ExportOptions, goal: Goal, output: Path, console: Console) -> Fit:
+def fit(options: FitOptions, output: Path, console: Console) -> Fit:
     """Choose bits per matrix, and write the recipe `output` and, in `<output>.fit`, `front.json` and `front.png`.
 
     What was measured is kept (in the cache, trials and judged candidates in `<output>.fit`), so a run that was killed
     goes on. UserError for a budget that cannot be met: it says the smallest possible size.
     """
-    _check(goal, output, options.overwrite)
-    checkpoint, recipe = chosen(options)
+    _check(options, output)
+    checkpoint, recipe = chosen(options.export)
     if recipe.is_float:
         raise UserError("recipe", recipe.name, "makes no integer codes; start from one of 2 to 8 bits")
-    if goal.target is not None:
+    if options.target is not None:
         # The recipe's own validation knows the targets.
-        recipe = parse({**recipe.model_dump(mode="json"), "target": goal.target}, "--target")
+        recipe = parse({**recipe.model_dump(mode="json"), "target": options.target}, "--target")
     aside = output.with_name(f"{output.stem}.fit")
     with shown(console) as progress:
-        subject = replace(load_subject(options, goal.clips, progress), recipe=recipe)
+        subject = replace(load_subject(options.export, options.clips, progress), recipe=recipe)
         console.print(f"Model: {checkpoint.name}, from {checkpoint.origin}.", subject.description)
-        sizes = _sizes(subject, goal, staged(progress, "sizes"))
-        budget = _budget(goal, sizes)
-        measure = subject.sensitivities if goal.proxy == "kl" else subject.fisher
-        costs = measure(goal.choices, staged(progress, "sensitivities"))
+        sizes = _sizes(subject, options, staged(progress, "sizes"))
+        budget = _budget(options, sizes)
+        measure = subject.sensitivities if options.proxy is Proxy.KL else subject.fisher
+        costs = measure(options.choices, staged(progress, "sensitivities"))
     problem = Problem(costs, sizes)
     front = problem.front(FRONT)
     points = [Point(sizes.total(bits), problem.cost(bits)) for bits in front]
     named = _Named(subject, options.model, output.stem)
     rise, judged_on, searched = None, None, None
     if budget is not None:
-        bits = _by_rule(goal.rule, subject, problem, budget)
+        bits = _by_rule(options.rule, subject, problem, budget)
     else:
-        bits, rise, judged_on, points = _walk(options, goal, named, problem, points, aside, console)
+        bits, rise, judged_on, points = _walk(options, named, problem, points, aside, console)
         budget = sizes.total(bits)
     recipe = named.recipe(subject.recipe, bits)
-    if goal.trials:
-        recipe, bits, searched = _search(named, problem, budget, goal, aside, console)
+    if options.trials:
+        recipe, bits, searched = _search(named, problem, budget, options, aside, console)
     result = Fit(
         recipe=str(output),
         size=sizes.total(bits),
@@ -144,32 +122,34 @@ class _Named:
         return result if self.model is None else result.model_copy(update={"model": self.model})
 
 
-def _check(goal: Goal, output: Path, overwrite: bool) -> None:
+def _check(options: FitOptions, output: Path) -> None:
     """Found out before the work, not after it."""
     require_matplotlib()
-    if goal.trials and find_spec("optuna") is None:
-        raise UserError("--trials", goal.trials, 'needs Optuna: pip install "edge-asr-deploy[fit]"')
-    if (goal.max_mb is None) == (goal.max_wer_rise is None):
+    if options.trials and find_spec("optuna") is None:
+        raise UserError("--trials", options.trials, 'needs Optuna: pip install "edge-asr-deploy[fit]"')
+    if (options.max_mb is None) == (options.max_wer_rise is None):
         raise UserError("fit", "the goal", "give one of --max-mb and --max-wer-rise")
-    if goal.max_mb is None and (goal.trials or goal.rule != "knapsack"):
-        option = "--trials" if goal.trials else "--rule"
-        raise UserError(option, goal.trials or goal.rule, "goes with --max-mb only: find the size first, then search")
-    if wrong := [bits for bits in goal.choices if bits not in range(2, 9)]:
+    if options.max_mb is None and (options.trials or options.rule != "knapsack"):
+        option = "--trials" if options.trials else "--rule"
+        raise UserError(
+            option, options.trials or options.rule, "goes with --max-mb only: find the size first, then search"
+        )
+    if wrong := [bits for bits in options.choices if bits not in range(2, 9)]:
         raise UserError("--bits-choices", wrong[0], "choose from 2 to 8, separated by commas")
-    if not goal.choices:
+    if not options.choices:
         raise UserError("--bits-choices", "", "name at least one width from 2 to 8")
-    if goal.trials and goal.clips < 2:
-        raise UserError("--clips", goal.clips, "the search calibrates on one half and judges on the other; give 2")
+    if options.trials and options.clips < 2:
+        raise UserError("--clips", options.clips, "the search calibrates on one half and judges on the other; give 2")
     if output.suffix not in (".yaml", ".yml"):
         raise UserError("--output", output, "name a .yaml file: it becomes a recipe")
-    if output.exists() and not overwrite:
+    if output.exists() and not options.overwrite:
         raise UserError("--output", output, "exists already; add --overwrite to replace it")
     require_folder("--output", output)
 
 
-def _sizes(subject: Subject, goal: Goal, progress: Progress) -> Sizes:
+def _sizes(subject: Subject, options: FitOptions, progress: Progress) -> Sizes:
     recipe = subject.recipe
-    matrices = matrix_sizes(subject.model, recipe, subject.structure.components(), goal.choices)
+    matrices = matrix_sizes(subject.model, recipe, subject.structure.components(), options.choices)
     # Stems, activations, attention, shortlist, targets: the whole recipe decides about the rest of the files.
     whole = hashlib.sha256(recipe.model_dump_json(exclude={"name", "model", "calibration"}).encode()).hexdigest()
     rest = subject.measurements.get(
@@ -179,15 +159,15 @@ def _sizes(subject: Subject, goal: Goal, progress: Progress) -> Sizes:
     return Sizes(matrices, int(rest))
 
 
-def _budget(goal: Goal, sizes: Sizes) -> int | None:
-    """The budget in bytes; None where a rise in WER is the goal."""
-    if goal.max_mb is None:
+def _budget(options: FitOptions, sizes: Sizes) -> int | None:
+    """The budget in bytes; None where a rise in WER is the options."""
+    if options.max_mb is None:
         return None
-    budget = round(goal.max_mb * MB)
+    budget = round(options.max_mb * MB)
     if budget < sizes.smallest:
         at_least = -(-sizes.smallest // 10_000) / 100
         remedy = f"the smallest possible with these widths is {at_least:.2f} MB; ask for that, or for narrower ones"
-        raise UserError("--max-mb", f"{goal.max_mb:g}", remedy)
+        raise UserError("--max-mb", f"{options.max_mb:g}", remedy)
     return budget
 
 
@@ -203,8 +183,7 @@ def _by_rule(rule: Rule, subject: Subject, problem: Problem, budget: int) -> Bit
 
 
 def _walk(
-    options: ExportOptions,
-    goal: Goal,
+    options: FitOptions,
     named: _Named,
     problem: Problem,
     points: Sequence[Point],
@@ -212,9 +191,9 @@ def _walk(
     console: Console,
 ) -> tuple[Bits, float, str, list[Point]]:
     """The smallest choice on a coarser front whose measured rise is within the goal; all points, judged ones too."""
-    assert goal.max_wer_rise is not None
+    assert options.max_wer_rise is not None
     base = named.subject.recipe
-    judge = Judge(options, base, goal.data, goal.held_out, aside / "candidates", console)
+    judge = Judge(options.export, base, options.data, options.held_out, aside / "candidates", console)
     judge.prepare()
     candidates = problem.front(WALK)
     rises: dict[int, float | None] = {}
@@ -226,12 +205,14 @@ def _walk(
         console.print(f"{size:.2f} MB: {'too coarse to speak' if found is None else f'{found:+.2f} WER points'}")
         return found
 
-    index = smallest_within(len(candidates), rise, goal.max_wer_rise)
+    index = smallest_within(len(candidates), rise, options.max_wer_rise)
     if index is None:
         largest = problem.sizes.total(candidates[-1]) / MB
         best = min((r for r in rises.values() if r is not None), default=None)
         reached = "no candidate speaks" if best is None else f"the least measured is {best:+.2f}"
-        raise UserError("--max-wer-rise", f"{goal.max_wer_rise:g}", f"{reached}, at up to {largest:.2f} MB; allow more")
+        raise UserError(
+            "--max-wer-rise", f"{options.max_wer_rise:g}", f"{reached}, at up to {largest:.2f} MB; allow more"
+        )
     bits, measured = candidates[index], rises[index]
     assert measured is not None
     judged = [Point(problem.sizes.total(candidates[i]), problem.cost(candidates[i]), r) for i, r in rises.items()]
@@ -239,15 +220,15 @@ def _walk(
 
 
 def _search(
-    named: _Named, problem: Problem, budget: int, goal: Goal, aside: Path, console: Console
+    named: _Named, problem: Problem, budget: int, options: FitOptions, aside: Path, console: Console
 ) -> tuple[Recipe, Bits, dict[str, Any]]:
     from edge_asr_deploy.experiments.mixed.search import search
 
-    key = json.dumps([named.subject.checkpoint.sha256, budget, goal.choices, as_yaml(named.subject.recipe)])
+    key = json.dumps([named.subject.checkpoint.sha256, budget, options.choices, as_yaml(named.subject.recipe)])
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     with shown(console) as progress:
         found = search(
-            named.subject, problem, budget, goal.trials, aside / "trials.log", name, staged(progress, "trials")
+            named.subject, problem, budget, options.trials, aside / "trials.log", name, staged(progress, "trials")
         )
     recipe = named.recipe(found.recipe, found.bits)
     return recipe, found.bits, {"trials": found.trials, "divergence": found.divergence}

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from edge_asr_deploy.checkpoints import Checkpoint, resolve
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.experiments.options import SweepOptions
 from edge_asr_deploy.experiments.sweep import plots, tables
 from edge_asr_deploy.experiments.sweep.cells import Job, Outcome, find
 from edge_asr_deploy.experiments.sweep.cluster import run_cluster
@@ -43,18 +44,6 @@ DEFAULT_OUTPUT = Path("docs/results")
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked for. `ray` is a cluster's address, `only` are patterns of cells' names."""
-
-    file: Path
-    output: Path | None = None
-    jobs: int = 1
-    ray: str | None = None
-    only: Sequence[str] = ()
-    command: str = "edge-deploy sweep"
-
-
-@dataclass(frozen=True)
 class Plan:
     """The cells of a sweep and what is known of each before anything runs; `chosen` are the names of those to run."""
 
@@ -64,15 +53,15 @@ class Plan:
     speech: str
 
 
-def plan(request: Request, store: Store, messages: Console) -> Plan:
+def plan(file: Path, options: SweepOptions, store: Store, messages: Console) -> Plan:
     """Read the sweep, find every cell's keys and what the store has of it.
 
     UserError for a file, a recipe or a pattern that is wrong, before anything runs. A model or calibration speech that
     is not there is an error of its cells alone.
     """
-    sweep = load_sweep(request.file)
+    sweep = load_sweep(file)
     cells = expand(sweep)
-    chosen = frozenset(cell.name for cell in select(cells, request.only))
+    chosen = frozenset(cell.name for cell in select(cells, options.only))
     check_versions()
     speech = load_speech(sweep.evaluation.data)[1]
     messages.print(f"{len(cells)} cells, {len(chosen)} chosen. {speech}")
@@ -87,14 +76,16 @@ def plan(request: Request, store: Store, messages: Console) -> Plan:
     return Plan(sweep, known, chosen, speech)
 
 
-def run(request: Request, store: Store, messages: Console) -> tuple[Path, SweepResult]:
+def run(
+    file: Path, options: SweepOptions, store: Store, messages: Console, command: str = "edge-deploy sweep"
+) -> tuple[Path, SweepResult]:
     """Run what is chosen and not done; returns the output folder and what it holds. Failed cells are in the result.
 
     UserError as `plan`, and when the cluster does not answer or the output cannot be written.
     """
-    planned = plan(request, store, messages)
-    output = request.output or DEFAULT_OUTPUT / planned.sweep.name
-    board = _Board(planned, output, request.command, messages)
+    planned = plan(file, options, store, messages)
+    output = options.output or DEFAULT_OUTPUT / planned.sweep.name
+    board = _Board(planned, output, command, messages)
     jobs = [
         Job(one.cell, one.keys)
         for one in planned.known
@@ -104,10 +95,10 @@ def run(request: Request, store: Store, messages: Console) -> tuple[Path, SweepR
     board.write()
     jobs = spread(jobs)
     with Live(board, console=messages, transient=True, refresh_per_second=2):
-        if request.ray is not None:
-            run_cluster(jobs, request.ray, store, board)
-        elif request.jobs > 1:
-            run_processes(jobs, request.jobs, store, board)
+        if options.ray is not None:
+            run_cluster(jobs, options.ray, store, board)
+        elif options.jobs > 1:
+            run_processes(jobs, options.jobs, store, board)
         else:
             run_here(jobs, store, board)
     return output, board.result
