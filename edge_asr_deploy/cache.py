@@ -1,55 +1,52 @@
-"""Converted checkpoints, kept on disk: a folder appears all at once, and two processes may want the same one."""
+"""Where caches are, and how they are written: folders that appear all at once, values by name in one file.
+
+Whoever keeps something decides what its key is. What is kept may be deleted at any time: it is made again.
+"""
 
 from __future__ import annotations
 
-import errno
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_atomically
 
-# Part of every folder's name: raise it when a conversion writes something else than before.
-LAYOUT = "v1"
+# Filling a folder takes seconds to hours: what is older than a day was left by a killed process.
 STALE_SECONDS = 24 * 3600.0
 
 
 def cache_root() -> Path:
-    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`."""
+    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`. RuntimeError for a user without a home."""
     return Path(os.environ.get("EDGE_ASR_CACHE") or Path.home() / ".cache" / "edge_asr_deploy")
 
 
-def converted(name: str, sha256: str, convert: Callable[[Path], None]) -> Path:
-    """The folder of a converted checkpoint; `convert` fills it when it is not there yet.
+def make_folder(folder: Path, fill: Callable[[Path], None], is_good: Callable[[Path], bool] = Path.is_dir) -> None:
+    """Let `fill` write the files of a folder that is not there yet, or that is not `is_good`.
 
-    The work is done in a hidden sibling folder that is renamed when complete. Of two processes that convert the same
-    weights at once, the later one drops its copy. UserError when the folder cannot be written.
+    The files are written to a hidden sibling folder, flushed to the disk, and the folder is renamed. Of two processes
+    that make the same folder at once, the later one drops its copy. OSError where the folder cannot be written.
     """
-    folder = cache_root() / "checkpoints" / f"{name}-{sha256[:16]}-{LAYOUT}"
-    if folder.is_dir():
-        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _clear_stale(folder.parent)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            convert(partial)
-            _settle(partial)
-            _publish(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except Exception as error:
-        # safetensors wraps what the system says about a full disk in an exception of its own.
-        is_full = os.strerror(errno.ENOSPC) in str(error)
-        if not is_full and not isinstance(error, OSError):
-            raise
-        reason = os.strerror(errno.ENOSPC) if is_full else getattr(error, "strerror", None) or error
-        remedy = "free some space there, or set EDGE_ASR_CACHE to a folder that can be written"
-        raise UserError("EDGE_ASR_CACHE", cache_root(), f"cannot be written ({reason}); {remedy}") from error
-    return folder
+        fill(partial)
+        _settle(partial)
+        _publish(partial, folder, is_good)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def clear_stale(parent: Path) -> None:
+    """Remove the hidden folders in `parent` that killed processes left."""
+    for path in parent.glob(".*"):
+        if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _settle(folder: Path) -> None:
@@ -58,22 +55,61 @@ def _settle(folder: Path) -> None:
     os.umask(umask)
     folder.chmod(0o777 & ~umask)
     for path in folder.iterdir():
-        path.chmod(0o666 & ~umask)
+        # Only where it differs: a change of mode is a change of the file's status, which `fill` may have noted.
+        if path.stat().st_mode & 0o777 != 0o666 & ~umask:
+            path.chmod(0o666 & ~umask)
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
 
-def _publish(partial: Path, folder: Path) -> None:
+def _publish(partial: Path, folder: Path, is_good: Callable[[Path], bool]) -> None:
+    """Give the folder its name, unless another process has just made the same; a bad one goes."""
+    if folder.exists() and not is_good(folder):
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            os.rename(folder, aside)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     try:
-        partial.rename(folder)
+        os.rename(partial, folder)
     except OSError:
-        # Another process was first: the same weights were converted by the same code, so theirs is as good.
-        if not folder.is_dir():
+        # Another process was first: the same code made the same files.
+        if not is_good(folder):
             raise
 
 
-def _clear_stale(parent: Path) -> None:
-    """Remove what killed processes left; a conversion takes seconds, so a day-old one is dead."""
-    for path in parent.glob(".*"):
-        if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+class Values:
+    """JSON values by name, in one file in `folder` (None: kept in memory alone).
+
+    `key` is everything but the name that decides about the values: hashes, settings, versions. A file that cannot be
+    read counts as empty, one that cannot be written costs time and nothing else.
+    """
+
+    def __init__(self, folder: Path | None, *key: str) -> None:
+        # Imported here: it loads OpenSSL, 3 MB that a later start of the runtime does not need.
+        import hashlib
+
+        name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
+        self.path = None if folder is None else folder / f"{name}.json"
+        self._values: dict[str, Any] = {}
+        if self.path is not None:
+            with suppress(OSError, ValueError):
+                self._values = dict(json.loads(self.path.read_text(encoding="utf-8")))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def get(self, name: str) -> Any:
+        """The value of that name, or None."""
+        return self._values.get(name)
+
+    def put(self, name: str, value: Any) -> None:
+        """Remember a value; `save` writes it down."""
+        self._values[name] = value
+
+    def save(self) -> None:
+        """Write the file, all at once."""
+        if self.path is None:
+            return
+        with suppress(OSError):
+            write_atomically(self.path, json.dumps(self._values, indent=1))

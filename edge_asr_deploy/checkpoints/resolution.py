@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edge_asr_deploy.cache import converted
 from edge_asr_deploy.checkpoints import ctranslate2, hub, moonshine_ort
 from edge_asr_deploy.checkpoints.checkpoint import Checkpoint, hash_file, hash_files
+from edge_asr_deploy.checkpoints.conversion import converted
 from edge_asr_deploy.checkpoints.ct2_binary import looks_like_ct2
 from edge_asr_deploy.checkpoints.folder import check_folder, grid_note, is_complete, is_transformers
 from edge_asr_deploy.checkpoints.wheels import WHEELS, Wheel, locate, weights_hash

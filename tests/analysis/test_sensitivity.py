@@ -118,11 +118,11 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_broken_store_counts_as_empty(tmp_path: Path) -> None:
     store = Measurements(tmp_path, "key")
-    assert store.get("a", lambda: [1, None]) == [1, None]
+    assert store.measured("a", lambda: [1, None]) == [1, None]
     assert "a" in Measurements(tmp_path, "key") and "a" not in Measurements(tmp_path, "another")
     assert store.path is not None
     store.path.write_text("{")
-    assert Measurements(tmp_path, "key").get("a", lambda: 2) == 2
+    assert Measurements(tmp_path, "key").measured("a", lambda: 2) == 2
 
 
 @pytest.mark.parametrize("name", NAMES)

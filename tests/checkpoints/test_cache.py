@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr_deploy.cache import cache_root, converted
+from edge_asr_deploy.cache import cache_root
+from edge_asr_deploy.checkpoints.conversion import converted
 from edge_asr_deploy.errors import UserError
 
 HASH = "0123456789abcdef" + "0" * 48

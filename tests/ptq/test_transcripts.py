@@ -30,9 +30,10 @@ def test_other_weights_or_another_language_know_nothing_of_it(tmp_path: Path) ->
 
 def test_a_broken_or_unwritable_file_is_no_error(tmp_path: Path) -> None:
     cache = TokenCache(tmp_path, "weights")
-    assert cache.path is not None
-    cache.path.parent.mkdir()
-    cache.path.write_text("not JSON")
+    cache.put(CLIP, [1])
+    cache.save()
+    (path,) = tmp_path.glob("calibration/*.json")
+    path.write_text("not JSON")
     assert TokenCache(tmp_path, "weights").get(CLIP) is None
     (tmp_path / "file").touch()
     unwritable = TokenCache(tmp_path / "file", "weights")

@@ -124,7 +124,7 @@ def sensitivities(
         for done, bits in enumerate(sorted(choices), 1):
             changed = spec.at(bits)
             measure = _measure if bits in measured else _error_alone
-            figures[bits] = known.get(
+            figures[bits] = known.measured(
                 f"{path} {grid_name(changed)}{'' if bits in measured else ' error'}",
                 lambda p=path, w=weight, s=changed, m=measure: m(probe, p, w, s),  # type: ignore[misc]
             )

@@ -55,7 +55,7 @@ def word_changes(
         weight, found[path] = model.get_submodule(path).weight, {}
         for done, bits in enumerate(widths, 1):
             changed = spec.at(bits)
-            found[path][bits] = known.get(
+            found[path][bits] = known.measured(
                 f"{path} {grid_name(changed)} words",
                 lambda w=weight, s=changed: measure(w, s),  # type: ignore[misc]
             )

@@ -152,7 +152,7 @@ def _sizes(subject: Subject, options: FitOptions, progress: Progress) -> Sizes:
     matrices = matrix_sizes(subject.model, recipe, subject.structure.components(), options.choices)
     # Stems, activations, attention, shortlist, targets: the whole recipe decides about the rest of the files.
     whole = hashlib.sha256(recipe.model_dump_json(exclude={"name", "model", "calibration"}).encode()).hexdigest()
-    rest = subject.measurements.get(
+    rest = subject.measurements.measured(
         f"rest {whole}",
         lambda: measure_rest(subject.model, subject.family, recipe, subject.samples, progress),
     )

@@ -72,7 +72,7 @@ class Judge:
             transcriber = Transcriber.open(self.float, verify=False)
             texts = Measurements(self.folder, "float texts", bundle_hash(manifest))
             self.utterances = [
-                replace(u, text=texts.get(u.fingerprint(), lambda u=u: transcriber.transcribe(u.samples()).text))  # type: ignore[misc]
+                replace(u, text=texts.measured(u.fingerprint(), lambda u=u: transcriber.transcribe(u.samples()).text))  # type: ignore[misc]
                 for u in self.utterances
             ]
 
@@ -81,7 +81,7 @@ class Judge:
         text = as_yaml(recipe)
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
         key = [bundle_hash(read_manifest(self.float)), self.speech, *(u.id for u in self.utterances)]
-        size, rise = Measurements(self.folder, "judged", *key).get(name, lambda: self._measure(recipe, text, name))
+        size, rise = Measurements(self.folder, "judged", *key).measured(name, lambda: self._measure(recipe, text, name))
         return Judged(size, rise)
 
     def _measure(self, recipe: Recipe, text: str, name: str) -> tuple[int, float | None]:

@@ -6,13 +6,12 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge_asr_deploy.cache import cache_root
+from edge_asr_deploy.cache import cache_root, clear_stale, make_folder
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import write_atomically
 
@@ -71,13 +70,7 @@ class Store:
         path = self.path(stage, key)
         if path.is_dir():
             return path
-        # Under the lock nobody else writes here: what lies there was left by a process that was killed.
-        partial = path.with_name(f".{key}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            fill(partial)
-            partial.rename(path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        # Left by a process that was killed.
+        clear_stale(path.parent)
+        make_folder(path, fill)
         return path

@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asr_deploy.files import write_atomically
+from edge_asr_deploy.cache import Values
 
 
 class TokenCache:
-    """Token ids by the audio they were heard in, for one model under one prompt, in a file below `root`.
+    """Token ids by the audio that they transcribe, for one model under one prompt, in a file below `root`.
 
-    `key` is everything but the audio that decides about the tokens: the weights' hash, language, task, versions. A
-    file that cannot be read counts as empty, one that cannot be written costs time and nothing else.
+    `key` is everything but the audio that decides about the tokens: the weights' hash, language, task, versions.
     """
 
     def __init__(self, root: Path | None, *key: str) -> None:
-        name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
-        self.path = None if root is None else root / "calibration" / f"{name}.json"
-        self._known: dict[str, list[int]] = {}
-        if self.path is not None:
-            with suppress(OSError, ValueError):
-                self._known = {str(k): [int(t) for t in v] for k, v in json.loads(self.path.read_text()).items()}
+        self._values = Values(None if root is None else root / "calibration", *key)
 
     def get(self, audio: NDArray[np.float32]) -> list[int] | None:
-        """The tokens heard in this audio, or None."""
-        return self._known.get(_print(audio))
+        """The tokens of this audio, or None; an entry that is no list of numbers counts as none."""
+        tokens = self._values.get(_fingerprint(audio))
+        is_sound = isinstance(tokens, list) and all(isinstance(token, int) for token in tokens)
+        return tokens if is_sound else None
 
     def put(self, audio: NDArray[np.float32], tokens: list[int]) -> None:
         """Remember the tokens; `save` writes them down."""
-        self._known[_print(audio)] = tokens
+        self._values.put(_fingerprint(audio), tokens)
 
     def save(self) -> None:
         """Write the file, all at once."""
-        if self.path is None:
-            return
-        with suppress(OSError):
-            write_atomically(self.path, json.dumps(self._known))
+        self._values.save()
 
 
-def _print(audio: NDArray[np.float32]) -> str:
+def _fingerprint(audio: NDArray[np.float32]) -> str:
     return hashlib.sha256(audio.tobytes()).hexdigest()

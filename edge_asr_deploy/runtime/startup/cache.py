@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edge_asr_deploy.cache import STALE_SECONDS, cache_root, clear_stale, make_folder
 from edge_asr_deploy.files import write_atomically
 
 VARIABLE = "EDGE_ASR_STARTUP_CACHE"
@@ -24,8 +24,6 @@ OFF = frozenset({"0", "off", "no", "false"})
 INDEX = "entry.json"
 # Bytes of all entries together; beyond it those go that were not used for longest.
 LIMIT = 1 << 30
-# A making takes seconds: what is older was left by a killed process.
-STALE_SECONDS = 24 * 3600.0
 
 Stamp = list[int]
 Read = TypeVar("Read")
@@ -40,7 +38,7 @@ def startup_root() -> Path | None:
     if chosen:
         return None if chosen.lower() in OFF else Path(chosen)
     try:
-        return Path(os.environ.get("EDGE_ASR_CACHE") or Path.home() / ".cache" / "edge_asr_deploy") / "startup"
+        return cache_root() / "startup"
     except RuntimeError:
         return None
 
@@ -79,14 +77,12 @@ def entry(name: str, about: str, make: Callable[[Path], None]) -> Path | None:
     try:
         if _is_sound(folder, about):
             return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
+
+        def fill(partial: Path) -> None:
             make(partial)
-            _settle(partial, about)
-            _publish(partial, folder, about)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _describe(partial, about)
+
+        make_folder(folder, fill, lambda folder: _is_sound(folder, about))
         with suppress(OSError):
             _prune(root, folder)
     except OSError:
@@ -138,36 +134,19 @@ def _is_sound(folder: Path, about: str) -> bool:
     return True
 
 
-def _settle(folder: Path, about: str) -> None:
-    """Get the files onto the disk, then note what they are."""
+def _describe(folder: Path, about: str) -> None:
+    """Note what the files are."""
     files = {}
     for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
         files[path.name] = {"sha256": _digest(path), "stamp": stamp(path)}
     write_index(folder / INDEX, {"about": about, "files": files})
 
 
-def _publish(partial: Path, folder: Path, about: str) -> None:
-    """Give the folder its name, unless another process has just made the same; a damaged entry goes."""
-    if folder.exists() and not _is_sound(folder, about):
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            os.rename(folder, aside)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    try:
-        os.rename(partial, folder)
-    except OSError:
-        if not _is_sound(folder, about):
-            raise
-
-
 def _prune(root: Path, newest: Path) -> None:
     """Remove what killed processes left, and the entries that were not used for longest while all exceed `LIMIT`."""
-    for path in _visible(root, hidden=True):
-        if time.time() - path.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+    for parent in root.iterdir():
+        if parent.is_dir():
+            clear_stale(parent)
     ages = {path: (path / INDEX).stat().st_mtime for path in _visible(root) if (path / INDEX).is_file()}
     sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in ages}
     for path in sorted(ages, key=ages.__getitem__):
@@ -178,9 +157,9 @@ def _prune(root: Path, newest: Path) -> None:
             del sizes[path]
 
 
-def _visible(root: Path, hidden: bool = False) -> Iterator[Path]:
-    """The folders of entries (`KIND/NAME`), or the temporary ones beside them."""
-    return (path for path in root.glob("*/*") if path.is_dir() and path.name.startswith(".") == hidden)
+def _visible(root: Path) -> Iterator[Path]:
+    """The folders of entries (`KIND/NAME`)."""
+    return (path for path in root.glob("*/*") if path.is_dir() and not path.name.startswith("."))
 
 
 def _digest(path: Path) -> str:
