@@ -1,4 +1,4 @@
-"""`edge-deploy fit`: bits for every matrix, under a budget."""
+"""`edge-deploy fit`: chooses bits for every matrix under a budget."""
 
 from __future__ import annotations
 
@@ -10,51 +10,64 @@ import typer
 
 
 class Rule(StrEnum):
-    """How bits are chosen."""
+    """The rule that chooses bits."""
 
     KNAPSACK = "knapsack"
     MYQASR = "myqasr"
 
 
 class Proxy(StrEnum):
-    """What stands for the damage that rounding does."""
+    """The quantity that estimates the damage done by rounding."""
 
     KL = "kl"
     FISHER = "fisher"
 
 
 def command(
-    output: Annotated[Path, typer.Option(help="Recipe file to write; measurements go to NAME.fit beside it.")],
+    output: Annotated[
+        Path, typer.Option(help="Recipe file to write; measurements go to the folder NAME.fit beside it.")
+    ],
     model: Annotated[
         str | None, typer.Option(help="Hub id, folder, or short name, as for export. Default: whisper-tiny.en.")
     ] = None,
-    max_mb: Annotated[float | None, typer.Option(help="At most so many MB (10^6 bytes) of *.onnx files.")] = None,
+    max_mb: Annotated[
+        float | None, typer.Option(help="Largest total size of the *.onnx files, in MB (10^6 bytes).")
+    ] = None,
     max_wer_rise: Annotated[
-        float | None, typer.Option(help="The smallest bundle whose WER rises at most so many points, on onnxruntime.")
+        float | None,
+        typer.Option(help="Find the smallest bundle whose WER, on onnxruntime, rises by at most this many points."),
     ] = None,
     bits: Annotated[int | None, typer.Option(help="Shipped recipe to start from. Default: 4.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Recipe file to start from, instead of --bits.")] = None,
-    target: Annotated[str | None, typer.Option(help="The recipe's target.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target of the recipe.")] = None,
     bits_choices: Annotated[str, typer.Option(help="Widths to choose from.")] = "2,3,4,5,6,8",
-    trials: Annotated[int, typer.Option(min=0, help="Trials of the joint search over method options (Optuna).")] = 0,
-    rule: Annotated[Rule, typer.Option(help="`myqasr` is a baseline: layers that say little lose bits first.")] = (
-        Rule.KNAPSACK
-    ),
-    proxy: Annotated[Proxy, typer.Option(help="Measured divergence, or its estimate from gradients.")] = Proxy.KL,
-    clips: Annotated[int, typer.Option(min=1, help="Calibration clips that sensitivities are measured on.")] = 8,
-    held_out: Annotated[int, typer.Option(min=1, help="Other calibration clips that judge --max-wer-rise.")] = 50,
+    trials: Annotated[
+        int, typer.Option(min=0, help="Number of trials of the joint search over method options (Optuna).")
+    ] = 0,
+    rule: Annotated[
+        Rule, typer.Option(help="`myqasr` is a baseline: it takes bits from the least active layers first.")
+    ] = (Rule.KNAPSACK),
+    proxy: Annotated[
+        Proxy, typer.Option(help="`kl` is the measured divergence, `fisher` its estimate from gradients.")
+    ] = Proxy.KL,
+    clips: Annotated[
+        int, typer.Option(min=1, help="Number of calibration clips that sensitivities are measured on.")
+    ] = 8,
+    held_out: Annotated[
+        int, typer.Option(min=1, help="Number of further calibration clips to measure --max-wer-rise on.")
+    ] = 50,
     data: Annotated[
-        list[Path] | None, typer.Option(help="JSONL manifest with references to judge --max-wer-rise on instead.")
+        list[Path] | None, typer.Option(help="JSONL manifest with references to measure --max-wer-rise on instead.")
     ] = None,
     calibration: Annotated[str | None, typer.Option(help="Speech to measure on, as for export.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Which clips are drawn.")] = None,
-    language: Annotated[str, typer.Option(help="Language of the speech (multilingual models).")] = "en",
-    overwrite: Annotated[bool, typer.Option(help="Replace a recipe that is there.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed that decides which clips are drawn.")] = None,
+    language: Annotated[str, typer.Option(help="Language of the speech, for multilingual models.")] = "en",
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing recipe file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Choose bits per matrix from measured sensitivities, and write a recipe that `edge-deploy export --recipe` takes.
 
-    No text is needed: the float model's own transcript of calibration speech is what it is held against.
+    No reference text is needed: errors are counted against the float model's own transcripts of calibration speech.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`edge-deploy sweep`: many recipes over many models."""
+"""`edge-deploy sweep`: runs many recipes over many models."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ import typer
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="The sweep, for example recipes/sweeps/edge-asr.yaml.")],
-    output: Annotated[Path | None, typer.Option(help="Folder of the results. Default: docs/results/NAME.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at once, each in a process of its own.")] = 1,
+    file: Annotated[
+        Path, typer.Argument(help="File that describes the sweep, for example recipes/sweeps/edge-asr.yaml.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="Folder for the results. Default: docs/results/NAME.")] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Number of cells that run at once, each in a process of its own.")
+    ] = 1,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster: host:port, ray://host:port or auto.")
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Only cells whose name matches; may be repeated.")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Run only cells whose name matches; may be repeated.")
     ] = None,
-    lists: Annotated[bool, typer.Option("--list", help="Print the cells and how far they are; run nothing.")] = False,
+    lists: Annotated[bool, typer.Option("--list", help="Print all cells with their state, and run nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Quantize, export and judge every cell of a grid; what was done before is not done again.
+    """Quantize, export and evaluate every cell of a grid. Cells that an earlier run finished are not run again.
 
-    A cell that fails is recorded and the others go on; the exit code is 1 then.
+    If a cell fails, the failure is recorded, the other cells still run, and the exit code is 1.
 
     Examples:
 
@@ -44,14 +48,18 @@ def command(
     messages = Console(stderr=True, highlight=False)
     given = {"--output": output, "--ray": ray, "--jobs": jobs if jobs > 1 else None}
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
-    # Without --only: results grow from run to run, and this is what makes all of them.
+    # The recorded command leaves out --only: results grow from run to run, and this command makes all of them.
     line = shlex.join(["edge-deploy", "sweep", str(file), *options])
     request = Request(file, output, jobs, ray, only or [], line)
     if lists:
         planned = plan(request, Store(), messages)
         for one in planned.known:
             if one.cell.name in planned.chosen:
-                state = "cached" if one.finding else f"cannot run: {one.error}" if one.error else "pending"
+                state = "pending"
+                if one.finding:
+                    state = "cached"
+                elif one.error:
+                    state = f"cannot run: {one.error}"
                 typer.echo(f"{one.cell.name}\t{state}")
         return
     folder, result = run(request, Store(), messages)

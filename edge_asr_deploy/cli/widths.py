@@ -6,7 +6,7 @@ from edge_asr_deploy.errors import UserError
 
 
 def widths(text: str) -> tuple[int, ...]:
-    """The widths in a list separated by commas, sorted, each once. UserError for what is no number."""
+    """The widths in a list separated by commas, sorted and without repetitions. UserError for anything but numbers."""
     try:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
