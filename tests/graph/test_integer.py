@@ -20,7 +20,6 @@ from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.builder import Builder  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
 from edge_asr_deploy.graph.storing.integer import INTEGER_KERNELS, int8_matrix, integer_matmul, round_input  # noqa: E402
-from edge_asr_deploy.harness.inspection.inspect import operators  # noqa: E402
 from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators  # noqa: E402
 from edge_asr_deploy.ptq.activations import quantize_activations, rounded  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize, round_together  # noqa: E402
@@ -31,6 +30,7 @@ from edge_asr_deploy.quantized.weight import QuantizedWeight  # noqa: E402
 from edge_asr_deploy.recipe.document import Recipe, parse  # noqa: E402
 from edge_asr_deploy.recipe.weights import WeightSpec  # noqa: E402
 from tests.support.graphs import agreement_of, build  # noqa: E402
+from tests.support.optimized import operators  # noqa: E402
 from tests.support.small_graphs import FLOAT, matmul, quantized, run, save  # noqa: E402
 from tests.support.tiny import MODELS  # noqa: E402
 from tests.support.tiny_samples import sample  # noqa: E402

@@ -16,10 +16,10 @@ import onnx_ir as ir
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.storing.outliers import float_columns, gather
 from edge_asr_deploy.graph.storing.weights import matmul_weight
-from edge_asr_deploy.harness.inspection.inspect import large_dequantize, operators
 from edge_asr_deploy.quantized.outliers import FinerCodes, FloatColumns
 from edge_asr_deploy.quantized.scales import CodedScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
+from tests.support.optimized import large_dequantize, operators
 from tests.support.small_graphs import FLOAT, matmul, quantized, run, save
 
 ROWS, COLUMNS = 256, 288

@@ -12,13 +12,13 @@ pytest.importorskip("optimum.exporters.onnx")
 from edge_asr_deploy.families import family  # noqa: E402
 from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
-from edge_asr_deploy.harness.inspection.inspect import operators  # noqa: E402
 from edge_asr_deploy.proof.verify import check_files, check_operators  # noqa: E402
 from edge_asr_deploy.ptq.calibration.samples import Sample  # noqa: E402
 from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.recipe.document import parse  # noqa: E402
 from tests.support.graphs import agreement_of, build  # noqa: E402
+from tests.support.optimized import operators  # noqa: E402
 from tests.support.tiny import MODELS  # noqa: E402
 
 

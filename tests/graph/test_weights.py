@@ -18,9 +18,9 @@ from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.storing.integer import round_input, scaled_product
 from edge_asr_deploy.graph.storing.table import TiedTable
 from edge_asr_deploy.graph.storing.weights import float_matrix, matmul_weight, narrow_tensor
-from edge_asr_deploy.harness.inspection.inspect import large_dequantize, operators
 from edge_asr_deploy.quantized.inputs import Dynamic
 from edge_asr_deploy.quantized.scales import PlainScales, TwoLevelScales
+from tests.support.optimized import large_dequantize, operators
 from tests.support.small_graphs import FLOAT, matmul, quantized, run, save
 
 

@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.inspection.inspect import inspect_bundle, large_dequantize, operators, weight_kernels
+from edge_asr_deploy.harness.inspection.inspect import inspect_bundle, weight_kernels
 from tests.support.fakes import write_bundle
+from tests.support.optimized import large_dequantize, operators
 
 K, N, GROUP = 256, 512, 32
 

@@ -40,7 +40,7 @@ def test_a_long_soak_is_thinned_out() -> None:
 
 
 def test_no_clip_twice_is_no_slope() -> None:
-    with pytest.raises(ValueError, match="heard twice"):
+    with pytest.raises(ValueError, match="transcribed twice"):
         memory_slope([Point("a", 0, 1), Point("b", 1, 2)])
 
 

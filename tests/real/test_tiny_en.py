@@ -13,11 +13,11 @@ from edge_asr_deploy.cli import app
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.evaluation.size import size_of
-from edge_asr_deploy.harness.inspection.inspect import large_dequantize, operators
 from edge_asr_deploy.runtime.audio.features import LogMel
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.support.fixtures_real import Exporter
+from tests.support.optimized import large_dequantize, operators
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 MODEL = "whisper-tiny.en"
