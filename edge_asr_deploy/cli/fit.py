@@ -45,7 +45,7 @@ def command(
         int, typer.Option(min=0, help="Number of trials of the joint search over method options (Optuna).")
     ] = 0,
     rule: Annotated[
-        Rule, typer.Option(help="`myqasr` is a baseline: it takes bits from the least active layers first.")
+        Rule, typer.Option(help="`myqasr` is a baseline: it takes bits from layers with small outputs first.")
     ] = (Rule.KNAPSACK),
     proxy: Annotated[
         Proxy, typer.Option(help="`kl` is the measured divergence, `fisher` its estimate from gradients.")
@@ -67,7 +67,8 @@ def command(
 ) -> None:
     """Choose bits per matrix from measured sensitivities, and write a recipe that `edge-deploy export --recipe` takes.
 
-    No reference text is needed: errors are counted against the float model's own transcripts of calibration speech.
+    No reference text is needed: sensitivities are measured against the float model's own transcripts of calibration
+    speech.
 
     Examples:
 

@@ -24,7 +24,7 @@ def command(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing archive.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the archive's path, size and hash as JSON.")] = False,
 ) -> None:
     """Pack a bundle, this package and a `run` script into one archive. On the board: unpack, then `./run audio.wav`.
 

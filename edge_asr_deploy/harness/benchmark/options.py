@@ -10,7 +10,7 @@ from edge_asr_deploy.options import Option
 from edge_asr_deploy.runtime.options import ACCURACY_LEVEL, AUDIO_CONTEXT, TARGET, parse_audio_context
 
 if TYPE_CHECKING:
-    # pydantic: the command line starts without it.
+    # This import loads pydantic, which the command line does not need to start.
     from edge_asr_deploy.harness.benchmark.result import Options
 
 

@@ -117,8 +117,8 @@ def _soak(soak: Soak) -> Table:
 
 
 def _profile(profile: GraphProfile) -> Table:
-    what = {"encoder": "encoder", "step": "one decoder step"}[profile.part]
-    table = Table(title=f"{what}: {profile.ms:.2f} ms under the profiler, mean of {profile.runs}")
+    part = {"encoder": "encoder", "step": "one decoder step"}[profile.part]
+    table = Table(title=f"{part}: {profile.ms:.2f} ms under the profiler, mean of {profile.runs}")
     for heading in ("operator", "nodes", "ms", "share", "slowest node"):
         table.add_column(
             heading, justify="left" if heading in ("operator", "slowest node") else "right", overflow="fold"

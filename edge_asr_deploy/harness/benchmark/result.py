@@ -127,7 +127,7 @@ class GraphProfile(_Model):
     runs: int
     ms: float
     outside: float = Field(description="share that no operator accounts for: the executor, and the profiler itself")
-    operators: list[OperatorTime] = Field(description="by time; the body of an If counts as what it is made of")
+    operators: list[OperatorTime] = Field(description="by time; the operators inside an If count themselves")
     nodes: list[NodeTime] = Field(description="the slowest")
 
 

@@ -135,7 +135,7 @@ def baseline_folder(bundle: Path, wanted: str) -> Path | None:
 
 
 def find_baseline(bundle: Path) -> Path | None:
-    """The newest float bundle (every component at 32 bits) of the same source weights, in the folder beside `bundle`.
+    """The newest float bundle (every component at 32 bits) of the same source weights that lies beside `bundle`.
 
     None when `bundle` is itself the float bundle. UserError when there is none; its remedy says how to make one.
     """

@@ -53,7 +53,7 @@ class Check(BaseModel):
     measured: str = ""
     limit: str = ""
     note: str = ""
-    slack: str = Field("", description="set where the limit is far above what noise needs")
+    slack: str = Field("", description="set if the limit is far above the noise")
 
 
 class BundleReport(BaseModel):
@@ -97,18 +97,18 @@ def check_files(damage: str | None, files: int) -> Check:
     return Check(name="files", verdict="passed", measured=f"{files} files intact", limit="as in the manifest")
 
 
-def check_side_files(found: Mapping[str, str], recorded: Mapping[str, str]) -> Check:
+def check_side_files(measured: Mapping[str, str], recorded: Mapping[str, str]) -> Check:
     """Check that tokenizer and configuration are byte for byte those of the record."""
-    return _same("side-files", found, recorded, "files")
+    return _same("side-files", measured, recorded, "files")
 
 
-def check_layers(found: Mapping[str, str], recorded: Mapping[str, str]) -> Check:
+def check_layers(measured: Mapping[str, str], recorded: Mapping[str, str]) -> Check:
     """Check that every weight matrix is stored as in the record, so that no layer was left in float by mistake."""
-    return _same("layers", found, recorded, "layers")
+    return _same("layers", measured, recorded, "layers")
 
 
 def check_operators(
-    found: Mapping[str, Mapping[str, int]], recorded: Mapping[str, Mapping[str, int]], is_same_software: bool
+    measured: Mapping[str, Mapping[str, int]], recorded: Mapping[str, Mapping[str, int]], is_same_software: bool
 ) -> Check:
     """Check that the optimized graphs have the record's operators, file by file.
 
@@ -116,23 +116,25 @@ def check_operators(
     """
     flat, wanted = (
         {f"{file}: {kind}": str(number) for file, kinds in counts.items() for kind, number in kinds.items()}
-        for counts in (found, recorded)
+        for counts in (measured, recorded)
     )
     check = _same("operators", flat, wanted, "counts")
-    if check.verdict == "failed" and not is_same_software and found.keys() == recorded.keys():
+    if check.verdict == "failed" and not is_same_software and measured.keys() == recorded.keys():
         note = f"this is another onnxruntime or architecture than the record's, which fuses differently ({check.note})"
         return check.model_copy(update={"verdict": "not measured", "note": note})
     return check
 
 
-def check_kernels(found: Mapping[str, int], wanted: Mapping[str, int]) -> Check:
+def check_kernels(measured: Mapping[str, int], wanted: Mapping[str, int]) -> Check:
     """Check that every integer matrix of the manifest runs in a low-bit kernel. The counts are by file."""
-    missing = {file: number - found.get(file, 0) for file, number in wanted.items() if found.get(file, 0) < number}
+    missing = {
+        file: number - measured.get(file, 0) for file, number in wanted.items() if measured.get(file, 0) < number
+    }
     note = "; ".join(f"{file}: {number} integer matrices run in float" for file, number in missing.items())
     return Check(
         name="kernels",
         verdict="failed" if missing else "passed",
-        measured=f"{sum(found.values())} low-bit kernels",
+        measured=f"{sum(measured.values())} low-bit kernels",
         limit=f"at least {sum(wanted.values())}",
         note=note,
     )
@@ -175,9 +177,9 @@ def check_size(size: int, recorded: int, tolerance: float) -> Check:
     )
 
 
-def check_tokens(found: Sequence[str], recorded: Sequence[str], ids: Sequence[str], tolerance: float) -> Check:
+def check_tokens(measured: Sequence[str], recorded: Sequence[str], ids: Sequence[str], tolerance: float) -> Check:
     """Check the tokens of every clip, in the order of `ids`. `tolerance` is the share of clips that may differ."""
-    different = [clip for clip, ours, theirs in zip(ids, found, recorded, strict=True) if ours != theirs]
+    different = [clip for clip, ours, theirs in zip(ids, measured, recorded, strict=True) if ours != theirs]
     allowed = int(tolerance * len(ids))
     return Check(
         name="tokens",
@@ -217,13 +219,13 @@ def check_wer(ours: Accuracy, recorded: Accuracy, absolute: float, relative: flo
     )
 
 
-def check_count(name: str, found: int, recorded: int, tolerance: int) -> Check:
+def check_count(name: str, measured: int, recorded: int, tolerance: int) -> Check:
     """Check the number of clips that failed as a whole: `runaway` or `empty`."""
     limit = recorded + tolerance
     return Check(
         name=name,
-        verdict="passed" if found <= limit else "failed",
-        measured=f"{found} clips",
+        verdict="passed" if measured <= limit else "failed",
+        measured=f"{measured} clips",
         limit=f"{limit} clips",
         note=f"record: {recorded}",
     )
@@ -252,28 +254,28 @@ def _slack(value: float, limit: float, noise: float, form: Callable[[float], str
     return f"limit could be {form(value + 2 * noise)}"
 
 
-def _same(name: str, found: Mapping[str, str], recorded: Mapping[str, str], what: str) -> Check:
+def _same(name: str, measured: Mapping[str, str], recorded: Mapping[str, str], unit: str) -> Check:
     differences = [
-        f"{key} {_difference(found.get(key), recorded.get(key))}"
-        for key in sorted(found.keys() | recorded.keys())
-        if found.get(key) != recorded.get(key)
+        f"{key} {_difference(measured.get(key), recorded.get(key))}"
+        for key in sorted(measured.keys() | recorded.keys())
+        if measured.get(key) != recorded.get(key)
     ]
     return Check(
         name=name,
         verdict="failed" if differences else "passed",
-        measured=f"{len(differences)} of {len(recorded)} {what} differ",
+        measured=f"{len(differences)} of {len(recorded)} {unit} differ",
         limit="as recorded",
         note=_first_few(differences),
     )
 
 
-def _difference(found: str | None, recorded: str | None) -> str:
-    if found is None:
+def _difference(measured: str | None, recorded: str | None) -> str:
+    if measured is None:
         return "is missing"
     if recorded is None:
         return "is new"
     # A reader learns nothing from two hashes.
-    return "was changed" if len(recorded) == HASH else f"was {recorded}, is {found}"
+    return "was changed" if len(recorded) == HASH else f"was {recorded}, is {measured}"
 
 
 def _first_few(names: Sequence[str], number: int = 3) -> str:

@@ -18,7 +18,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Size
 from edge_asr_deploy.harness.evaluation.size import size_of
 
-# The operators in which onnxruntime's CPU provider multiplies integer matrices, and which input the matrix is.
+# The operators in which onnxruntime's CPU provider multiplies integer matrices, with the index of the matrix input.
 KERNELS = {
     "MatMulNBits": 1,
     "DynamicQuantizeMatMul": 1,
@@ -50,7 +50,7 @@ class Inspection(BaseModel):
 
 
 def inspect_bundle(folder: Path) -> Inspection:
-    """Verify a bundle and inspect its manifest, its bytes and its optimized graphs. UserError when it is damaged."""
+    """Verify a bundle; inspect its manifest, its bytes and its optimized graphs. UserError when it is damaged."""
     manifest = verify(folder)
     graphs = {name: optimized(folder / name) for name in sorted(manifest.files) if name.endswith(".onnx")}
     large = {name: expanded(model, LARGE) for name, model in graphs.items()}

@@ -55,13 +55,13 @@ class BoardState(BaseModel):
         return [name for bit, name in THROTTLE_BITS.items() if (self.throttled or 0) >> (bit + SINCE_BOOT) & 1]
 
 
-def run_vcgencmd(what: str) -> str | None:
+def run_vcgencmd(command: str) -> str | None:
     """The output of the Raspberry Pi's own tool. None if the tool is missing or fails."""
     tool = shutil.which("vcgencmd")
     if tool is None:
         return None
     with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run([tool, what], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        return subprocess.run([tool, command], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     return None
 
 

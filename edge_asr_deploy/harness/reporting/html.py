@@ -74,7 +74,7 @@ def page(results: Sequence[Result], number: int) -> str:
 
 
 def _entries(results: Sequence[Result]) -> tuple[list[Entry], list[Entry]]:
-    """Two lists of bundles behind their baselines: one with every baseline once, one (for speed) with it in every run."""
+    """Bundles behind their baselines, as two lists: each baseline once, and (for speed) each baseline once per run."""
     once, all_runs, shown = [], [], set()
     for result in results:
         baseline = result.baseline

@@ -206,7 +206,7 @@ def _proof(manifest: Manifest) -> str:
 
 
 def cost_table(cost: GraphCost) -> Table:
-    """Operators of one run, sorted by multiply-accumulates. The bytes of weights are shown for all operators together."""
+    """Operators of one run, sorted by multiply-accumulates. The bytes of weights are shown only as a sum."""
     table = Table(title=cost.what)
     for heading in ("operator", "calls", "million MACs", "activations, MB"):
         table.add_column(heading, justify="left" if heading == "operator" else "right")
