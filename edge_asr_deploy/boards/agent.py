@@ -1,10 +1,11 @@
-"""What runs on the board. `ssh.Connection` sends this file's source along as the command: nothing is installed for it.
+"""The program that runs on the board. `ssh.Connection` sends its source in the command; nothing is installed.
 
-Standard library only, and no syntax newer than Python 3.7: a board whose Python is too old can still say so. Below one
-folder in the user's cache lie `files` (by sha256), `packages` (this package, by its wheel's sha256), `environments` (by
-the hash of their requirements) and `jobs` (one run's links). On standard input comes one JSON line per request (`put`:
-and the file's bytes), one JSON line answers it. Empty lines are signs of life: after SILENCE seconds without one,
-and when the input ends, the connection counts as cut; what runs is ended and its folder removed.
+It uses only the standard library and no syntax newer than Python 3.7, so that an old Python can report its version.
+The agent keeps everything in one folder of the user's cache: `files` (named by sha256), `packages` (this package, named
+by its wheel's sha256), `environments` (named by the hash of their requirements) and `jobs` (the files of one run). A
+request is one JSON line on standard input, for `put` followed by the file's bytes; one JSON line answers it. Empty
+lines only show that the other end is alive. When the input ends, or nothing arrives for SILENCE seconds, the connection
+counts as cut: the agent then ends the running command and removes its folder.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ SILENCE = 60.0
 
 
 class Cut(Exception):
-    """The other end is gone."""
+    """The other end of the connection is gone."""
 
 
 class Refused(Exception):
-    """What cannot be done here; the text is for the user."""
+    """The board cannot do what was asked; the text tells the user why."""
 
 
 class Channel:
-    """Requests from one file descriptor, answers to another."""
+    """Reads requests from one file descriptor and writes answers to another."""
 
     def __init__(self, source: int, sink: int) -> None:
         self._source, self._sink, self._buffer = source, sink, b""
 
     def request(self) -> dict[str, Any]:
-        """The next request. Cut when none can come any more."""
+        """The next request. Raises Cut when the connection has ended."""
         line = b""
         while not line.strip():
             while b"\n" not in self._buffer:
@@ -56,12 +57,12 @@ class Channel:
         return dict(json.loads(line.decode()))
 
     def payload(self, size: int) -> Iterator[bytes]:
-        """The `size` bytes after a request, piece by piece."""
+        """The `size` bytes that follow a request, in chunks."""
         while size:
             self._buffer = self._buffer or self._more()
-            piece, self._buffer = self._buffer[:size], self._buffer[size:]
-            size -= len(piece)
-            yield piece
+            chunk, self._buffer = self._buffer[:size], self._buffer[size:]
+            size -= len(chunk)
+            yield chunk
 
     def answer(self, content: dict[str, Any]) -> None:
         """Send one answer."""
@@ -70,13 +71,13 @@ class Channel:
             data = data[os.write(self._sink, data) :]
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
-        """The exit code of a process; it is ended with all its children when the other end goes away."""
-        heard = time.monotonic()
+        """The exit code of a process. When the connection is cut, the process and all its children are killed."""
+        last_sign = time.monotonic()
         try:
             while process.poll() is None:
                 ready = select.select([self._source], [], [], 0.1)[0]
-                heard = time.monotonic() if ready else heard
-                if (ready and not os.read(self._source, 1 << 16)) or time.monotonic() - heard > SILENCE:
+                last_sign = time.monotonic() if ready else last_sign
+                if (ready and not os.read(self._source, 1 << 16)) or time.monotonic() - last_sign > SILENCE:
                     raise Cut
         finally:
             if process.poll() is None:
@@ -93,7 +94,7 @@ class Channel:
 
 
 class Agent:
-    """The requests a board understands, one method each."""
+    """The requests that a board understands: one method for each."""
 
     def __init__(self, root: str, channel: Channel) -> None:
         self.root, self.channel = root, channel
@@ -109,8 +110,8 @@ class Agent:
             except BlockingIOError:
                 time.sleep(0.2)
         else:
-            raise Refused("another run is busy there; wait until it has ended")
-        # With the lock in hand, what killed runs left is nobody's.
+            raise Refused("another run is using this board; wait until it has ended")
+        # This run holds the lock, so whatever is left here belongs to runs that were killed.
         for name in os.listdir(self._path("jobs")):
             shutil.rmtree(self._path("jobs", name), ignore_errors=True)
         for name in os.listdir(self._path("environments")):
@@ -118,7 +119,7 @@ class Agent:
                 shutil.rmtree(self._path("environments", name), ignore_errors=True)
 
     def have(self, files: dict[str, int]) -> dict[str, Any]:
-        """Of these files (sha256 and size) those that are missing, each with the bytes that are there already."""
+        """Which of these files (sha256 and size) are missing, and how many bytes of each have already arrived."""
         self._wanted |= set(files)
         missing = {}
         for sha256, size in files.items():
@@ -127,18 +128,18 @@ class Agent:
                 os.remove(path)
             if not os.path.isfile(path):
                 missing[sha256] = os.path.getsize(path + ".partial") if os.path.isfile(path + ".partial") else 0
-        self._make_room(sum(files[sha256] - there for sha256, there in missing.items()))
+        self._make_room(sum(files[sha256] - arrived for sha256, arrived in missing.items()))
         return {"missing": missing}
 
     def put(self, sha256: str, size: int, offset: int) -> dict[str, Any]:
-        """Receive bytes `offset` to `size` of a file; it gets its name when its hash is right."""
+        """Receive bytes `offset` to `size` of a file. The file gets its final name only when its hash is right."""
         partial = self._path("files", sha256 + ".partial")
         try:
             with open(partial, "r+b" if offset else "wb") as file:
                 file.seek(offset)
                 file.truncate()
-                for piece in self.channel.payload(size - offset):
-                    file.write(piece)
+                for chunk in self.channel.payload(size - offset):
+                    file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
@@ -165,7 +166,7 @@ class Agent:
         return {}
 
     def environment(self, key: str, requirements: str, wheels: dict[str, str], space: int) -> dict[str, Any]:
-        """Make the virtual environment `key` unless it is there, from `wheels` (name and sha256) or else by index."""
+        """Make the virtual environment `key` unless it exists, from `wheels` (name and sha256) or from pip's index."""
         folder, ready = self._path("environments", key), self._path("environments", key, "ready")
         if os.path.isfile(ready):
             return {"made": True, "log": ""}
@@ -181,10 +182,10 @@ class Agent:
                 pip += ["--no-deps", "--no-compile", "--only-binary=:all:", "--requirement", file.name]
                 pip += ["--no-index", "--find-links", inputs] if wheels else ["--timeout", "15", "--retries", "1"]
                 for command in ([sys.executable, "-m", "venv", folder], pip):
-                    with tempfile.TemporaryFile() as said:
-                        code, log = self.channel.wait(_start(command, said, said)), _read(said)
+                    with tempfile.TemporaryFile() as output:
+                        code, log = self.channel.wait(_start(command, output, output)), _read(output)
                     if code:
-                        if os.strerror(errno.ENOSPC) in log:
+                        if os.strerror(errno.ENOSPC) in log:  # pip has no exit code for a full disk.
                             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
                         return {"made": False, "log": log[-4000:]}
                 open(ready, "w").close()
@@ -194,9 +195,9 @@ class Agent:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, files: dict[str, str], arguments: list[Any], package: str, environment: str) -> dict[str, Any]:
-        """Lay `files` (path and sha256) out in a folder of their own and run this package's command line on them.
+        """Lay out `files` (path and sha256) in a new folder, the answer's `job`, and run a command on them.
 
-        Of the arguments, `{"path": ...}` is one of these paths or a folder of them; the answer's `job` is that folder.
+        An argument `{"path": ...}` stands for one of these paths, or for a folder that holds some of them.
         """
         job = tempfile.mkdtemp(dir=self._path("jobs"))
         try:
@@ -206,17 +207,17 @@ class Agent:
                 _link(self._path("files", sha256), path)
             python = self._path("environments", environment, "bin", "python")
             variables = dict(os.environ, PYTHONPATH=self._path("packages", package), EDGE_ASR_CACHE=self._path("cache"))
-            variables.update(PYTHONUTF8="1", COLUMNS="1000")
+            variables.update(PYTHONUTF8="1", COLUMNS="1000", EDGE_ASR_PLAIN_ERRORS="1")
             words = [word if isinstance(word, str) else os.path.join(job, word["path"]) for word in arguments]
-            with open(os.path.join(job, "output"), "w+b") as output, open(os.path.join(job, "messages"), "w+b") as said:
-                process = _start([python, "-m", "edge_asr_deploy", *words], output, said, cwd=job, env=variables)
+            with tempfile.TemporaryFile(dir=job) as output, tempfile.TemporaryFile(dir=job) as messages:
+                process = _start([python, "-m", "edge_asr_deploy", *words], output, messages, cwd=job, env=variables)
                 code = self.channel.wait(process)
-                return {"code": code, "output": _read(output), "messages": _read(said), "job": job}
+                return {"code": code, "output": _read(output), "messages": _read(messages), "job": job}
         finally:
             shutil.rmtree(job, ignore_errors=True)
 
     def _make_room(self, space: int, environment: str = "") -> None:
-        """Refused when `space` bytes cannot be had, not even without the files and environments of other runs."""
+        """Free `space` bytes by removing files and environments of other runs. Refused if that is not enough."""
         if shutil.disk_usage(self.root).free < space:
             for name in os.listdir(self._path("files")):
                 if name.split(".")[0] not in self._wanted:
@@ -233,7 +234,7 @@ class Agent:
 
 
 def describe() -> dict[str, Any]:
-    """What the other end must know before it begins."""
+    """The facts about this board that the other end needs before it sends requests."""
     return {
         "python": list(sys.version_info[:2]),
         "machine": platform.machine(),
@@ -244,7 +245,7 @@ def describe() -> dict[str, Any]:
 
 
 def _full(path: str, detail: str) -> str:
-    return f"the disk is full there ({path}, {detail}); free some space"
+    return f"the board's disk is full ({path}, {detail}); free some space"
 
 
 def _hash(path: str) -> str:
@@ -253,17 +254,17 @@ def _hash(path: str) -> str:
 
 
 def _link(path: str, place: str) -> None:
-    # onnxruntime refuses a model's data file that has a second name.
-    give = shutil.copyfile if place.endswith("_data") else os.link
+    # onnxruntime refuses a model's data file that has a second hard link.
+    place_file = shutil.copyfile if place.endswith("_data") else os.link
     try:
-        give(path, place)
-    except OSError:  # A file system without hard links.
+        place_file(path, place)
+    except OSError:  # The file system has no hard links.
         shutil.copyfile(path, place)
 
 
-def _start(command: list[str], output: Any, messages: Any, **more: Any) -> subprocess.Popen[bytes]:
-    more.update(stdin=subprocess.DEVNULL, stdout=output, stderr=messages)
-    return subprocess.Popen(command, start_new_session=True, **more)
+def _start(command: list[str], output: Any, messages: Any, **options: Any) -> subprocess.Popen[bytes]:
+    options.update(stdin=subprocess.DEVNULL, stdout=output, stderr=messages)
+    return subprocess.Popen(command, start_new_session=True, **options)
 
 
 def _read(file: Any) -> str:
@@ -272,7 +273,7 @@ def _read(file: Any) -> str:
 
 
 def serve(root: str, source: int, sink: int) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the connection ends."""
     channel = Channel(source, sink)
     os.write(sink, READY.encode() + b"\n")
     try:
@@ -289,7 +290,7 @@ def serve(root: str, source: int, sink: int) -> None:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             reason = f"{error.filename or root}: {error.strerror or error}"
-            channel.answer({"refused": _full(root, "nothing half-written was left") if full else reason})
+            channel.answer({"refused": _full(root, "the half-written file was removed") if full else reason})
     except (Cut, BrokenPipeError):
         return
 

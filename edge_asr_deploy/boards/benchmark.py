@@ -1,4 +1,4 @@
-"""`edge-deploy bench` on boards: the audio of each length goes along, the times come back."""
+"""`edge-deploy bench` on boards: sends the audio of each length and returns the times."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edge_asr_deploy.boards.speech import write_corpus
 from edge_asr_deploy.boards.sync import Files
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.files import require_folder
-from edge_asr_deploy.harness.benchmark.fixed_lengths import stretches
+from edge_asr_deploy.harness.benchmark.fixed_lengths import fixed_lengths
 from edge_asr_deploy.harness.benchmark.options import BenchOptions
-from edge_asr_deploy.harness.benchmark.result import Benchmark, Stretch
+from edge_asr_deploy.harness.benchmark.result import Benchmark, FixedLength
 from edge_asr_deploy.harness.evaluation.evaluate import baseline_folder
 from edge_asr_deploy.harness.evaluation.speech import load_speech
 from edge_asr_deploy.options import words
@@ -26,28 +26,28 @@ from edge_asr_deploy.options import words
 def bench_on(
     boards: Sequence[str], bundle: Path, options: BenchOptions, console: Console, command: str | None = None
 ) -> list[BoardResult[Benchmark]]:
-    """What `harness.benchmark.bench.run` does, on every board at once; arguments as there.
+    """Do what `harness.benchmark.bench.run` does, on every board at once; the arguments mean the same.
 
-    The audio is cut and joined here, and named so in the results. `output` is one file for each board, as in
-    `results_of`.
+    This machine cuts and joins the audio, and the results describe it as it was made here. Each board's result goes to
+    a file of its own, named after `output` (see `results_of`).
     """
     require_folder("--output", options.output)
     folder = baseline_folder(bundle, options.baseline)
     utterances, _ = load_speech(options.data)
-    audio = stretches(utterances, options.lengths)
+    audio = fixed_lengths(utterances, options.lengths)
     with tempfile.TemporaryDirectory() as temporary:
         corpus = lengths_as_corpus(audio, Path(temporary))
-        asked = words(options, leave_out=("baseline", "data", "output"))
+        arguments = words(options, leave_out=("baseline", "data", "output"))
         answers = run_on(
-            boards, ["bench", bundle, "--baseline", folder or "none", "--data", corpus, "--json", *asked], console
+            boards, ["bench", bundle, "--baseline", folder or "none", "--data", corpus, "--json", *arguments], console
         )
-    shared = {"audio": [stretch for _, stretch in audio], "command": command}
+    shared = {"audio": [fixed_length for _, fixed_length in audio], "command": command}
     return results_of(answers, Benchmark, shared, options.output)
 
 
-def lengths_as_corpus(audio: Sequence[tuple[Utterance, Stretch]], folder: Path) -> Files:
-    """A corpus in which `stretches` finds, for each length, the very clip of that length.
+def lengths_as_corpus(audio: Sequence[tuple[Utterance, FixedLength]], folder: Path) -> Files:
+    """A corpus from which `fixed_lengths` on the board picks, for each length, exactly the clip made here.
 
-    Without their durations, which are rounded: the samples decide.
+    The corpus states no durations, because they are rounded: the board must count samples to find the right clip.
     """
     return write_corpus([replace(utterance, seconds=None) for utterance, _ in audio], folder)

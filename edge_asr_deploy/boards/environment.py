@@ -1,4 +1,7 @@
-"""The virtual environment on a board: this package's pinned requirements, by the board's index or from here."""
+"""The virtual environment on a board: this package's pinned requirements.
+
+The board installs them from its own index, or from wheels that this machine downloads.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from edge_asr_deploy.boards.sync import hashes, synchronize
 from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, pip_fault, requirements
 
 OLDEST_PYTHON = (3, 11)
-# What pip downloads and unpacks for the base install, with some air.
+# Bytes that pip downloads and unpacks for the base install, with a margin.
 SPACE = 300_000_000
 
 
@@ -24,7 +27,7 @@ def check_board(connection: Connection) -> str:
     if tuple(about["python"]) < OLDEST_PYTHON:
         connection.fail(f"its python3 is {python}; install Python 3.11 or newer")
     machine = {"arm64": "aarch64", "AMD64": "x86_64"}.get(about["machine"], about["machine"])
-    platform = next((name for name, known in MACHINES.items() if known == machine), None)
+    platform = next((name for name, supported in MACHINES.items() if supported == machine), None)
     if platform is None or about["bits"] != 64 or about["system"] != "Linux":
         system = f"{about['system']} on {about['machine']}, {about['bits']} bits"
         connection.fail(f"is {system}; bundles run on 64-bit Linux on {' or '.join(MACHINES.values())}")
@@ -34,9 +37,9 @@ def check_board(connection: Connection) -> str:
 
 
 def make_environment(connection: Connection, platform: str) -> str:
-    """Make the environment unless it is there; its key. UserError when pip cannot, neither there nor from here.
+    """Make the environment unless it exists, and return its key. UserError when pip fails with both sources.
 
-    A board without internet gets wheels that this machine downloads for it.
+    The board first tries its own index. If that fails, this machine downloads the wheels and sends them.
     """
     python = ".".join(map(str, connection.about["python"]))
     key = hashlib.sha256(f"{python}\n{requirements(platform)}".encode()).hexdigest()[:16]
@@ -48,7 +51,7 @@ def make_environment(connection: Connection, platform: str) -> str:
         synchronize(connection, wheels)
         second = _ask(connection, key, platform, {path.name: sha256 for path, sha256 in wheels.items()})
     if not second["made"]:
-        connection.fail(f"no environment can be made there ({pip_fault(second['log'])}); mend its Python or pip")
+        connection.fail(f"pip cannot make an environment there ({pip_fault(second['log'])}); mend its Python or pip")
     return key
 
 

@@ -1,4 +1,4 @@
-"""`edge-deploy evaluate` on boards: the speech goes along as a manifest, the results come back."""
+"""`edge-deploy evaluate` on boards: sends the speech as a manifest and returns the results."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.evaluation.speech import load_speech, select
 from edge_asr_deploy.options import words
 
-# What is found here and goes along as files, or stays here.
-HERE = ("baseline", "data", "limit", "output")
+# Options that this machine acts on itself: the board gets the files they lead to, or nothing.
+HANDLED_HERE = ("baseline", "data", "limit", "output")
 
 
 def evaluate_on(
     boards: Sequence[str], bundle: Path, options: EvaluateOptions, console: Console, command: str | None = None
 ) -> list[BoardResult[Result]]:
-    """What `harness.evaluation.evaluate.run` does, on every board at once; arguments as there.
+    """Do what `harness.evaluation.evaluate.run` does, on every board at once; the arguments mean the same.
 
-    `output` is one file for each board, as in `results_of`.
+    Each board's result goes to a file of its own, named after `output` (see `results_of`).
     """
     require_folder("--output", options.output)
     folder = baseline_folder(bundle, options.baseline)
@@ -36,10 +36,19 @@ def evaluate_on(
     console.print(speech)
     with tempfile.TemporaryDirectory() as temporary:
         corpus = write_corpus(select(utterances, options.limit, options.seed), Path(temporary))
-        asked = words(options, leave_out=HERE)
+        arguments = words(options, leave_out=HANDLED_HERE)
         answers = run_on(
-            boards, ["evaluate", bundle, "--baseline", folder or "none", "--data", corpus, "--json", *asked], console
+            boards,
+            ["evaluate", bundle, "--baseline", folder or "none", "--data", corpus, "--json", *arguments],
+            console,
         )
-    # The board's first line describes the copied manifest; the speech itself was described here.
-    others = [replace(one, messages=one.messages[1:] if one.output else one.messages) for one in answers]
-    return results_of(others, Result, {"speech": speech, "command": command}, options.output)
+    results = results_of(answers, Result, {"speech": speech, "command": command}, options.output)
+    return [_with_notes_only(result) for result in results]
+
+
+def _with_notes_only(board: BoardResult[Result]) -> BoardResult[Result]:
+    """Replace a successful board's messages by its notes: the others describe the copied manifest."""
+    if board.result is None:
+        return board
+    notes = tuple(f"{board.answer.board}: Note: {note.removesuffix('.')}." for note in board.result.notes)
+    return replace(board, answer=replace(board.answer, messages=notes))

@@ -1,4 +1,4 @@
-"""A command of `edge-deploy` on boards: what it needs is copied there, what it says in JSON comes back."""
+"""Run a command of `edge-deploy` on boards: copy the files it needs, bring back the JSON it prints."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ MB = 1_000_000
 
 @dataclass(frozen=True)
 class Answer:
-    """What one board answered: `output` is the command's JSON (None where it wrote none), `code` its exit code.
+    """One board's answer: `output` is the JSON that the command printed (None without any), `code` its exit code.
 
-    `messages` are its lines for people, each led by the board's name. Paths in both are those of this machine.
+    `messages` are its lines on standard error, each prefixed with the board's name. Paths in `output` and `messages`
+    are those of this machine.
     """
 
     board: str
@@ -35,87 +36,87 @@ class Answer:
 
 
 def run_on(boards: Sequence[str], arguments: Sequence[str | Path | Files], messages: Console) -> list[Answer]:
-    """Run `edge-deploy ARGUMENTS` on every board at once; one answer each, in their order.
+    """Run `edge-deploy ARGUMENTS` on every board at once. Returns one answer per board, in the order of `boards`.
 
-    `arguments` begin with the command's name and make it print JSON. A Path among them (bundle, audio) is copied to
-    the board where it is missing, and the command is given its place there; `Files` are for what lies scattered here.
-    What goes wrong on one board is in its answer (code 2) and does not stop the others. UserError, before any board is
-    asked, for an address that is none, a board named twice and a file that is missing here.
+    `arguments` begin with the command's name and must make it print JSON. A Path among them (a bundle, an audio file)
+    is copied to each board that lacks it, and the command there gets the copy's path. `Files` do the same for files
+    from several folders. A failure on one board is in that board's answer (code 2) and does not stop the others.
+    UserError, before any board is contacted, for a malformed address, a board named twice or a missing local file.
 
     >>> run_on(["pi@raspberrypi"], ["transcribe", Path("bundle"), Path("a.wav"), "--json"], Console())  # doctest: +SKIP
     """
     addresses = [Board.parse(board) for board in boards]
-    for name in {name for name in boards if list(boards).count(name) > 1}:
-        raise UserError(OPTION, name, "is given twice; name every board once")
+    for name in boards:
+        if list(boards).count(name) > 1:
+            raise UserError(OPTION, name, "is given twice; name every board once")
     words = [
         files_of(argument, str(number)) if isinstance(argument, Path) else argument
         for number, argument in enumerate(arguments)
     ]
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder))
-        known = hashes([wheel, *(path for word in words if isinstance(word, Files) for path in word.contents.values())])
+        copied_files = [word for word in words if isinstance(word, Files)]
+        sha256s = hashes([wheel, *(path for files in copied_files for path in files.contents.values())])
         connections: list[Connection] = []
 
-        def one(board: Board) -> Answer:
+        def run_on_board(board: Board) -> Answer:
             try:
                 with Connection(board) as connection:
                     connections.append(connection)
-                    return _run(connection, words, wheel, known, messages)
+                    return _run(connection, words, wheel, sha256s, messages)
             except UserError as error:
                 return Answer(board.name, 2, None, (str(error),))
 
         with ThreadPoolExecutor(len(addresses)) as pool:
             try:
-                return list(pool.map(one, addresses))
+                return list(pool.map(run_on_board, addresses))
             except BaseException:
-                # Ctrl-C: without their connections the threads come to an end.
+                # After Ctrl-C the threads still wait for their boards; closing the connections ends them.
                 for connection in connections:
                     connection.close()
                 raise
 
 
 def _run(
-    connection: Connection, words: Sequence[str | Files], wheel: Path, known: Mapping[Path, str], messages: Console
+    connection: Connection, words: Sequence[str | Files], wheel: Path, sha256s: Mapping[Path, str], messages: Console
 ) -> Answer:
     name = connection.board.name
     platform = check_board(connection)
-    copied = synchronize(connection, known)
+    copied = synchronize(connection, sha256s)
     messages.print(f"{name}: {copied / MB:.1f} MB copied; preparing the environment", markup=False)
     environment = make_environment(connection, platform)
-    connection.ask("package", sha256=known[wheel])
+    connection.ask("package", sha256=sha256s[wheel])
     messages.print(f"{name}: running", markup=False)
-    ran = connection.ask(
+    copied_files = [word for word in words if isinstance(word, Files)]
+    finished = connection.ask(
         "run",
-        files={
-            place: known[path] for word in words if isinstance(word, Files) for place, path in word.contents.items()
-        },
+        files={place: sha256s[path] for files in copied_files for place, path in files.contents.items()},
         arguments=[{"path": word.path} if isinstance(word, Files) else word for word in words],
-        package=known[wheel],
+        package=sha256s[wheel],
         environment=environment,
     )
-    # The longest first: a folder's path may begin another's.
-    places = sorted((word for word in words if isinstance(word, Files)), key=lambda word: -len(word.path))
-    names = {f"{ran['job']}/{word.path}": word.shown for word in places}
-    lines = [line.removeprefix("edge-deploy: ") for line in ran["messages"].splitlines() if line.strip()]
-    if any(line.startswith("Traceback") for line in lines):
-        lines = lines[-1:]
-    if ran["code"] and not lines:
-        lines = [f"the command ended there with code {ran['code']}; if that is -9, there was too little memory"]
+    # Longest paths first: one folder's path may be the beginning of another's.
+    longest_first = sorted(copied_files, key=lambda files: -len(files.path))
+    names = {f"{finished['job']}/{files.path}": files.shown for files in longest_first}
+    code = finished["code"]
+    lines = [line for line in finished["messages"].splitlines() if line.strip()]
+    if code and not lines:
+        lines = [f"the command ended with code {code}; if that is -9, the board has too little memory"]
     try:
-        output = json.loads(ran["output"])
+        output = json.loads(finished["output"])
     except json.JSONDecodeError:
         output = None
-        if not ran["code"]:
-            connection.fail("the command wrote no JSON; that is a fault of this program")
+        if not code:
+            connection.fail("the command wrote no JSON, which is a bug in edge-deploy; please report it")
     shown = tuple(f"{name}: {_renamed(line, names)}" for line in lines)
-    return Answer(name, ran["code"], _renamed(output, names), shown)
+    return Answer(name, code, _renamed(output, names), shown)
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     """A JSON value with the board's paths replaced by those of this machine."""
     if isinstance(value, str):
-        for there, here in names.items():
-            value = value.replace(there, here)
+        for path_on_board, local_name in names.items():
+            value = value.replace(path_on_board, local_name)
         return value
     if isinstance(value, list):
         return [_renamed(part, names) for part in value]

@@ -1,4 +1,4 @@
-"""What a command measured on boards: every board's JSON as the result that it is here, and its file."""
+"""The results that a command measured on boards: parsed from each board's JSON, and written to files."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ Measured = TypeVar("Measured", bound=BaseModel)
 
 @dataclass(frozen=True)
 class BoardResult(Generic[Measured]):
-    """One board's result, None where it failed; `answer` says why."""
+    """One board's result. It is None when the command failed there; the messages of `answer` then say why."""
 
     answer: Answer
     result: Measured | None
 
 
 def results_of(
-    answers: Sequence[Answer], model: type[Measured], here: Mapping[str, Any], output: Path | None
+    answers: Sequence[Answer], model: type[Measured], local_fields: Mapping[str, Any], output: Path | None
 ) -> list[BoardResult[Measured]]:
-    """The results of all answers, with the fields `here` that only this machine knows; written where `output` is given.
+    """Parse the results of all answers, and write each to a file if `output` is given.
 
-    Of several boards `result.json` becomes `result.BOARD.json`, one file each. UserError where none can be written.
+    `local_fields` replace those fields that only this machine knows. With several boards, `result.json` becomes one
+    file `result.BOARD.json` for each. UserError when a file cannot be written.
     """
-    found = []
+    results = []
     for answer in answers:
         result = None
         if answer.output is not None:
-            result = model.model_validate(answer.output).model_copy(update=here)
+            result = model.model_validate(answer.output).model_copy(update=local_fields)
             if output is not None:
                 name = f"{output.stem}.{answer.board}{output.suffix}" if len(answers) > 1 else output.name
                 write_output("--output", output.with_name(name), result.model_dump_json(indent=1) + "\n")
-        found.append(BoardResult(answer, result))
-    return found
+        results.append(BoardResult(answer, result))
+    return results

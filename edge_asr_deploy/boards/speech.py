@@ -1,4 +1,4 @@
-"""Speech that goes along to a board: a manifest and its audio."""
+"""Speech to be copied to a board: a manifest and its audio."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ MANIFEST = "speech/speech.jsonl"
 
 
 def write_corpus(utterances: Sequence[Utterance], folder: Path) -> Files:
-    """A manifest of these utterances, to be copied along with their audio; what is no file yet is written to `folder`.
+    """Write a manifest of these utterances, to be copied to a board together with their audio.
 
-    Samples are kept as float32: a board hears what would be heard here.
+    Audio that is not a whole file already is written to `folder`, as float32: the board gets exactly the samples that
+    this machine would use.
     """
     contents: dict[str, Path] = {}
     rows = []

@@ -1,4 +1,4 @@
-"""A board behind the user's own `ssh`: keys, known hosts and jump hosts are those of the user's configuration."""
+"""A connection to a board through the user's own `ssh`, with the keys, known hosts and jump hosts configured there."""
 
 from __future__ import annotations
 
@@ -23,22 +23,29 @@ from edge_asr_deploy.errors import UserError
 OPTION = "--on"
 PING_SECONDS = 10.0
 CHUNK = 1 << 18
-# Asking for a password would hang a script; the rest lets a dead network be noticed within a minute.
+# BatchMode: a password prompt would hang a script. The others detect a dead network within a minute.
 _OPTIONS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ServerAliveCountMax=4")
-# What ssh says (in English, LC_ALL=C), and what to do about it; the first that fits counts.
+# ssh uses exit code 255 for every failure: only its message (English under LC_ALL=C) tells the failures apart. Each
+# pattern comes with the remedy; the first match counts.
 _FAULTS = (
-    (r"IDENTIFICATION HAS CHANGED", "its host key is another than the one known; if that is right, `ssh-keygen -R` it"),
-    (r"Host key verification failed", "its host key is not known; connect once with `ssh`, compare the key, accept it"),
-    (r"Permission denied|Too many authentication", "no key is accepted there; `ssh-copy-id` brings yours over"),
-    (r"Could not resolve hostname", "there is no host of this name; correct it"),
-    (r"Connection refused", "nothing answers at this port; start its SSH server, or correct the port"),
+    (
+        r"IDENTIFICATION HAS CHANGED",
+        "its host key has changed; if you expect that, drop the old one with `ssh-keygen -R`",
+    ),
+    (
+        r"Host key verification failed",
+        "its host key is not known; connect once with `ssh`, compare and accept the key",
+    ),
+    (r"Permission denied|Too many authentication", "it accepts none of your keys; copy yours there with `ssh-copy-id`"),
+    (r"Could not resolve hostname", "there is no host of this name; correct the address"),
+    (r"Connection refused", "no SSH server listens on this port; start the server, or correct the port"),
     (r"timed out|No route to host|unreachable", "the host cannot be reached; switch it on, or check the network"),
 )
 
 
 @dataclass(frozen=True)
 class Board:
-    """`[user@]host[:port]`; the host may be a name of the user's SSH configuration, an IPv6 address is `[::1]`."""
+    """`[user@]host[:port]`. The host may be an alias from the user's SSH configuration; IPv6 is written `[::1]`."""
 
     destination: str
     port: int | None
@@ -46,45 +53,45 @@ class Board:
 
     @classmethod
     def parse(cls, text: str) -> Board:
-        """UserError when the text is no such address."""
+        """Parse an address. UserError when it is malformed."""
         match = re.fullmatch(
             r"(?P<user>[^\s@:-][^\s@:]*@)?(?P<host>[\w.-]+|\[[0-9a-fA-F:.%\w]+\])(:(?P<port>\d+))?", text
         )
         port = int(match["port"]) if match and match["port"] else None
         if match is None or match["host"].startswith("-") or not (port is None or 0 < port < 65536):
-            raise UserError(OPTION, text, "is no address; give user@host or user@host:port")
+            raise UserError(OPTION, text, "is not an address; give user@host or user@host:port")
         return cls(f"{match['user'] or ''}{match['host'].strip('[]')}", port, text)
 
 
 class Connection:
-    """The agent on one board. Use as a context manager; `about` is what it says of itself.
+    """A connection to the agent on one board, used as a context manager; `about` is what `agent.describe` returned.
 
-    UserError with the reason when there is no connection, when the board refuses a request, and when it is cut.
+    UserError with the reason when the connection fails or is cut, and when the board refuses a request.
     """
 
     def __init__(self, board: Board) -> None:
         self.board = board
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+        self._ssh_messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         source = resources.files("edge_asr_deploy.boards").joinpath("agent.py").read_bytes()
         packed = base64.b64encode(zlib.compress(source, 9)).decode()
-        # base64 has no character that any shell would touch inside double quotes.
+        # No shell interprets any character of base64 inside double quotes.
         code = f"import base64,zlib;exec(compile(zlib.decompress(base64.b64decode('{packed}')),'agent','exec'))"
         port = [] if board.port is None else ["-p", str(board.port)]
         options = [word for option in _OPTIONS for word in ("-o", option)]
         try:
-            # Its own process group: Ctrl-C reaches the parent only, which closes its connections itself.
+            # A process group of its own: Ctrl-C then reaches only the parent, which closes its connections itself.
             self._process = subprocess.Popen(
                 ["ssh", "-T", *options, *port, "--", board.destination, f'python3 -c "{code}"'],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=self._ssh_messages,
                 env={**os.environ, "LC_ALL": "C"},
                 process_group=0,
             )
         except FileNotFoundError:
-            raise UserError(OPTION, board.name, "there is no `ssh` here; install the OpenSSH client") from None
+            raise UserError(OPTION, board.name, "this machine has no `ssh`; install the OpenSSH client") from None
         try:
             self._greet()
         except BaseException:
@@ -101,53 +108,53 @@ class Connection:
         self.close()
 
     def ask(self, operation: str, **request: Any) -> dict[str, Any]:
-        """Let the agent do something; its answer."""
+        """Send the agent a request and return its answer."""
         self._send(json.dumps({"do": operation, **request}).encode() + b"\n")
         return self._answer()
 
-    def put(self, path: Path, sha256: str, offset: int, sent: Callable[[int], None] = lambda size: None) -> None:
-        """Copy a file from byte `offset` on; `sent` is told the bytes of every piece.
+    def put(self, path: Path, sha256: str, offset: int, progress: Callable[[int], None] = lambda size: None) -> None:
+        """Copy a file from byte `offset` on, and call `progress` with the number of bytes of every chunk.
 
-        UserError if it changes meanwhile.
+        UserError if the file changes during the copy.
         """
         size = path.stat().st_size
         with path.open("rb") as file, self._lock:
             file.seek(offset)
             self._write(json.dumps({"do": "put", "sha256": sha256, "size": size, "offset": offset}).encode() + b"\n")
             remaining = size - offset
-            while remaining and (piece := file.read(min(CHUNK, remaining))):
-                self._write(piece)
-                remaining -= len(piece)
-                sent(len(piece))
+            while remaining and (chunk := file.read(min(CHUNK, remaining))):
+                self._write(chunk)
+                remaining -= len(chunk)
+                progress(len(chunk))
         if remaining:
             self.fail(f"{path} became shorter while it was copied; run it again")
         if self._answer()["good"]:
             return
         if not offset:
             self.fail(f"{path} changed while it was copied; run it again")
-        # What lay there was of something else.
-        self.put(path, sha256, 0, sent)
+        # The bytes that the board already had belong to another file: start again from the beginning.
+        self.put(path, sha256, 0, progress)
 
     def fail(self, reason: str) -> NoReturn:
         """Raise the UserError that names this board."""
         raise UserError(OPTION, self.board.name, reason)
 
     def close(self) -> None:
-        """End the connection; what still runs on the board is ended there, by the agent."""
+        """End the connection. The agent then ends whatever still runs on the board."""
         self._closed.set()
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._said):
+        for pipe in (self._process.stdin, self._process.stdout, self._ssh_messages):
             try:
                 if pipe is not None:
                     pipe.close()
             except (BrokenPipeError, ValueError):
-                # What a dead process never read is lost on purpose.
+                # The process is dead, so data that it never read may be dropped.
                 continue
 
     def _greet(self) -> None:
         assert self._process.stdout is not None
-        # What the board's shell prints at login may come first.
+        # The board's shell may print its own lines at login before the agent starts.
         while line := self._process.stdout.readline():
             if line.decode(errors="replace").strip() == READY:
                 self.about = self._answer()
@@ -155,21 +162,20 @@ class Connection:
         self._diagnose()
 
     def _diagnose(self) -> NoReturn:
-        """Say why no agent answered."""
+        """Raise the UserError that says why no agent answered."""
         code = self._process.wait()
-        said = self._heard()
+        message = self._read_ssh_messages()
         for pattern, remedy in _FAULTS:
-            if code == 255 and re.search(pattern, said):
+            if code == 255 and re.search(pattern, message):
                 self.fail(remedy)
         if code in (126, 127):
-            self.fail("there is no python3; install Python 3.11 or newer with venv")
-        last = said.strip().splitlines()[-1:] or ["no message"]
-        self.fail(f"ssh ended with code {code} ({last[0].strip()})")
+            self.fail("it has no python3; install Python 3.11 or newer with venv")
+        self.fail(f"ssh ended with code {code} ({_last_line(message) or 'no message'})")
 
-    def _heard(self) -> str:
+    def _read_ssh_messages(self) -> str:
         try:
-            self._said.seek(0)
-            return self._said.read().decode(errors="replace")
+            self._ssh_messages.seek(0)
+            return self._ssh_messages.read().decode(errors="replace")
         except ValueError:
             # Closed by another thread.
             return ""
@@ -179,7 +185,7 @@ class Connection:
             self._write(data)
 
     def _write(self, data: bytes) -> None:
-        """Where the other end does not listen any more, `_answer` finds out why."""
+        """Send bytes. A broken connection is ignored here, because `_answer` reports the reason."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(data)
@@ -195,15 +201,21 @@ class Connection:
             # Closed by another thread.
             line = b""
         if not line.endswith(b"\n"):
-            last = [line for line in self._heard().splitlines() if line.strip()][-1:]
-            detail = f" ({last[0].strip()})" if last else ""
-            self.fail(f"the connection was cut{detail}; run it again, what was copied is kept")
+            last_line = _last_line(self._read_ssh_messages())
+            detail = f" ({last_line})" if last_line else ""
+            self.fail(f"the connection was cut{detail}; run the command again, copied files are kept")
         answer: dict[str, Any] = json.loads(line)
         if "refused" in answer:
             self.fail(answer["refused"])
         return answer
 
     def _ping(self) -> None:
-        """Signs of life, for an agent that would else take silence for a cut."""
+        """Send empty lines regularly: the agent takes a long silence for a cut connection."""
         while not self._closed.wait(PING_SECONDS):
             self._send(b"\n")
+
+
+def _last_line(text: str) -> str:
+    """The last line that is not blank; empty when there is none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

@@ -1,4 +1,4 @@
-"""Files that go along to a board: named, hashed, and copied where they are missing."""
+"""Files to be copied to a board: names, hashes, and the copying of missing ones."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edge_asr_deploy.errors import UserError
 
 @dataclass(frozen=True)
 class Files:
-    """An argument that is a file or a folder: `path` names it on the board, below the job's folder.
+    """A command's argument that is a file or a folder. `path` is its path on the board, below the job's folder.
 
-    `contents` are the files it consists of, by their path there; `shown` is what the user calls it.
+    `contents` are its local files, by their path on the board. `shown` is the argument as the user wrote it.
     """
 
     path: str
@@ -24,42 +24,46 @@ class Files:
 
 
 def files_of(path: Path, folder: str) -> Files:
-    """A local file or folder as an argument that keeps its name, below `folder` on the board. UserError if missing."""
+    """A local file or folder as an argument: it keeps its name and lies in `folder` on the board.
+
+    UserError if the file is missing.
+    """
     name = f"{folder}/{path.resolve().name}"
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file())
-        return Files(name, {f"{name}/{file.relative_to(path).as_posix()}": file for file in found}, str(path))
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return Files(name, {f"{name}/{file.relative_to(path).as_posix()}": file for file in files}, str(path))
     if not path.is_file():
         raise UserError("file", path, "no such file; correct the path")
     return Files(name, {name: path}, str(path))
 
 
 def hashes(paths: Iterable[Path]) -> dict[Path, str]:
-    """sha256 of files. UserError for one that cannot be read."""
-    found = {}
+    """The sha256 of each file. UserError for a file that cannot be read."""
+    sha256s = {}
     for path in dict.fromkeys(paths):
         try:
             with path.open("rb") as file:
-                found[path] = hashlib.file_digest(file, "sha256").hexdigest()
+                sha256s[path] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise UserError("file", path, f"cannot be read ({error.strerror}); mend that first") from None
-    return found
+            raise UserError("file", path, f"cannot be read ({error.strerror}); check its permissions") from None
+    return sha256s
 
 
 def missing_bytes(missing: Mapping[str, int], sizes: Mapping[str, int]) -> int:
-    """Bytes still to be copied of files whose first bytes may be there already."""
-    return sum(sizes[sha256] - there for sha256, there in missing.items())
+    """How many bytes still have to be copied. `missing` says how many bytes of each file the board already has."""
+    return sum(sizes[sha256] - arrived for sha256, arrived in missing.items())
 
 
-def synchronize(connection: Connection, known: Mapping[Path, str]) -> int:
-    """Copy what the board lacks of these files (path and sha256). Returns the bytes copied.
+def synchronize(connection: Connection, sha256s: Mapping[Path, str]) -> int:
+    """Copy those files (path and sha256) that the board lacks. Returns the bytes copied.
 
-    The board hashes what it has; a file that was cut off earlier goes on where it ended. Nothing gets its name before
-    it is complete and its hash is right.
+    The board hashes the files it has. A copy that was interrupted continues where it stopped. A file gets its final
+    name only when it is complete and its hash is right.
     """
-    by_hash = {sha256: path for path, sha256 in known.items()}
+    by_hash = {sha256: path for path, sha256 in sha256s.items()}
     sizes = {sha256: path.stat().st_size for sha256, path in by_hash.items()}
     missing = connection.ask("have", files=sizes)["missing"]
-    for sha256, there in missing.items():
-        connection.put(by_hash[sha256], sha256, there if there < sizes[sha256] else 0)
+    for sha256, arrived in missing.items():
+        offset = arrived if arrived < sizes[sha256] else 0
+        connection.put(by_hash[sha256], sha256, offset)
     return missing_bytes(missing, sizes)

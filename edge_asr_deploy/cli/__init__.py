@@ -1,4 +1,4 @@
-"""`edge-deploy`: one file per command. A command parses, calls one function and prints; no logic lives here."""
+"""The command line `edge-deploy`: one file per command, which parses options, calls one function and prints."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from edge_asr_deploy.cli import (
     transcribe,
     verify,
 )
+from edge_asr_deploy.cli.errors import error_line, is_plain
 from edge_asr_deploy.errors import UserError
 
-# Packages that come with an extra; all others belong to the base install.
+# Packages that only an extra installs; all others belong to the base install.
 EXTRAS = dict.fromkeys(("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub"), "[export]")
 
 app = typer.Typer(
@@ -54,22 +55,32 @@ app.command("sweep")(sweep.command)
 
 
 def main() -> None:
-    """Run the command line: 0 ok, 1 a gate failed, 2 bad usage or input (one line on stderr, never a traceback)."""
+    """Run the command line.
+
+    Exit codes: 0 for success, 1 when a gate failed, 2 for bad usage or input. An error of the user is one line on
+    stderr, never a traceback.
+    """
     try:
         app()
     except UserError as error:
-        # Only here: rich is 3 MB that a transcription does not need.
+        # Imported only here, because rich takes 3 MB that a transcription does not need.
         from rich.console import Console
 
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"edge-deploy: {error}", style="red", markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(error_line(error), style="red", markup=False)
         sys.exit(2)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         if package == __package__.partition(".")[0]:
             raise
         remedy = f'pip install "edge-asr-deploy{EXTRAS.get(package, "")}"'
-        print(f"edge-deploy: {package}: is not installed, and this command needs it; {remedy}", file=sys.stderr)
+        print(error_line(f"{package}: is not installed, but this command needs it; {remedy}"), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("edge-deploy: interrupted; nothing was left half-written", file=sys.stderr)
+        print(error_line("interrupted; no file was left half-written"), file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not is_plain():
+            raise
+        # The traceback is of no use on the machine that asked.
+        print(error_line(f"{type(error).__name__}: {error}".replace("\n", " ")), file=sys.stderr)
+        sys.exit(1)

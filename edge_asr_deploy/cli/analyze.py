@@ -1,4 +1,4 @@
-"""`edge-deploy analyze`: where a model is hard to quantize."""
+"""`edge-deploy analyze`: which parts of a model are hard to quantize."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def command(
     options: AnalyzeOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Ranges, kurtosis and outlier channels of weights and activations, and what rounding each matrix alone costs.
+    """Show ranges, kurtosis and outlier channels of weights and activations, and what rounding each matrix alone costs.
 
-    Sensitivities are kept as they are measured: a second run, or one after a kill, goes on where the first stopped.
+    Measured sensitivities are stored at once, so that a run that was interrupted continues where it stopped.
 
     Example: `edge-deploy analyze --model whisper-tiny.en --clips 4 --output analysis`
     """

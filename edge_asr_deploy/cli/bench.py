@@ -1,4 +1,4 @@
-"""`edge-deploy bench`: how fast a bundle is here."""
+"""`edge-deploy bench`: measures how fast a bundle is on this machine."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     on: On = None,
 ) -> None:
-    """Time loading, encoder, first token, every token and the whole, for audio from a command to several windows.
+    """Time a bundle (loading, encoder, first token, later tokens, total) on audio of several lengths.
 
-    Bundle and baseline run in turn (A B A B), each in a process of its own. Exit code 1 when the board throttled
-    meanwhile: its times are shown, but not compared.
+    Bundle and baseline run in turn (A B A B), each in a process of its own. If the board throttles during the
+    measurement, the times are shown but not compared, and the exit code is 1.
 
     Examples:
 
@@ -46,13 +46,13 @@ def command(
 
         show(bench_on(on, bundle, options, messages, command), as_json, bench_tables)
         return
-    found = run(bundle, options, messages, command)
+    benchmark = run(bundle, options, messages, command)
     if as_json:
-        print(found.model_dump_json(indent=1))
+        print(benchmark.model_dump_json(indent=1))
     else:
-        Console().print(*bench_tables(found), sep="\n")
-    for reason in found.disturbances:
+        Console().print(*bench_tables(benchmark), sep="\n")
+    for reason in benchmark.disturbances:
         messages.print(f"Disturbed: {reason}.", style="red", markup=False)
-    if found.baseline and found.disturbances:
-        messages.print("Not compared: let the board cool down or mend its supply, and measure again.", style="red")
+    if benchmark.baseline and benchmark.disturbances:
+        messages.print("Not compared: let the board cool down or fix its power supply, and measure again.", style="red")
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`edge-deploy card`: measurements into a bundle's README.md."""
+"""`edge-deploy card`: writes measurements into a bundle's README.md."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    results: Annotated[list[Path], typer.Argument(help="Files written by `edge-deploy evaluate --output`, of it.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="Results of this bundle, written by `edge-deploy evaluate --output`.")
+    ],
 ) -> None:
-    """Write a bundle's model card (README.md) anew, with what was measured: the numbers of `edge-deploy report`.
+    """Rewrite a bundle's model card (README.md) so that it shows these measurements.
 
     Example: `edge-deploy card exported/whisper-tiny.en-w4 result.json`
     """

@@ -1,4 +1,4 @@
-"""`edge-deploy check`: the gate."""
+"""`edge-deploy check`: the CI gate."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from edge_asr_deploy.harness.gate.options import CheckOptions
 def command(
     bundles: Annotated[
         list[Path],
-        typer.Argument(metavar="BUNDLE...", help="Folders of bundles, or the records in `baselines` beside them."),
+        typer.Argument(
+            metavar="BUNDLE...", help="Folders of bundles, or their records in the folder `baselines` beside them."
+        ),
     ],
     options: CheckOptions,
     update_baseline: Annotated[
-        bool, typer.Option("--update-baseline", help="Measure and write the record instead of checking.")
+        bool, typer.Option("--update-baseline", help="Measure the bundles and write their records instead of checking.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Check bundles against the records of the good ones: files, graphs, tokens, word error rate, size and speed.
+    """Check bundles against records of good ones: files, graphs, tokens, word error rate, size and speed.
 
-    Exit code 1 when a check fails or is not measured, 2 for bad input. In GitHub Actions each finding is annotated.
+    The exit code is 1 when a check fails or could not be measured, and 2 for bad input. In GitHub Actions, each finding
+    becomes an annotation.
 
     Examples:
 

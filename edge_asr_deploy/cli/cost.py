@@ -1,4 +1,4 @@
-"""`edge-deploy cost`: multiply-accumulates and bytes, counted."""
+"""`edge-deploy cost`: counts multiply-accumulates and bytes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import typer
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    seconds: Annotated[float, typer.Option(min=0.1, help="Audio for the encoder (Whisper always takes 30 s).")] = 30.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Seconds of audio for the encoder (Whisper always takes 30).")
+    ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Count multiply-accumulates and bytes moved of the encoder, the decoder's first call, and one decoder step.
+    """Count multiply-accumulates and bytes moved: in the encoder, the decoder's first call and one later decoder step.
 
     Example: `edge-deploy cost exported/whisper-tiny.en-w4`
     """

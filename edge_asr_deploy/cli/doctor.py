@@ -1,4 +1,4 @@
-"""`edge-deploy doctor`: can this machine run bundles, and if not, why?"""
+"""`edge-deploy doctor`: tells whether this machine can run bundles, and why not."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 
 
 def command(
-    bundle: Annotated[Path | None, typer.Argument(help="Also: would this bundle run here?")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="Also check whether this bundle would run here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Look at processor, memory, system, Python packages and cooling, and say what is wrong and what helps.
+    """Check processor, memory, system, Python packages and cooling; report problems with their remedies.
 
-    Exit code 0 when bundles run here, 1 when something must be mended first. Warnings cost speed, no more.
+    The exit code is 0 when bundles run here, and 1 when a problem must be fixed first. A warning only costs speed.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`edge-deploy evaluate`: a bundle beside its float baseline."""
+"""`edge-deploy evaluate`: measures a bundle beside its float baseline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to measure.")],
     options: EvaluateOptions,
     more: Annotated[
-        list[str] | None, typer.Argument(metavar="[SPEECH]...", help="Further speech: --data a.jsonl b.jsonl.")
+        list[str] | None, typer.Argument(metavar="[SPEECH]...", help="Further speech, as in: --data a.jsonl b.jsonl.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     on: On = None,

@@ -1,4 +1,4 @@
-"""`edge-deploy export`: a checkpoint becomes a bundle."""
+"""`edge-deploy export`: makes a bundle from a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edge-deploy fit`: bits for every matrix, under a budget."""
+"""`edge-deploy fit`: chooses bits for every matrix under a budget."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def command(
 ) -> None:
     """Choose bits per matrix from measured sensitivities, and write a recipe that `edge-deploy export --recipe` takes.
 
-    No text is needed: the float model's own transcript of calibration speech is what it is held against.
+    No reference text is needed: sensitivities are measured against the float model's own transcripts of calibration
+    speech.
 
     Examples:
 

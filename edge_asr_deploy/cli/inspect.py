@@ -1,4 +1,4 @@
-"""`edge-deploy inspect`: what is in a bundle, and what onnxruntime makes of it."""
+"""`edge-deploy inspect`: shows what a bundle contains and which operators onnxruntime runs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to look at.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to inspect.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List layers, bits, bytes, and the operators that remain after onnxruntime's optimization.
+    """List layers, bits and bytes, and the operators that remain after onnxruntime's optimization.
 
     Example: `edge-deploy inspect exported/whisper-tiny.en-w4`
     """

@@ -12,11 +12,14 @@ Number = TypeVar("Number", int, float)
 
 
 def numbers(option: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
-    """The numbers in a list separated by commas, in its order, each once. UserError for what is none or not above 0."""
+    """The numbers in a list separated by commas, in the order given and without repetitions.
+
+    UserError for text that is not such a list, and for a number that is not finite and above 0.
+    """
     try:
-        found = tuple(dict.fromkeys(kind(part) for part in text.split(",")))
+        values = tuple(dict.fromkeys(kind(part) for part in text.split(",")))
     except ValueError:
-        found = ()
-    if not found or not all(0 < number < math.inf for number in found):
+        values = ()
+    if not values or not all(0 < number < math.inf for number in values):
         raise UserError(option, text, "write numbers above 0 separated by commas, such as 1,2,4")
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""`--on`, which commands that run on boards share."""
+"""The option `--on`, shared by the commands that can run on boards."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from edge_asr_deploy.cli.errors import error_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,27 +24,31 @@ On = Annotated[
 def show(
     measured: Sequence[BoardResult[Measured]], as_json: bool, tables: Callable[[Measured], Iterable[Table]]
 ) -> None:
-    """Print results as here, each led by its board's name; as JSON of several boards an object by board. `finish`."""
+    """Print the results of all boards and exit as `finish` does.
+
+    A table follows the name of its board. As JSON, one board's result is printed alone; several are an object by board.
+    """
     import json
 
     from rich.console import Console
 
     if as_json:
-        outputs = {one.answer.board: one.result and one.result.model_dump(mode="json") for one in measured}
+        outputs = {board.answer.board: board.result and board.result.model_dump(mode="json") for board in measured}
         typer.echo(json.dumps(outputs if len(outputs) > 1 else next(iter(outputs.values())), indent=1))
-    for one in measured:
-        if one.result is not None and not as_json:
-            typer.echo(one.answer.board)
-            Console().print(*tables(one.result), sep="\n")
-    finish(one.answer for one in measured)
+    for board in measured:
+        if board.result is not None and not as_json:
+            typer.echo(board.answer.board)
+            Console().print(*tables(board.result), sep="\n")
+    finish(board.answer for board in measured)
 
 
 def finish(answers: Iterable[Answer]) -> None:
-    """Print what the boards said on stderr; exit with the highest code of any."""
+    """Print the messages of all boards on stderr, then exit with the highest exit code among them."""
     code = 0
     for answer in answers:
         for line in answer.messages:
-            typer.echo(f"edge-deploy: {line}" if answer.code else line, err=True)
-        code = max(code, answer.code if answer.code >= 0 else 2)
+            typer.echo(error_line(line) if answer.code else line, err=True)
+        # A negative code means that a signal ended the command there.
+        code = max(code, 2 if answer.code < 0 else answer.code)
     if code:
         raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""A command's parameters from its options model."""
+"""Makes a command's parameters from its options model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edge_asr_deploy.options import Given, givens
 
 
 def with_options(model: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a command take the fields of an options model in the place of its parameter `options`.
+    """Replace a command's parameter `options` by one command line option for each field of an options model.
 
-    The command is called with the model, filled from the command line.
+    The command is then called with an instance of the model that holds the values from the command line.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -33,9 +33,9 @@ def with_options(model: type) -> Callable[[Callable[..., None]], Callable[..., N
             command(options=model(**chosen), **values)
 
         run.__doc__, run.__name__ = command.__doc__, command.__name__
-        # typer reads both.
+        # typer reads both the signature and the annotations.
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
 
     return decorate

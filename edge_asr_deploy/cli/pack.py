@@ -1,4 +1,4 @@
-"""`edge-deploy pack`: one archive for boards without internet."""
+"""`edge-deploy pack`: makes one archive for boards without internet."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import typer
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    output: Annotated[Path, typer.Option(help="The archive, NAME.tar.gz.")],
+    output: Annotated[Path, typer.Option(help="Archive to write, NAME.tar.gz.")],
     platform: Annotated[
-        str, typer.Option(help="Of the board: linux_aarch64 (Raspberry Pi) or linux_x86_64.")
+        str, typer.Option(help="Platform of the board: linux_aarch64 (Raspberry Pi) or linux_x86_64.")
     ] = "linux_aarch64",
     wheels: Annotated[
-        bool, typer.Option(help="Download all wheels into the archive: for boards without internet.")
+        bool, typer.Option(help="Download all wheels into the archive, for boards without internet.")
     ] = False,
     python: Annotated[
         list[str] | None,
-        typer.Option(metavar="X.Y", help="Python of the board, for the wheels; may be given several times. [3.11]"),
+        typer.Option(
+            metavar="X.Y", help="Python version of the board, for the wheels; may be given several times. [3.11]"
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an archive that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing archive.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the archive's path, size and hash as JSON.")] = False,
 ) -> None:
     """Pack a bundle, this package and a `run` script into one archive. On the board: unpack, then `./run audio.wav`.
 

@@ -1,4 +1,4 @@
-"""`edge-deploy report`: results as one HTML page."""
+"""`edge-deploy report`: writes results as one HTML page."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import typer
 
 def command(
     results: Annotated[list[Path], typer.Argument(help="Files written by `edge-deploy evaluate --output`.")],
-    output: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
-    worst: Annotated[int, typer.Option(min=0, help="Utterances of each result that are shown word by word.")] = 8,
+    output: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("report.html"),
+    worst: Annotated[
+        int, typer.Option(min=0, help="How many of the worst utterances of each result are shown word by word.")
+    ] = 8,
 ) -> None:
-    """Write results as one HTML page: errors, sizes, latency, the worst utterances, the environment.
+    """Write results as one HTML page: errors, sizes, latency, the worst utterances and the environment.
 
-    The page holds all it needs. Several results stand side by side.
+    The page loads no other files. It shows several results side by side.
 
     Example: `edge-deploy report results/*.json --output report.html`
     """

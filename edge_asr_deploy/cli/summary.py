@@ -1,4 +1,4 @@
-"""`edge-deploy summary`: several results as one table."""
+"""`edge-deploy summary`: prints several results as one table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 def command(
     results: Annotated[list[Path], typer.Argument(help="Files written by `edge-deploy evaluate --output`.")],
 ) -> None:
-    """Print results as one markdown table, each model's float baseline above its bundles.
+    """Print results as one markdown table, in which each model's float baseline stands above its bundles.
 
     Example: `edge-deploy summary results/*.json`
     """

@@ -1,4 +1,4 @@
-"""`edge-deploy sweep`: many recipes over many models."""
+"""`edge-deploy sweep`: runs many recipes over many models."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from edge_asr_deploy.experiments.options import SweepOptions
 
 @with_options(SweepOptions)
 def command(
-    file: Annotated[Path, typer.Argument(help="The sweep, for example recipes/sweeps/edge-asr.yaml.")],
+    file: Annotated[
+        Path, typer.Argument(help="File that describes the sweep, for example recipes/sweeps/edge-asr.yaml.")
+    ],
     options: SweepOptions,
-    lists: Annotated[bool, typer.Option("--list", help="Print the cells and how far they are; run nothing.")] = False,
+    lists: Annotated[bool, typer.Option("--list", help="Print all cells with their state, and run nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Quantize, export and judge every cell of a grid; what was done before is not done again.
+    """Quantize, export and evaluate every cell of a grid. Cells that an earlier run finished are not run again.
 
-    A cell that fails is recorded and the others go on; the exit code is 1 then.
+    If a cell fails, the failure is recorded, the other cells still run, and the exit code is 1.
 
     Examples:
 
@@ -44,7 +46,11 @@ def command(
         planned = plan(file, options, Store(), messages)
         for one in planned.known:
             if one.cell.name in planned.chosen:
-                state = "cached" if one.finding else f"cannot run: {one.error}" if one.error else "pending"
+                state = "pending"
+                if one.finding:
+                    state = "cached"
+                elif one.error:
+                    state = f"cannot run: {one.error}"
                 typer.echo(f"{one.cell.name}\t{state}")
         return
     # Without --only: results grow from run to run, and this command makes all of them.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_asr_deploy.cli.errors import error_line
 from edge_asr_deploy.cli.on import On, finish
 from edge_asr_deploy.cli.options import with_options
 from edge_asr_deploy.runtime.options import TranscribeOptions
@@ -27,13 +28,15 @@ class Format(StrEnum):
 @with_options(TranscribeOptions)
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to run.")],
-    files: Annotated[list[Path], typer.Argument(help="Audio: WAV, FLAC, OGG or MP3, any rate, any length.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Audio files (WAV, FLAC, OGG, MP3) of any sample rate and any length.")
+    ],
     options: TranscribeOptions,
-    output: Annotated[Format, typer.Option("--format", help="One line per file, or a JSON list.")] = Format.TXT,
+    output: Annotated[Format, typer.Option("--format", help="Print one line per file, or a JSON list.")] = Format.TXT,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     on: On = None,
 ) -> None:
-    """Transcribe audio files. A file that cannot be read gets one line on stderr, and exit code 2 at the end.
+    """Transcribe audio files. A file that cannot be read is reported on stderr; the exit code is then 2.
 
     Examples:
 
@@ -68,7 +71,7 @@ def command(
         try:
             samples = read_audio(file)
         except UserError as error:
-            typer.echo(f"edge-deploy: {error}", err=True)
+            typer.echo(error_line(error), err=True)
             failed = True
             continue
         transcript = transcriber.transcribe(samples, options.language, options.task)
@@ -85,7 +88,11 @@ def command(
 def _on_boards(
     boards: list[str], bundle: Path, files: list[Path], options: TranscribeOptions, for_machines: bool
 ) -> None:
-    """The same on boards: one prints as here; of several, every line and every list is led by its board."""
+    """Transcribe on boards.
+
+    One board's transcripts are printed as if made here. With several boards, each line begins with the board's name,
+    and JSON is an object with one list per board.
+    """
     import json
 
     from rich.console import Console
@@ -107,7 +114,7 @@ def _on_boards(
 
 
 def _lines(answers: Sequence[Answer], name_files: bool) -> list[str]:
-    """A line for each transcript: the board where there are several, the file where there are several, the text."""
+    """One line per transcript: its text, after the board's and the file's names if there are several of them."""
     lines = []
     for answer in answers:
         for row in answer.output or []:

@@ -1,4 +1,4 @@
-"""`edge-deploy verify`: an archive or a bundle against its hashes."""
+"""`edge-deploy verify`: checks an archive or a bundle against its hashes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 
 def command(
     path: Annotated[Path, typer.Argument(metavar="ARCHIVE|BUNDLE", help="Archive of `edge-deploy pack`, or a bundle.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check every byte of an archive or a bundle, without unpacking it. Exit code 2 and one line at the first fault.
+    """Check every byte of an archive or a bundle, without unpacking it. The exit code is 2 at the first fault.
 
     Example: `edge-deploy verify pi.tar.gz`
     """
@@ -21,8 +21,8 @@ def command(
 
     from edge_asr_deploy.pack.verify import verify
 
-    found = verify(path)
+    verified = verify(path)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(found), indent=1))
+        typer.echo(json.dumps(dataclasses.asdict(verified), indent=1))
     else:
-        typer.echo(f"{found.name}: {found.files} files are good, sha256 {found.sha256}")
+        typer.echo(f"{verified.name}: {verified.files} files are good, sha256 {verified.sha256}")

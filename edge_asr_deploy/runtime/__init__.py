@@ -1,1 +1,1 @@
-"""What runs on the device: audio in, text out, with numpy, onnxruntime, tokenizers, soundfile and soxr. No torch."""
+"""Transcribe audio on the device, with numpy, onnxruntime, tokenizers, soundfile and soxr, without torch."""

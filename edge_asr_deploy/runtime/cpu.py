@@ -1,4 +1,4 @@
-"""What the processor can do: its architecture and the instruction sets the kernel lists."""
+"""The processor's architecture and the instruction sets that the kernel lists."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class CpuFeatures:
 
     @property
     def saturates(self) -> bool:
-        """True where a sum of two uint8 by int8 products is cut off at 16 bits (`runtime.exact`)."""
+        """True if this processor cuts off the sum of two uint8 by int8 products at 16 bits (`runtime.exact`)."""
         return self.architecture == "x86_64" and not self.flags & _EXACT_ON_X86
 
     @property
     def target(self) -> str:
-        """The deployment target made for it: `x86`, `pi5` (64-bit ARM with dot products), `pi4` (without), `generic`.
+        """The target made for this processor: `x86`, `pi5` (64-bit ARM with dot products), `pi4` (without), `generic`.
 
-        The Raspberry Pi 4's Cortex-A72 has no `asimddp`, the Pi 5's Cortex-A76 has. `x86` multiplies int8, so an x86-64
-        that does not sum its products exactly is `generic`.
+        The Raspberry Pi 4's Cortex-A72 lacks `asimddp`, the Pi 5's Cortex-A76 has it. The target `x86` multiplies int8,
+        so an x86-64 processor that does not sum these products exactly is `generic`.
         """
         if self.architecture == "x86_64":
             return "generic" if self.saturates else "x86"
@@ -44,14 +44,14 @@ class CpuFeatures:
 
 
 def cpu_features(cpuinfo: str | None = None, machine: str | None = None) -> CpuFeatures:
-    """Features of this machine, or of the one whose /proc/cpuinfo text and `uname -m` are given.
+    """The features of this machine, or of the machine with this /proc/cpuinfo text and this `uname -m`.
 
-    Where cores differ (big.LITTLE) a flag counts when every core has it: a thread may run on any of them. Without
-    /proc/cpuinfo (not Linux) no flags are known.
+    If cores differ (big.LITTLE), a flag counts only if every core has it, because a thread may run on any core. Systems
+    without /proc/cpuinfo have no flags.
     """
     if cpuinfo is None:
         cpuinfo = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.is_file() else ""
     name = (machine or platform.machine()).lower()
-    # x86 says "flags", ARM "Features"; x86 has "vmx flags" too, which are of no interest.
+    # The line is named "flags" on x86 and "Features" on ARM. The line "vmx flags" of x86 does not matter here.
     cores = [set(line.split()) for line in re.findall(r"^(?:flags|Features)[ \t]*:(.*)$", cpuinfo, re.MULTILINE)]
     return CpuFeatures(_ALIASES.get(name, name), frozenset(set.intersection(*cores) if cores else ()))

@@ -1,10 +1,10 @@
-"""Exact integer products on processors that would lose some: x86 without VNNI.
+"""Makes integer products exact on processors that saturate them: x86 without VNNI.
 
-There onnxruntime multiplies uint8 by int8 with VPMADDUBSW, which adds two products in 16 bits: 2 * 255 * 127 does not
-fit, and the sum saturates without a word. Its uint8 by uint8 kernel is exact, so that on such a processor the signed
-operand becomes an unsigned one with a zero point of 128 when the session is created. (onnxruntime's own option for it,
-`session.x64quantprecision`, breaks DequantizeLinear with one scale for each channel in 1.32 and leaves out operands
-that are not constant.) Elsewhere graphs run as they are stored.
+On these processors onnxruntime multiplies uint8 by int8 with VPMADDUBSW, which adds two products in 16 bits. The
+largest sum, 2 * 255 * 127, does not fit and saturates silently. The uint8 by uint8 kernel is exact. Therefore, when a
+session is created there, the signed operand is replaced by an unsigned one with a zero point of 128. (onnxruntime's own
+option for this, `session.x64quantprecision`, breaks DequantizeLinear with one scale per channel in 1.32, and ignores
+operands that are not constant.) On other processors graphs run as they are stored.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from edge_asr_deploy.runtime.cpu import CpuFeatures, cpu_features
 if TYPE_CHECKING:
     import onnx
 
-# From int8 to uint8: the code that stands for zero.
+# The uint8 code that stands for zero.
 ZERO_POINT = 128
-# One of these stands in every graph with integer products: layers with fixed ranges or a scale for each row are MatMuls
-# between DequantizeLinears, and their input is made by QuantizeLinear.
+# Every graph with integer products contains one of these operators: a layer with fixed ranges, or with a scale for each
+# row, is a MatMul between DequantizeLinears whose input comes from QuantizeLinear.
 INTEGER_PRODUCTS = (b"MatMulInteger", b"QuantizeLinear")
-# What only moves codes: behind it they are those that QuantizeLinear gave.
+# These operators only move codes: their outputs hold the codes that QuantizeLinear made.
 MOVES = ("Reshape", "Transpose")
 
 
 def needs_unsigned(path: Path, features: CpuFeatures | None = None) -> bool:
-    """True for the file of a graph that multiplies integers, on a processor whose signed kernel saturates.
+    """True when this model file multiplies integers and the processor's signed kernel saturates.
 
-    A file that is not there is left to onnxruntime to complain about.
+    A missing file gives False: onnxruntime then reports it.
     """
     if not (features or cpu_features()).saturates or not path.is_file():
         return False
@@ -40,20 +40,20 @@ def needs_unsigned(path: Path, features: CpuFeatures | None = None) -> bool:
 
 
 def with_unsigned_operands(path: Path) -> bytes:
-    """The graph of a model file with every signed operand of an integer product as an unsigned one, serialized.
+    """The serialized graph of a model file, in which every signed operand of an integer product is unsigned.
 
-    Tensors in data files stay there. UserError without the package onnx, which boards with other processors need not
-    have.
+    Tensors in data files stay there. UserError when the package onnx is missing; boards with other processors do not
+    need it.
     """
     try:
         import onnx
     except ImportError:
-        remedy = "this processor needs it to multiply integers exactly; pip install onnx"
+        remedy = "exact integer products on this processor need it; pip install onnx"
         raise UserError("onnx", "is not installed", remedy) from None
     model = onnx.load(path, load_external_data=False)
     for graph in _graphs(model.graph):
         _rewrite(graph)
-        # Types of what is now unsigned; onnxruntime infers them.
+        # The stored types are outdated for operands that are now unsigned. onnxruntime infers the new types.
         graph.ClearField("value_info")
     content: bytes = model.SerializeToString()
     return content
@@ -68,7 +68,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _rewrite(graph: onnx.GraphProto) -> None:
-    """Change the products of one graph; what makes their operands stands in it, too."""
+    """Change the products of one graph. The producers of their operands are in the same graph."""
     producers = {output: node for node in graph.node for output in node.output}
     signed = _Signed(graph, producers)
     for node in graph.node:
@@ -76,8 +76,11 @@ def _rewrite(graph: onnx.GraphProto) -> None:
             inputs = [*node.input, ""][:3]
             node.ClearField("input")
             node.input.extend([inputs[0], signed.shifted(inputs[1]), inputs[2], signed.scalar()])
-        elif node.op_type == "MatMul" and (scaled := _scaled_codes(node, producers)) is not None:
-            # The range of a layer's input is uint8 already; its matrix is int8 with one scale for each channel.
+        elif node.op_type == "MatMul":
+            scaled = _scaled_codes(node, producers)
+            if scaled is None:
+                continue
+            # The layer's input is already uint8. Its matrix is int8 with one scale for each channel.
             codes, scales = scaled.input[0], scaled.input[1]
             zeros = signed.per_channel(scales)
             scaled.ClearField("input")
@@ -86,7 +89,7 @@ def _rewrite(graph: onnx.GraphProto) -> None:
 
 
 def _scaled_codes(node: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
-    """The DequantizeLinear behind the second operand of a product whose first is dequantized, too."""
+    """The DequantizeLinear that makes the second operand of a product, if another makes the first."""
     first, second = (producers.get(name) for name in node.input)
     if first is None or second is None:
         return None
@@ -95,7 +98,7 @@ def _scaled_codes(node: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) ->
 
 
 class _Signed:
-    """Signed codes of one graph made unsigned; `insert` puts the new nodes where their inputs are known."""
+    """Makes signed codes of one graph unsigned. `insert` puts each new node behind the producer of its input."""
 
     def __init__(self, graph: onnx.GraphProto, producers: dict[str, onnx.NodeProto]) -> None:
         self.graph, self.producers = graph, producers
@@ -103,29 +106,29 @@ class _Signed:
         self.done: dict[str, str] = {}
 
     def scalar(self) -> str:
-        """The zero point of all codes."""
+        """The name of the zero point of all codes."""
         return self._constant("unsigned/zero", "uint8", ZERO_POINT)
 
     def shifted(self, codes: str) -> str:
-        """The name of the unsigned codes for signed ones."""
+        """The name of the unsigned codes that replace signed codes."""
         if codes not in self.done:
             self.done[codes] = self._at_their_source(codes) or self._cast(codes)
         return self.done[codes]
 
     def per_channel(self, scales: str) -> str:
-        """The name of the zero points for one-dimensional scales: as many, folded when the session is created."""
+        """The name of the zero points for one-dimensional scales, one for each. A session folds them to a constant."""
         zero, middle = self._constant("unsigned/none", "float32", 0), self._constant("unsigned/float", "float32", 128)
-        none = self._node("Mul", [scales, zero], scales, "none")
-        some = self._node("Add", [none, middle], scales, "some")
-        return self._node("Cast", [some], scales, "zeros", to=2)
+        zeros = self._node("Mul", [scales, zero], scales, "none")
+        zero_points = self._node("Add", [zeros, middle], scales, "some")
+        return self._node("Cast", [zero_points], scales, "zeros", to=2)
 
     def insert(self) -> None:
         """Add the new nodes to the graph, each behind the node that makes its first input."""
         import onnx
 
         nodes = [*self.behind.pop("", ())]
-        known = {value.name for value in self.graph.initializer}
-        for name in [name for name in self.behind if name not in self.producers or name in known]:
+        initializers = {value.name for value in self.graph.initializer}
+        for name in [name for name in self.behind if name not in self.producers or name in initializers]:
             nodes += self.behind.pop(name)
         for node in self.graph.node:
             nodes.append(node)
@@ -137,8 +140,10 @@ class _Signed:
         self.graph.node.extend(copies)
 
     def _at_their_source(self, codes: str) -> str | None:
-        """Where QuantizeLinear makes them and nothing else reads them, let it make unsigned ones: then they keep
-        their name."""
+        """Let the QuantizeLinear that makes these codes make unsigned ones, which keep the name.
+
+        None if the codes do not come from a QuantizeLinear.
+        """
         node = self.producers.get(codes)
         while node is not None and node.op_type in MOVES:
             node = self.producers.get(node.input[0])
@@ -148,8 +153,8 @@ class _Signed:
         return codes
 
     def _cast(self, codes: str) -> str:
-        wide = self._node("Cast", [codes], codes, "wide", to=6)
-        moved = self._node("Add", [wide, self._constant("unsigned/shift", "int32", ZERO_POINT)], codes, "moved")
+        as_int32 = self._node("Cast", [codes], codes, "wide", to=6)
+        moved = self._node("Add", [as_int32, self._constant("unsigned/shift", "int32", ZERO_POINT)], codes, "moved")
         return self._node("Cast", [moved], codes, "unsigned", to=2)
 
     def _node(self, kind: str, inputs: list[str], behind: str, name: str, **attributes: int) -> str:

@@ -1,4 +1,4 @@
-"""What a user asks of a transcription."""
+"""The options of a transcription."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.whisper import TAIL_SECONDS
 from edge_asr_deploy.options import Option
 
-# Seconds of silence after the clip that `auto` means: docs/log/performance.md has what others cost.
+# The seconds of silence after the clip that `auto` stands for. docs/log/performance.md compares other values.
 AUTO_MARGIN = 3.0
 ACCURACY_LEVEL = Option(
-    "Of the low-bit MatMul: 4, onnxruntime's default, rounds activations to int8; 0 and 1 keep them float.",
+    "Accuracy level of the low-bit MatMul: 4 (onnxruntime's default) rounds activations to int8, 0 and 1 keep float.",
     least=0,
     most=4,
 )
-TARGET = Option("Which target's graphs of the bundle run: generic, x86, pi4, pi5. Default: by CPU.")
+TARGET = Option("Run the bundle's graphs for this target: generic, x86, pi4, pi5. Default: the CPU's.")
 AUDIO_CONTEXT = Option(
-    "How much of its window Whisper's encoder is given: full (30 s), auto, or seconds of silence after the clip."
+    "How much audio Whisper's encoder gets: full (30 s), auto, or the clip and this many seconds of silence."
 )
 
 
 @dataclass(frozen=True)
 class TranscribeOptions:
-    """How to run a bundle on audio. UserError for an audio context that is none."""
+    """How to run a bundle on audio. UserError for an invalid audio context."""
 
     language: Annotated[
-        str | None, Option("Language of the speech (`de`, `german`); a multilingual model detects it.")
+        str | None, Option("Language of the speech (`de`, `german`). Default: a multilingual model detects it.")
     ] = None
     task: Annotated[str | None, Option("`transcribe` or, for multilingual models, `translate` (to English).")] = None
     target: Annotated[str | None, TARGET] = None
@@ -37,13 +37,15 @@ class TranscribeOptions:
     audio_context: Annotated[str, AUDIO_CONTEXT] = "full"
 
     def __post_init__(self) -> None:
-        # Before anything goes to a board: what is wrong here is wrong there.
+        # Checked here, so that a wrong value is refused before anything is sent to a board.
         parse_audio_context(self.audio_context)
 
 
 def parse_audio_context(given: str | float | None) -> float | None:
-    """The seconds of margin after the clip that are meant by `full` or None (None: the whole window), `auto`, or a
-    number of seconds. UserError for anything else."""
+    """The margin after the clip in seconds, from `auto` or a number; None (the whole window) from `full` or None.
+
+    UserError for anything else.
+    """
     if given is None or given == "full":
         return None
     if given == "auto":
@@ -53,11 +55,11 @@ def parse_audio_context(given: str | float | None) -> float | None:
     except ValueError:
         margin = math.nan
     if not TAIL_SECONDS <= margin < math.inf:
-        remedy = f"give full, auto, or seconds of silence after the clip, {TAIL_SECONDS} at least"
+        remedy = f"give full, auto, or at least {TAIL_SECONDS} seconds of silence after the clip"
         raise UserError("--audio-context", given, remedy)
     return margin
 
 
 def describe_audio_context(margin: float | None) -> str:
-    """The same in words."""
+    """An audio context in words, for results."""
     return "full window" if margin is None else f"clip + {margin:g} s"

@@ -1,4 +1,4 @@
-"""onnxruntime sessions, made one way."""
+"""Creates onnxruntime sessions, all in the same way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import onnxruntime
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.exact import needs_unsigned, with_unsigned_operands
 
-# Of an optimized graph: smaller constants stay in the file with the nodes.
+# Constants of an optimized graph that are smaller than this stay in the file with the nodes.
 EXTERNAL_BYTES = 1024
-# The pool's first region, reserved at once and touched as it is needed. Grown from nothing the regions would be of 1,
-# 2, 4, 8 MB and so on, and tensors of 9 MB would leave the small ones idle.
+# The bytes with which onnxruntime's arena starts. They are reserved at once, but use memory only when written. An arena
+# that grows from nothing has regions of 1, 2, 4, 8 MB and so on; with tensors of 9 MB the small regions stay unused.
 FIRST_REGION = 32 * 2**20
 
 
@@ -22,8 +22,9 @@ FIRST_REGION = 32 * 2**20
 class SessionSettings:
     """How a graph is run.
 
-    `threads`: within an operator. `accuracy_level`: of the low-bit MatMul; None leaves onnxruntime's default, 4, which
-    quantizes activations to int8 block by block; 0 or 1 keep them float. `spinning`: waiting threads keep their core.
+    `threads` is the number within an operator. `accuracy_level` is that of the low-bit MatMul: None leaves
+    onnxruntime's default, 4, which quantizes activations to int8 block by block; 0 and 1 keep them float. With
+    `spinning`, waiting threads keep their core busy.
     """
 
     threads: int = 2
@@ -38,23 +39,23 @@ def open_session(
     save_to: Path | None = None,
     optimized: bool = False,
 ) -> onnxruntime.InferenceSession:
-    """Load a model file on the CPU. UserError, one line, when onnxruntime cannot.
+    """Load a model file on the CPU. UserError when onnxruntime cannot load it.
 
-    With `profile_prefix` onnxruntime notes the time of every operator; `end_profiling()` names the file it wrote.
-    `save_to` keeps the optimized graph, its weights beside it in a `.data` file that can be mapped; with `optimized`,
-    `path` is such a graph and is taken as it is.
+    With `profile_prefix` onnxruntime records the time of every operator; `end_profiling()` returns the file's name.
+    With `save_to` the optimized graph is stored there, its weights in a `.data` file beside it that can be mapped. With
+    `optimized`, `path` is such a stored graph and is not optimized again.
     """
     options = onnxruntime.SessionOptions()
-    # Always explicit: onnxruntime's own choice pins threads to cores, which fails in containers with fewer of them.
+    # Always set: onnxruntime's own choice pins threads to cores, which fails in containers with fewer cores.
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
-    # Errors are raised; warnings about folded initializers would only bury them.
+    # Errors raise exceptions. Warnings about folded initializers would only hide them.
     options.log_severity_level = 4
-    # A pattern of memory is a second set of buffers beside those of the first run, and buys no time.
+    # Memory patterns would allocate a second set of buffers beside those of the first run, and save no time.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.use_env_allocators", str(int(_share_arena())))
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
-    # Between runs they sleep: else the threads of the session that ran last keep a core from the one that runs next.
+    # Threads sleep between runs. Otherwise the threads of the last session keep cores busy that the next one needs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if settings.accuracy_level is not None:
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", str(settings.accuracy_level))
@@ -82,8 +83,10 @@ def open_session(
 
 @cache
 def _share_arena() -> bool:
-    """Let all sessions of the process take buffers from one pool: the decoder then lives in what the encoder is done
-    with. True when there is one; another user of onnxruntime may have registered an allocator of its own."""
+    """Let all sessions of the process share one arena, so that the decoder reuses the encoder's buffers.
+
+    False if this fails, for example because another user of onnxruntime has registered an allocator already.
+    """
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )

@@ -1,7 +1,8 @@
-"""The devices that a bundle is made for: what each multiplies in which form, and how sessions are run there.
+"""The kinds of device that bundles are made for: how each multiplies weights, and its settings for sessions.
 
-One stored set of weights serves all of them: per component a small graph takes the codes either to onnxruntime's
-low-bit MatMul (`low-bit`) or, unpacked to int8, to its integer one (`int8`). docs/guide/targets.md has the figures.
+All targets share one stored set of weights. For each component a small graph passes the codes either to onnxruntime's
+low-bit MatMul (`low-bit`) or, unpacked to int8, to its integer MatMul (`int8`). Measurements are in
+docs/guide/targets.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Form = Literal["low-bit", "int8"]
 
 @dataclass(frozen=True)
 class SessionOverrides:
-    """Session settings that a user chooses; None leaves one to the target."""
+    """Session settings that a user chooses. None leaves the choice to the target."""
 
     threads: int | None = None
     accuracy_level: int | None = None
@@ -29,12 +30,10 @@ class SessionOverrides:
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of device. Forms are by component; None leaves it to the recipe's `activations`.
+    """A kind of device. Each component has the form in which it is multiplied; None leaves this to the recipe.
 
-    `attention`: the products of the encoder's; None leaves it to the recipe.
-
-    `threads` within an operator, at most as many as there are cores; `accuracy_level` and `spinning` as in
-    `SessionSettings`.
+    `attention` is the form of the products in the encoder's attention; None leaves it to the recipe. `threads` are
+    those within an operator, at most the number of cores. `accuracy_level` and `spinning` are as in `SessionSettings`.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Target:
 
     @property
     def forms(self) -> dict[str, Form | None]:
-        """The form of each component; `embedding` is the tied table as the vocabulary head."""
+        """The form of each component. `embedding` stands for the tied table in its role as vocabulary head."""
         return {
             "encoder": self.encoder,
             "cross_attention": self.cross_attention,
@@ -59,7 +58,7 @@ class Target:
         }
 
     def settings(self, overrides: SessionOverrides = SessionOverrides()) -> SessionSettings:
-        """How sessions are run here; the overrides come before the target's own."""
+        """The settings for sessions on this target, with the overrides applied."""
         level = overrides.accuracy_level
         return SessionSettings(
             threads=overrides.threads or min(self.threads, os.cpu_count() or 1),
@@ -68,7 +67,7 @@ class Target:
         )
 
 
-GENERIC = Target("generic", "any CPU; the recipe decides what is multiplied how")
+GENERIC = Target("generic", "any CPU; the recipe decides the form of every product")
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
@@ -108,16 +107,16 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
 
 
 def named(name: str, thing: str = "--target") -> Target:
-    """The target of that name; UserError lists them all."""
+    """The target of this name. UserError when there is none."""
     if name not in TARGETS:
         raise UserError(thing, name, f"no such target; choose {', '.join(TARGETS)}")
     return TARGETS[name]
 
 
 def choose(available: Iterable[str], wanted: str | None, features: CpuFeatures) -> Target:
-    """Of the targets in a bundle the `wanted` one, else the one for this CPU, else the one nearest to that in form.
+    """Choose a bundle's target: the `wanted` one, else the CPU's, else the one with the most similar forms.
 
-    UserError for a wanted one that is not there.
+    UserError when the bundle lacks the wanted target.
     """
     names = list(available)
     if wanted is not None:
@@ -127,15 +126,14 @@ def choose(available: Iterable[str], wanted: str | None, features: CpuFeatures) 
             raise UserError("--target", wanted, remedy)
         return target
     ideal = TARGETS[features.target]
-    known = [TARGETS[name] for name in names if name in TARGETS]
-    if not known:
-        raise UserError(
-            "bundle", ", ".join(names) or "no targets", f"none is known here; these are: {', '.join(TARGETS)}"
-        )
-    return min(known, key=lambda target: (target != ideal, _distance(target, ideal)))
+    candidates = [TARGETS[name] for name in names if name in TARGETS]
+    if not candidates:
+        remedy = f"has none of the targets that this version supports; export it for one of {', '.join(TARGETS)}"
+        raise UserError("bundle", ", ".join(names) or "no targets", remedy)
+    return min(candidates, key=lambda target: (target != ideal, _distance(target, ideal)))
 
 
-def _distance(one: Target, other: Target) -> int:
-    """Components whose form differs; what a recipe decides is mostly low-bit."""
-    pairs = zip(one.forms.values(), other.forms.values(), strict=True)
-    return sum((a or "low-bit") != (b or "low-bit") for a, b in pairs)
+def _distance(target: Target, ideal: Target) -> int:
+    """How many components have different forms. A form left to the recipe counts as low-bit, the usual choice."""
+    pairs = zip(target.forms.values(), ideal.forms.values(), strict=True)
+    return sum((form or "low-bit") != (ideal_form or "low-bit") for form, ideal_form in pairs)

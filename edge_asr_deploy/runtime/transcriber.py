@@ -1,4 +1,4 @@
-"""Speech to text with a bundle."""
+"""Transcribes speech with a bundle."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from edge_asr_deploy.runtime.startup.verified_bundles import verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
 
 if TYPE_CHECKING:
-    # pydantic: 15 MB and 80 ms that a later start does without.
+    # This module loads pydantic, 15 MB and 80 ms that a later start does not need.
     from edge_asr_deploy.bundle.manifest import Graphs
 
 # Windows of long audio that are decoded together.
 BATCH = 4
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
-# What decoding begins with; None where the language has to be detected.
+# The first tokens of decoding, with None in place of a language to be detected.
 Prompt = tuple[int | None, ...]
 FAMILIES: dict[str, type[Whisper] | type[Moonshine]] = {"whisper": Whisper, "moonshine": Moonshine}
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds, summed over windows.
+    """Times in seconds, summed over all windows.
 
-    `first_token`: decoder calls up to the first token (prompt, cross-attention keys and values, language detection).
-    `decoder`: all decoder calls. `tokens`: how many they gave, end tokens included. `per_token`: every later call.
-    `total`: the whole of `transcribe`.
+    `first_token` covers the decoder calls up to the first token (prompt, cross-attention keys and values, language
+    detection), `per_token` has every later call, and `decoder` covers all calls. `tokens` counts the tokens of all
+    calls, including end tokens. `total` is the time of the whole call of `transcribe`.
     """
 
     features: float
@@ -61,12 +61,12 @@ class Timings:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of some audio. `tokens` are without prompt and end, `seconds` of audio.
+    """The text of some audio. `tokens` are without prompt and end tokens; `seconds` is the length of the audio.
 
-    `hit_length_cap`: in some window decoding ended only at the limit on tokens, mostly in a repetition loop.
-    `loops`: how many windows ended in such a loop; the text has its phrase once, `tokens` has all.
-    `fallbacks`: how many windows were transcribed again with their full context, because the shorter audio context gave
-    a doubtful text; their first attempt counts in `timings`.
+    `hit_length_cap` is True if decoding of a window ended only at the token limit, mostly in a repetition loop. `loops`
+    counts the windows that ended in such a loop: `text` has the repeated phrase once, `tokens` has all repetitions.
+    `fallbacks` counts the windows that were transcribed again with full context, because the shorter audio context gave
+    a doubtful text. `timings` include both attempts.
     """
 
     text: str
@@ -81,7 +81,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class _Window:
-    """What one window gave, and how long its parts took, seconds. `is_cut`: with less than its full context."""
+    """The result of one window, with times in seconds. `is_cut` says that the encoder got less than a full window."""
 
     decoded: Decoded
     features: float
@@ -91,7 +91,7 @@ class _Window:
 
 
 class Transcriber:
-    """An opened bundle. Not for several threads at once: open one each."""
+    """An opened bundle. It is not thread-safe: open one for each thread."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Transcriber:
         self._margin, self._batch = margin, batch
         self._encoder_accepts = {value.name for value in encoder.get_inputs()}
         self.target = target
-        """The name of the target whose graphs these are; None where no manifest says so."""
+        """The name of the target whose graphs run; None if the folder has no manifest."""
 
     @classmethod
     def open(
@@ -124,14 +124,14 @@ class Transcriber:
         family: str | None = None,
         graphs: Graphs | None = None,
     ) -> Self:
-        """Load a bundle; `verify` checks every byte against the manifest first. UserError when it is damaged.
+        """Load a bundle. With `verify`, every byte is first checked against the manifest. UserError when it is damaged.
 
-        `target` names one of those that the bundle is for; without it the CPU decides. `threads` and `accuracy_level`
-        (of the low-bit MatMul) are the target's own unless given; `settings` gives all settings of the sessions at
-        once. `audio_context` says how much of its window Whisper's encoder is given: `full` (30 s, the default),
-        `auto`, or seconds of silence after the clip. `batch` windows of long audio are decoded together.
-        `family` (`whisper` or `moonshine`) and `graphs` are for a folder that has no manifest yet: then none is read.
-        Later starts read what was checked and optimized from the start-up cache (`runtime.startup`).
+        `target` names one of the bundle's targets; without it the CPU decides. `threads` and `accuracy_level` (of the
+        low-bit MatMul) replace the target's own; `settings` replaces all session settings at once. `audio_context` says
+        how much of its window Whisper's encoder gets: `full` (30 s, the default), `auto`, or seconds of silence after
+        the clip. `batch` is the number of windows of long audio that are decoded together. `family` (`whisper` or
+        `moonshine`) and `graphs` describe a folder without a manifest, and no manifest is read if `family` is given.
+        Later starts reuse the verification and the optimized graphs in the start-up cache (`runtime.startup`).
         """
         bundle, margin = Path(bundle), parse_audio_context(audio_context)
         chosen, bundle_hash = GENERIC, None
@@ -145,10 +145,10 @@ class Transcriber:
         try:
             rules = FAMILIES[family](bundle)
         except KeyError as error:
-            raise UserError("bundle", bundle, f"its configuration has no {error}; export it again") from None
+            raise UserError("bundle", bundle, f"its configuration lacks {error}; export it again") from None
         session = open_optimized(bundle / encoder, settings, bundle_hash)
         if margin is not None and not takes_any_length(session):
-            remedy = f"{bundle} takes full windows only; export it again"
+            remedy = f"{bundle} only takes full windows; export it again"
             raise UserError("--audio-context", describe_audio_context(margin), remedy)
         transcriber = cls(
             session,
@@ -165,35 +165,36 @@ class Transcriber:
     def transcribe(
         self, audio: str | Path | NDArray[np.float32], language: str | None = None, task: str | None = None
     ) -> Transcript:
-        """The text of an audio file, or of samples (n,), 16 kHz mono, full scale 1. Silence gives an empty text.
+        """Transcribe an audio file, or samples (n,) at 16 kHz, mono, full scale 1. Silence gives an empty text.
 
-        `language` ("de" or "german") and `task` are for multilingual Whispers; without `language` it is detected in
-        the first window. UserError for a language or task that the model does not have, and for samples that are NaN.
+        `language` ("de" or "german") and `task` are for multilingual Whispers. Without `language`, the language is
+        detected in the first window. UserError for a language or task that the model lacks, and for samples that are
+        NaN or infinite.
         """
         samples = read_audio(audio) if isinstance(audio, str | Path) else audio
         started = perf_counter()
         if samples.ndim != 1:
             raise ValueError(f"one channel is needed, shape (samples,), not {samples.shape}")
         if not np.isfinite(samples).all():
-            raise UserError("samples", "NaN or infinite", "check where the audio comes from")
+            raise UserError("samples", "NaN or infinite", "check the source of the audio")
         prompt = self._family.prompt(language, task)
-        pieces = cut(samples.astype(np.float32, copy=False), self._family.window_seconds)
-        audible = [piece for piece in pieces if not is_silent(piece)]
+        clips = cut(samples.astype(np.float32, copy=False), self._family.window_seconds)
+        audible = [clip for clip in clips if not is_silent(clip)]
         windows, prompt = self._windows(audible, prompt, self._margin)
-        tried = list(windows)
+        attempts = list(windows)
         doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window)]
-        again, _ = self._windows([audible[index] for index in doubtful], prompt, None)
-        for index, window in zip(doubtful, again, strict=True):
+        fallbacks, _ = self._windows([audible[index] for index in doubtful], prompt, None)
+        for index, window in zip(doubtful, fallbacks, strict=True):
             windows[index] = window
-        tried += again
+        attempts += fallbacks
         decoded = [window.decoded for window in windows]
-        shown = [without_loop(one.tokens) if one.capped else one.tokens for one in decoded]
-        texts = [self._text(tokens) for tokens in shown]
-        calls = [window.decoded.seconds for window in tried]
-        detection = sum(window.detection for window in tried)
+        shown_tokens = [without_loop(result.tokens) if result.capped else result.tokens for result in decoded]
+        texts = [self._text(tokens) for tokens in shown_tokens]
+        calls = [window.decoded.seconds for window in attempts]
+        detection = sum(window.detection for window in attempts)
         timings = Timings(
-            features=sum(window.features for window in tried),
-            encoder=sum(window.encoder for window in tried),
+            features=sum(window.features for window in attempts),
+            encoder=sum(window.encoder for window in attempts),
             first_token=detection + sum(first for first, *_ in calls),
             decoder=detection + sum(sum(seconds) for seconds in calls),
             tokens=sum(len(seconds) for seconds in calls),
@@ -202,63 +203,62 @@ class Transcriber:
         )
         return Transcript(
             text=" ".join(text for text in texts if text),
-            tokens=tuple(token for one in decoded for token in one.tokens),
+            tokens=tuple(token for result in decoded for token in result.tokens),
             seconds=len(samples) / SAMPLE_RATE,
-            windows=len(pieces),
-            hit_length_cap=any(one.capped for one in decoded),
+            windows=len(clips),
+            hit_length_cap=any(result.capped for result in decoded),
             timings=timings,
-            fallbacks=len(again),
-            loops=sum(len(tokens) < len(one.tokens) for tokens, one in zip(shown, decoded, strict=True)),
+            fallbacks=len(fallbacks),
+            loops=sum(len(shown) < len(result.tokens) for shown, result in zip(shown_tokens, decoded, strict=True)),
         )
 
     def _windows(
-        self, pieces: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
+        self, clips: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
     ) -> tuple[list[_Window], Prompt]:
-        """Transcribe windows, several at once; also the prompt with the language in it, detected in the first one."""
+        """Transcribe windows in groups. Also returns the prompt with the language, which the first window decides."""
         transcribed: dict[int, _Window] = {}
-        for group in batches([len(piece) for piece in pieces], self._batch, first_alone=None in prompt):
-            some = [pieces[index] for index in group]
-            windows, prompt = self._group(some, prompt, margin)
+        for group in batches([len(clip) for clip in clips], self._batch, first_alone=None in prompt):
+            windows, prompt = self._group([clips[index] for index in group], prompt, margin)
             transcribed.update(zip(group, windows, strict=True))
-        return [transcribed[index] for index in range(len(pieces))], prompt
+        return [transcribed[index] for index in range(len(clips))], prompt
 
     def _group(
-        self, pieces: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
+        self, clips: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
     ) -> tuple[list[_Window], Prompt]:
-        """Windows that go through the decoder together. The encoder gains nothing from that: it takes one by one."""
+        """Transcribe a group of windows: the encoder runs them one by one (no slower), the decoder all together."""
         window = self._family.window_seconds
-        seconds = None if margin is None else context_seconds(max(map(len, pieces)), margin, window)
-        hidden, spent = [], []
-        for piece in pieces:
-            times = [perf_counter()]
-            inputs = self._family.inputs(piece, seconds)
-            times.append(perf_counter())
+        seconds = None if margin is None else context_seconds(max(map(len, clips)), margin, window)
+        encoder_outputs, times = [], []
+        for clip in clips:
+            started = perf_counter()
+            inputs = self._family.inputs(clip, seconds)
+            features_done = perf_counter()
             feeds = {name: from_numpy(value) for name, value in inputs.items() if name in self._encoder_accepts}
-            hidden.append(self._encoder.run_with_ort_values(["last_hidden_state"], feeds)[0].numpy())
-            times.append(perf_counter())
-            spent.append((times[1] - times[0], times[2] - times[1]))
-        context = {name: from_numpy(value) for name, value in self._family.join(hidden).items()}
-        before = perf_counter()
-        full = tuple(self._detect(context, prompt) if token is None else token for token in prompt)
-        detection = perf_counter() - before
-        limits = [self._family.longest(len(piece), len(full)) for piece in pieces]
-        decoded = greedy(self._decoder.start(context), full, self._family.rules, limits)
+            encoder_outputs.append(self._encoder.run_with_ort_values(["last_hidden_state"], feeds)[0].numpy())
+            times.append((features_done - started, perf_counter() - features_done))
+        context = {name: from_numpy(value) for name, value in self._family.join(encoder_outputs).items()}
+        started = perf_counter()
+        full_prompt = tuple(self._detect(context, prompt) if token is None else token for token in prompt)
+        detection = perf_counter() - started
+        limits = [self._family.longest(len(clip), len(full_prompt)) for clip in clips]
+        decoded = greedy(self._decoder.start(context), full_prompt, self._family.rules, limits)
         is_cut = seconds is not None and seconds < window
-        return [
-            _Window(one, features, encoder, detection / len(pieces), is_cut)
-            for one, (features, encoder) in zip(decoded, spent, strict=True)
-        ], full
+        windows = [
+            _Window(result, features, encoder, detection / len(clips), is_cut)
+            for result, (features, encoder) in zip(decoded, times, strict=True)
+        ]
+        return windows, full_prompt
 
     def _is_doubtful(self, window: _Window) -> bool:
-        """Whether a window without its full context may have lost the audio."""
+        """Whether a window with shortened context may have a wrong text."""
         return window.is_cut and is_doubtful(window.decoded, self._text(window.decoded.tokens))
 
     def _detect(self, context: dict[str, onnxruntime.OrtValue], prompt: Prompt) -> int:
-        """The language token that scores highest right after the start token."""
+        """The language token with the highest score right after the start token."""
         [scores] = self._decoder.start(context).step(np.array([[token for token in prompt[:1] if token is not None]]))
         return max(self._family.languages(), key=lambda token: float(scores[token]))
 
 
 def takes_any_length(encoder: onnxruntime.InferenceSession) -> bool:
-    """Whether an encoder's input has no fixed length."""
+    """Whether an encoder accepts inputs of any length."""
     return not isinstance(encoder.get_inputs()[0].shape[-1], int)

@@ -21,7 +21,7 @@ from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.corpora import manifest
 from edge_asr_deploy.corpora.utterance import Utterance
-from edge_asr_deploy.harness.benchmark.fixed_lengths import stretches
+from edge_asr_deploy.harness.benchmark.fixed_lengths import fixed_lengths
 from edge_asr_deploy.harness.benchmark.result import Benchmark
 from tests.support.loopback import Loopback, files_there
 
@@ -46,7 +46,7 @@ def test_two_boards_at_once(
         assert found.bundle.hash == bundle_hash(read_manifest(bundle))
         assert [row.name for row in found.runs[0].bundle.by_length] == ["0.5 s", "2.5 s"]
         assert found.runs[0].bundle.by_length[0].total_ms.p50 > 0
-        assert [[piece.source for piece in stretch.pieces] for stretch in found.audio] == [["noise"], ["noise"] * 3]
+        assert [[piece.source for piece in clip.pieces] for clip in found.audio] == [["noise"], ["noise"] * 3]
         left = files_there(cache)
         assert {name.split("/")[0] for name in left} >= {"files", "packages"}
         assert not any("jobs" in name for name in left), "the job's folder is removed"
@@ -68,16 +68,16 @@ def test_how_the_bundle_is_run_goes_along(
 ) -> None:
     asked: list[list[object]] = []
 
-    def heard(boards: object, arguments: list[object], messages: object) -> list[Answer]:
+    def run_on(boards: object, arguments: list[object], messages: object) -> list[Answer]:
         asked.append(arguments)
         return [Answer("pi", 2, None, ())]
 
-    monkeypatch.setattr(module, "run_on", heard)
+    monkeypatch.setattr(module, "run_on", run_on)
     how = ["--audio-context", "auto", "--target", "generic", "--accuracy-level", "1"]
     CliRunner().invoke(app, [*command(bundle, tmp_path), *how, "--on", "pi"])
-    said = [str(word) for word in asked[0]]
-    found = {name: said[said.index(name) + 1] for name in ("--audio-context", "--target", "--accuracy-level")}
-    assert found == {"--audio-context": "auto", "--target": "generic", "--accuracy-level": "1"}
+    words = [str(word) for word in asked[0]]
+    passed_on = {name: words[words.index(name) + 1] for name in ("--audio-context", "--target", "--accuracy-level")}
+    assert passed_on == {"--audio-context": "auto", "--target": "generic", "--accuracy-level": "1"}
 
 
 class Small(BaseModel):
@@ -107,12 +107,12 @@ def test_a_board_finds_the_samples_that_are_timed_here(sizes: list[int], lengths
         Utterance(str(number), generator.normal(size=size).astype(np.float32), None, "noise")
         for number, size in enumerate(sizes)
     ]
-    here = stretches(speech, lengths)
+    here = fixed_lengths(speech, lengths)
     with TemporaryDirectory() as folder:
         copied = lengths_as_corpus(here, Path(folder))
         lying = {name.removeprefix("speech/"): path for name, path in copied.contents.items()}
         for name, path in lying.items():
             if path.name != name:
                 path.rename(Path(folder) / name)
-        there = stretches(manifest.read_manifest(Path(folder) / "speech.jsonl"), lengths)
-    assert [stretch.fingerprint for _, stretch in there] == [stretch.fingerprint for _, stretch in here]
+        there = fixed_lengths(manifest.read_manifest(Path(folder) / "speech.jsonl"), lengths)
+    assert [clip.fingerprint for _, clip in there] == [clip.fingerprint for _, clip in here]

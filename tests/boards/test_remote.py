@@ -24,7 +24,7 @@ from tests.support.loopback import Loopback, files_there
 QUIET = Console(quiet=True)
 
 
-def test_what_a_board_says_is_what_this_machine_says(
+def test_a_board_prints_the_transcripts_that_this_machine_prints(
     prepared: Loopback, there: Path, bundle: Path, clips: list[Path]
 ) -> None:
     command = ["transcribe", str(bundle), *map(str, clips), "--language", "en"]
@@ -91,17 +91,17 @@ def test_a_board_that_fails_does_not_stop_the_others(prepared: Loopback, bundle:
     boards = ["pi@board.invalid", prepared.address]
     bad, good = run_on(boards, ["transcribe", bundle, clips[0], "--language", "en", "--json"], QUIET)
     assert (bad.code, bad.output) == (2, None)
-    assert bad.messages == ("--on: pi@board.invalid: there is no host of this name; correct it",)
+    assert bad.messages == ("--on: pi@board.invalid: there is no host of this name; correct the address",)
     assert good.code == 0 and good.output[0]["text"]
 
 
 def test_what_cannot_be_is_found_before_any_board_is_asked(tmp_path: Path) -> None:
-    for boards, argument, said in (
+    for boards, argument, message in (
         (["pi@a", "pi@a"], "x", "given twice"),
-        (["a b"], "x", "is no address"),
+        (["a b"], "x", "is not an address"),
         (["pi@a"], tmp_path / "absent.wav", "no such file"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             run_on(boards, ["transcribe", argument], QUIET)
 
 

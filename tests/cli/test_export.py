@@ -167,13 +167,13 @@ def test_an_export_that_cannot_speak_is_refused(
     from edge_asr_deploy.corpora.utterance import Utterance
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
-    said = SimpleNamespace(transcribe=lambda samples: SimpleNamespace(text=text, loops=loops))
-    monkeypatch.setattr(Transcriber, "open", lambda *args, **options: said)
+    transcriber = SimpleNamespace(transcribe=lambda samples: SimpleNamespace(text=text, loops=loops))
+    monkeypatch.setattr(Transcriber, "open", lambda *args, **options: transcriber)
     clip = Utterance("clip", np.zeros(10, np.float32), None, "test")
     with pytest.raises(UserError, match="use more bits"):
         pipeline._check_speech(tmp_path, "whisper", [clip], Graphs())
-    heard = pipeline._check_speech(tmp_path, "whisper", [clip], Graphs(), refuses_coarse=False)
-    assert heard == {"clip": text}
+    transcripts = pipeline._check_speech(tmp_path, "whisper", [clip], Graphs(), refuses_coarse=False)
+    assert transcripts == {"clip": text}
 
 
 def test_transformers_5_is_named_at_once(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,20 +58,20 @@ def fit(run: Callable[..., Result]) -> Callable[..., Result]:
 def test_a_budget_becomes_a_recipe_that_keeps_it(fit: Callable[..., Result], run: Callable[..., Result]) -> None:
     ran = fit("--max-mb", "0.24", "--json")
     assert ran.exit_code == 0, ran.output
-    said = json.loads(ran.stdout)
-    assert said["smallest"] < said["size"] <= 240_000
-    assert len(set(said["bits"].values())) > 1, "a budget between uniform widths mixes them"
-    sizes, costs = ([point[key] for point in said["front"]] for key in ("size", "divergence"))
+    result = json.loads(ran.stdout)
+    assert result["smallest"] < result["size"] <= 240_000
+    assert len(set(result["bits"].values())) > 1, "a budget between uniform widths mixes them"
+    sizes, costs = ([point[key] for point in result["front"]] for key in ("size", "divergence"))
     assert sizes == sorted(sizes) and costs == sorted(costs, reverse=True) and len(sizes) > 5
-    assert json.loads(Path("fit.fit/front.json").read_text()) == said
+    assert json.loads(Path("fit.fit/front.json").read_text()) == result
     assert Path("fit.fit/front.png").read_bytes().startswith(b"\x89PNG")
     chosen = parse(load_document(Path("fit.yaml")), "fit.yaml")
     assert chosen.name == "fit" and chosen.component("encoder").quantizer.method == "gptq"
 
     assert run("export", "--output", "out", given="fit.yaml").exit_code == 0
     manifest = verify(Path("out"))
-    assert {layer.name: layer.bits for layer in manifest.layers if layer.component != "stem"} == said["bits"]
-    assert abs(size_of(Path("out")).onnx - said["size"]) < 0.005 * said["size"]
+    assert {layer.name: layer.bits for layer in manifest.layers if layer.component != "stem"} == result["bits"]
+    assert abs(size_of(Path("out")).onnx - result["size"]) < 0.005 * result["size"]
     assert manifest.metrics["agreement_with_pytorch"]["tokens"] == 1
 
 
@@ -80,11 +80,11 @@ def test_the_shipped_recipe_can_be_fitted(fit: Callable[..., Result], run: Calla
     Path("recipe.yaml").write_text(json.dumps({**for_bits("whisper", 4), "calibration": {"number": 2}}))
     ran = fit("--max-mb", "0.4", "--json")
     assert ran.exit_code == 0, ran.output
-    said = json.loads(ran.stdout)
+    result = json.loads(ran.stdout)
     ran = run("export", "--output", "out", given="fit.yaml")
     assert ran.exit_code == 0, ran.output
     # The operators of the head's first look, some 1 kB whatever the model's size, are not counted.
-    assert abs(size_of(Path("out")).onnx - said["size"]) < 0.01 * said["size"]
+    assert abs(size_of(Path("out")).onnx - result["size"]) < 0.01 * result["size"]
 
 
 def test_a_budget_that_cannot_be_met_says_the_smallest(fit: Callable[..., Result], monkeypatch: Any) -> None:
@@ -162,8 +162,8 @@ def test_the_joint_search_goes_on_where_it_was_killed(fit: Callable[..., Result]
     ran = fit(*wanted)
     assert ran.exit_code == 0, ran.output
     assert len(calls) == 3 + 2, "two of four trials were there already"
-    said = json.loads(ran.stdout)
-    assert said["searched"]["trials"] == 4 and said["size"] <= 240_000
+    result = json.loads(ran.stdout)
+    assert result["searched"]["trials"] == 4 and result["size"] <= 240_000
     # The first trial is the recipe as given, by the knapsack's own bits: the best one is no worse.
     assert parse(load_document(Path("fit.yaml")), "fit.yaml").name == "fit"
 
@@ -182,10 +182,10 @@ def test_a_rise_in_wer_is_walked_to_on_onnxruntime(fit: Callable[..., Result], m
     monkeypatch.setattr("edge_asr_deploy.experiments.mixed.walk.held_out", lambda *args: [])
     ran = fit("--max-wer-rise", "99", "--json")
     assert ran.exit_code == 0, ran.output
-    said = json.loads(ran.stdout)
-    assert "held-out calibration clips, against the float bundle's own text" in said["judged_on"]
-    assert said["rise"] <= 99 and len(asked) <= 5
-    assert any(point["rise"] is not None for point in said["front"])
+    result = json.loads(ran.stdout)
+    assert "held-out calibration clips, against the float bundle's own text" in result["judged_on"]
+    assert result["rise"] <= 99 and len(asked) <= 5
+    assert any(point["rise"] is not None for point in result["front"])
     message = user_error(fit("--max-wer-rise", "0", "--overwrite"))
     assert message.startswith("--max-wer-rise: 0: the least measured is +") and "allow more" in message
 
@@ -193,12 +193,12 @@ def test_a_rise_in_wer_is_walked_to_on_onnxruntime(fit: Callable[..., Result], m
 def test_analyze_writes_tables_and_plots(run: Callable[..., Result]) -> None:
     ran = run("analyze", "--clips", "2", "--bits-choices", "2,3,8", "--fisher", "--output", "looked", "--json")
     assert ran.exit_code == 0, ran.output
-    said = json.loads(ran.stdout)
-    assert said == json.loads(Path("looked/analysis.json").read_text())
-    assert len(said["statistics"]) == len(said["sensitivity"]) == len(said["fisher"]) == 33
-    assert all(costs["2"] > costs["8"] for costs in said["sensitivity"].values())
+    result = json.loads(ran.stdout)
+    assert result == json.loads(Path("looked/analysis.json").read_text())
+    assert len(result["statistics"]) == len(result["sensitivity"]) == len(result["fisher"]) == 33
+    assert all(costs["2"] > costs["8"] for costs in result["sensitivity"].values())
     assert sorted(os.listdir("looked")) == ["analysis.json", "sensitivity.png", "statistics.png"]
-    assert said["words"] is None
+    assert result["words"] is None
     shown = run("analyze", "--clips", "2", "--bits-choices", "2,3,8").stdout
     assert "kurtosis" in shown and "8 bits" in shown
     assert "--bits-choices: 1: choose from 2 to 8" in user_error(run("analyze", "--bits-choices", "1"))

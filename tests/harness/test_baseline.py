@@ -81,7 +81,7 @@ def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"schema_version": 7}, "has schema 7, this version reads 1"),
+        ({"schema_version": 7}, "has schema 7, but this version reads 1"),
         ({"speed": {"a CPU": {"encoder": 1, "prompt": 1}}}, "speed.a CPU.step is broken"),
         ({"listening": {"threads": 0}}, "listening.threads is broken"),
         ({"surplus": 1}, "surplus is broken"),

@@ -15,7 +15,7 @@ from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.benchmark import bench as module
 from edge_asr_deploy.harness.benchmark.bench import bench
-from edge_asr_deploy.harness.benchmark.fixed_lengths import stretches
+from edge_asr_deploy.harness.benchmark.fixed_lengths import fixed_lengths
 from edge_asr_deploy.harness.benchmark.report import bench_tables
 from edge_asr_deploy.harness.benchmark.result import Benchmark, Options
 from edge_asr_deploy.harness.evaluation import measure
@@ -45,7 +45,7 @@ def timed(
 ) -> Benchmark:
     looks: Iterator[BoardState] = iter(states or [BoardState()] * 99)
     options = Options(**{"lengths": LENGTHS, "rounds": 2, "threads": (1,), **changes})
-    audio = stretches(speech({"one": None, "two": None, "three": None}), LENGTHS)
+    audio = fixed_lengths(speech({"one": None, "two": None, "three": None}), LENGTHS)
     baseline = None if alone else bundles[1]
     return bench(bundles[0], baseline, audio, options, progress.silent, lambda: next(looks))
 

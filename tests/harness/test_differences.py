@@ -34,12 +34,12 @@ def test_nothing_said_and_nothing_heard() -> None:
 
 
 @given(TEXT.filter(bool), TEXT)
-def test_both_texts_can_be_read_off_and_the_errors_are_those_that_were_counted(said: str, heard: str) -> None:
-    spans = align(said, heard)
-    assert " ".join(span.reference for span in spans if span.reference) == said
-    assert " ".join(span.hypothesis for span in spans if span.hypothesis) == heard
+def test_both_texts_can_be_read_off_and_the_errors_are_those_that_were_counted(reference: str, hypothesis: str) -> None:
+    spans = align(reference, hypothesis)
+    assert " ".join(span.reference for span in spans if span.reference) == reference
+    assert " ".join(span.hypothesis for span in spans if span.hypothesis) == hypothesis
     errors = sum(max(len(s.reference.split()), len(s.hypothesis.split())) for s in spans if s.kind != "equal")
-    assert errors == count(said, heard).errors
+    assert errors == count(reference, hypothesis).errors
 
 
 def test_the_worst_come_first_and_what_is_no_worse_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,7 +177,7 @@ def test_a_damaged_bundle_is_refused_before_any_work(tmp_path: Path, workers: Wo
 def test_speech_without_any_text_is_refused(tmp_path: Path, workers: Workers) -> None:
     write_bundle(tmp_path / "w4")
     silent = speech({"four": None, "five": "[noise]"})
-    with pytest.raises(UserError, match="none has a text"):
+    with pytest.raises(UserError, match="none has a reference text"):
         evaluate(tmp_path / "w4", None, silent, "", EvaluateOptions(cache=False), progress.silent)
 
 

@@ -23,8 +23,8 @@ def save(
         inner = [numpy_helper.from_array(value, name) for name, value in branch.items()]
         z = helper.make_tensor_value_info("z", TensorProto.FLOAT, [16, 16])
         bodies = [
-            helper.make_graph([helper.make_node("Identity", ["x"], ["z"])], "branch", [], [z], some)
-            for some in (inner, inner[1:])
+            helper.make_graph([helper.make_node("Identity", ["x"], ["z"])], "branch", [], [z], initializers)
+            for initializers in (inner, inner[1:])
         ]
         flag = helper.make_node("Constant", [], ["flag"], value=numpy_helper.from_array(np.array(True)))
         nodes += [flag, helper.make_node("If", ["flag"], ["w"], then_branch=bodies[0], else_branch=bodies[1])]

@@ -40,26 +40,26 @@ def test_a_long_soak_is_thinned_out() -> None:
 
 
 def test_no_clip_twice_is_no_slope() -> None:
-    with pytest.raises(ValueError, match="heard twice"):
+    with pytest.raises(ValueError, match="transcribed twice"):
         memory_slope([Point("a", 0, 1), Point("b", 1, 2)])
 
 
 class Leaking(FakeWorker):
     """Each transcription takes 10 seconds by the clock and leaves 1 MB behind; the first pass leaves 50 MB more."""
 
-    now, heard = 0.0, 0
+    now, transcribed = 0.0, 0
 
     def transcribe(self, samples, options):  # type: ignore[no-untyped-def]
         Leaking.now += 10
-        Leaking.heard += 1
+        Leaking.transcribed += 1
         return super().transcribe(samples, options)
 
     def rss(self) -> int:
-        return 200_000_000 + 1_000_000 * Leaking.heard + (50_000_000 if Leaking.heard > 1 else 0)
+        return 200_000_000 + 1_000_000 * Leaking.transcribed + (50_000_000 if Leaking.transcribed > 1 else 0)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[module.Soak, list[float]]:
-    Leaking.now, Leaking.heard = 0.0, 0
+    Leaking.now, Leaking.transcribed = 0.0, 0
     workers = Workers(lambda bundle, length: "text")
     monkeypatch.setattr(measure, "Worker", lambda bundle, *_: Leaking(workers, bundle.name))
     monkeypatch.setattr(module, "monotonic", lambda: Leaking.now)

@@ -36,10 +36,10 @@ def ask(monkeypatch: pytest.MonkeyPatch, requests: bytes, transcribe: Any) -> li
 def test_samples_arrive_as_sent_whatever_bytes_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     # 0x0a0a0a0a is four line ends and also a float.
     clips = [np.full(3, 0x0A0A0A0A, dtype=np.uint32).view(np.float32), np.linspace(-1, 1, 5, dtype=np.float32)]
-    heard: list[np.ndarray] = []
+    received: list[np.ndarray] = []
 
     def transcribe(samples: np.ndarray, language: str) -> object:
-        heard.append(samples)
+        received.append(samples)
         return transcript(f"{language} text", 1.0)
 
     requests = b"".join(
@@ -48,7 +48,7 @@ def test_samples_arrive_as_sent_whatever_bytes_they_hold(monkeypatch: pytest.Mon
     )
     loaded, *replies = ask(monkeypatch, requests, transcribe)
     assert loaded["load_seconds"] >= 0
-    for sent, arrived in zip(clips, heard, strict=True):
+    for sent, arrived in zip(clips, received, strict=True):
         np.testing.assert_array_equal(arrived, sent)
     assert [reply["transcript"]["text"] for reply in replies] == ["de text", "de text"]
     assert all(reply["peak_rss"] > 1_000_000 for reply in replies)

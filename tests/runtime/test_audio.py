@@ -113,13 +113,15 @@ def test_mp3_with_a_tag_in_front_is_read_and_a_cut_one_is_not(tmp_path: Path) ->
 def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
     samples = tone()
     samples[100] = value
-    with pytest.raises(UserError, match=r"a\.wav: holds samples that are no numbers"):
+    with pytest.raises(UserError, match=r"a\.wav: holds samples that are not numbers"):
         read_audio(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.05, "0.05 s: too short to hold a word"), (0, "holds no samples")])
-def test_too_short_is_refused(tmp_path: Path, seconds: float, said: str) -> None:
-    with pytest.raises(UserError, match=rf"a\.wav: {said}"):
+@pytest.mark.parametrize(
+    ("seconds", "message"), [(0.05, "has 0.05 s, too short to hold a word"), (0, "holds no samples")]
+)
+def test_too_short_is_refused(tmp_path: Path, seconds: float, message: str) -> None:
+    with pytest.raises(UserError, match=rf"a\.wav: {message}"):
         read_audio(write(tmp_path / "a.wav", tone(seconds=seconds)))
     assert len(read_audio(write(tmp_path / "a.wav", tone(seconds=0.1)))) == 1_600
 

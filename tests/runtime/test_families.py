@@ -76,7 +76,9 @@ def test_a_language_that_the_model_lacks_is_refused(multilingual: Family, langua
 
 
 def test_a_task_that_does_not_exist_is_refused(multilingual: Family) -> None:
-    with pytest.raises(UserError, match="--task: summarize: choose one of transcribe, translate"):
+    with pytest.raises(
+        UserError, match="--task: summarize: this model does not have the task; choose one of transcribe, translate"
+    ):
         multilingual.prompt("de", "summarize")
 
 

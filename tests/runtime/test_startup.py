@@ -22,7 +22,7 @@ from edge_asr_deploy.runtime.cpu import CpuFeatures
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.startup import cache as kept
 from edge_asr_deploy.runtime.startup import optimized_graphs as optimized
-from edge_asr_deploy.runtime.startup import token_texts as pieces
+from edge_asr_deploy.runtime.startup import token_texts
 from edge_asr_deploy.runtime.startup import verified_bundles as known
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.support.exported import Exported
@@ -202,16 +202,16 @@ def without_decoder() -> Tokenizer:
 
 
 @pytest.mark.parametrize("build", [byte_level, words_with_spaces, without_decoder])
-def test_pieces_decode_as_the_tokenizer(build: Callable[[], Tokenizer], tmp_path: Path) -> None:
+def test_token_texts_decode_as_the_tokenizer(build: Callable[[], Tokenizer], tmp_path: Path) -> None:
     tokenizer = build()
     tokenizer.add_special_tokens(["<s>", "</s>"])
     tokenizer.add_tokens(["plain"])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    pieces.write(tmp_path / "tokenizer.json", tmp_path)
-    found = pieces.Pieces.read(tmp_path)
+    token_texts.write(tmp_path / "tokenizer.json", tmp_path)
+    cached = token_texts.TokenTexts.read(tmp_path)
     generator = np.random.default_rng(0)
     size = tokenizer.get_vocab_size()
     for _ in range(500):
         # Beyond the vocabulary, too: heads are padded.
         tokens = generator.integers(0, size + 3, size=generator.integers(0, 12)).tolist()
-        assert found.decode(tokens) == tokenizer.decode(tokens)
+        assert cached.decode(tokens) == tokenizer.decode(tokens)

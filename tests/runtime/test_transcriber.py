@@ -40,7 +40,7 @@ def generated(exported: Exported, samples: NDArray[np.float32], **options: Any) 
     return tokens
 
 
-def said(exported: Exported, samples: NDArray[np.float32], **options: Any) -> list[int]:
+def expected_tokens(exported: Exported, samples: NDArray[np.float32], **options: Any) -> list[int]:
     """As `generated`, without the prompt that Whisper's `generate` leaves out in any case, and without the end."""
     tokens = generated(exported, samples, **options)
     if exported.model.config.model_type == "moonshine":
@@ -53,7 +53,7 @@ def said(exported: Exported, samples: NDArray[np.float32], **options: Any) -> li
 def test_whisper_says_what_transformers_says(whisper: Exported, noise: Noise, language: str, seed: int) -> None:
     sound = noise(2 + seed, seed)
     transcript = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, language, "translate")
-    assert [*transcript.tokens] == said(whisper, sound, language=language, task="translate")
+    assert [*transcript.tokens] == expected_tokens(whisper, sound, language=language, task="translate")
     assert len(set(transcript.tokens)) > 3
 
 
@@ -61,7 +61,7 @@ def test_whisper_says_what_transformers_says(whisper: Exported, noise: Noise, la
 def test_moonshine_says_what_transformers_says(moonshine: Exported, noise: Noise, seed: int) -> None:
     sound = noise(2 + seed / 2, seed)
     transcript = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(sound)
-    assert [*transcript.tokens] == said(moonshine, sound)
+    assert [*transcript.tokens] == expected_tokens(moonshine, sound)
     assert len(set(transcript.tokens)) > 3
 
 
@@ -88,7 +88,7 @@ def test_suppressed_tokens_are_passed_over(whisper: Exported, noise: Noise, tmp_
     tokens = Transcriber.open(bundle, ONE_THREAD).transcribe(sound, "en").tokens
     assert never not in tokens and tokens[0] != free[0]
     generation = {"suppress_tokens": [never], "begin_suppress_tokens": [free[0]]}
-    assert [*tokens] == said(whisper, sound, language="en", task="transcribe", **generation)
+    assert [*tokens] == expected_tokens(whisper, sound, language="en", task="transcribe", **generation)
 
 
 def test_an_end_token_ends_it_and_the_limit_is_told_from_it(whisper: Exported, noise: Noise, tmp_path: Path) -> None:
@@ -256,8 +256,8 @@ def test_windows_decoded_together_say_what_they_say_alone(
 ) -> None:
     sound = np.concatenate([noise(10 + 7 * n, n) * (n + 1) for n in range(4)])
     # An end that windows reach after different numbers of tokens.
-    said = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens
-    ending = whisper.with_generation(tmp_path / "b", eos_token_id=said[len(said) // 2])
+    tokens = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens
+    ending = whisper.with_generation(tmp_path / "b", eos_token_id=tokens[len(tokens) // 2])
     for bundle in (ending, moonshine.bundle):
         alone, together = (Transcriber.open(bundle, ONE_THREAD, batch=size).transcribe(sound) for size in (1, batch))
         assert alone.windows > 2

@@ -59,7 +59,7 @@ FAST = (
     "harness/test_measure.py",
     "harness/test_soak.py",
     "harness/test_speech.py",
-    "harness/test_stretches.py",
+    "harness/test_fixed_lengths.py",
     "harness/test_transcripts.py",
     "harness/test_wer.py",
     "mixed/test_knapsack.py",

@@ -1,1 +1,1 @@
-"""Times by length of audio, soaks and profiles."""
+"""Benchmark a bundle: times by length of audio, soak tests and profiles."""

@@ -1,4 +1,4 @@
-"""How fast a bundle is on this machine, by length of the audio and number of threads, alone or beside a baseline."""
+"""Times a bundle on this machine, by length of the audio and number of threads, alone or beside a baseline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.files import require_folder, write_output
 from edge_asr_deploy.harness.benchmark import result
-from edge_asr_deploy.harness.benchmark.fixed_lengths import RULE, stretches
+from edge_asr_deploy.harness.benchmark.fixed_lengths import RULE, fixed_lengths
 from edge_asr_deploy.harness.benchmark.options import BenchOptions
 from edge_asr_deploy.harness.benchmark.profiling import profile
 from edge_asr_deploy.harness.benchmark.result import Benchmark, Comparison, LengthTimes, Options, Ratio, Run, Times
@@ -31,20 +31,20 @@ from edge_asr_deploy.progress import Counter, Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.session import SessionSettings
 
-# Load of other programs, in cores, above which a user should know of it.
+# The load of other programs, in cores, above which the result carries a note about it.
 BUSY = 0.5
 Look = Callable[[], BoardState]
 
 
 def run(bundle: Path, options: BenchOptions, console: Console | None = None, command: str | None = None) -> Benchmark:
-    """What `edge-deploy bench` does: find baseline and speech, measure, say so on a console, write the output.
+    """Do what `edge-deploy bench` does: find baseline and speech, measure, print notes, write the output file.
 
-    UserError for a damaged bundle, and for speech or an output that cannot be used.
+    UserError for a damaged bundle, for unusable speech and for an output that cannot be written.
     """
     require_folder("--output", options.output)
     folder, wanted = baseline_folder(bundle, options.baseline), options.recorded
     utterances, _ = load_speech(options.data)
-    audio = stretches(utterances, options.lengths)
+    audio = fixed_lengths(utterances, options.lengths)
     with shown(console) as progress:
         measured = bench(bundle, folder, audio, wanted, progress)
     measured = measured.model_copy(update={"command": command})
@@ -59,12 +59,12 @@ def run(bundle: Path, options: BenchOptions, console: Console | None = None, com
 def bench(
     bundle: Path,
     baseline: Path | None,
-    audio: Sequence[tuple[Utterance, result.Stretch]],
+    audio: Sequence[tuple[Utterance, result.FixedLength]],
     options: Options,
     progress: Progress,
     look: Look = board_state,
 ) -> Benchmark:
-    """Time a bundle, and a baseline in turn with it where one is given; `look` reads the board's state.
+    """Time a bundle, in turn with a baseline if one is given. `look` reads the board's state.
 
     UserError when a bundle is damaged or its process dies.
     """
@@ -72,8 +72,8 @@ def bench(
     manifests = [verify(folder) for folder in folders]
     wanted = [(options.target, options.audio_context), (None, None)][: len(folders)]
     subjects = [
-        Subject(folder, language_options(folder, options.language), *what)
-        for folder, what in zip(folders, wanted, strict=True)
+        Subject(folder, language_options(folder, options.language), target, audio_context)
+        for folder, (target, audio_context) in zip(folders, wanted, strict=True)
     ]
     clips = [utterance for utterance, _ in audio]
     here, cpu = environment(), cpu_features()
@@ -82,8 +82,8 @@ def bench(
     for threads in options.threads:
         settings = SessionSettings(threads=threads, accuracy_level=options.accuracy_level)
         stage = f"timing, {threads} thread{'s' if threads > 1 else ''}"
-        advance = Counter(progress, stage, len(clips) * len(subjects) * options.rounds)
-        runs.append(_run(subjects, clips, settings, options.rounds, look, advance))
+        clip_counter = Counter(progress, stage, len(clips) * len(subjects) * options.rounds)
+        runs.append(_run(subjects, clips, settings, options.rounds, look, clip_counter))
     first = SessionSettings(threads=options.threads[0], accuracy_level=options.accuracy_level)
     soaked = None
     if options.soak:
@@ -98,7 +98,7 @@ def bench(
         target=cpu.target,
         cpu_flags=sorted(cpu.flags),
         rule=RULE,
-        audio=[stretch for _, stretch in audio],
+        audio=[fixed_length for _, fixed_length in audio],
         runs=runs,
         soak=soaked,
         profile=profile(bundle, first, options.target) if options.profile else [],
@@ -112,18 +112,18 @@ def _run(
     settings: SessionSettings,
     rounds: int,
     look: Look,
-    advance: Counter,
+    clip_counter: Counter,
 ) -> Run:
     board = [look()]
 
     def clip_done() -> None:
-        advance()
-        if advance.done % (len(clips) * len(subjects)) == 0:
+        clip_counter()
+        if clip_counter.done % (len(clips) * len(subjects)) == 0:
             board.append(look())
 
     timed = time_in_turn(subjects, clips, settings, rounds, len(clips), clip_done)
     disturbed = disturbances(board)
-    times = [_times(one, clips) for one in timed]
+    times = [_times(subject_times, clips) for subject_times in timed]
     is_compared = len(times) > 1 and not disturbed
     return Run(
         threads=settings.threads,
@@ -144,31 +144,35 @@ def _times(timed: Timed, clips: Sequence[Utterance]) -> Times:
 
 
 def _length_times(timed: Timed, name: str) -> LengthTimes:
-    heard = [(clip, answer.transcript.timings) for clip, answer in timed.answers if clip.id == name]
-    seconds = heard[0][0].seconds
-    steps = [step for _, timings in heard for step in timings.per_token]
-    totals = [timings.total for _, timings in heard]
+    clips_and_timings = [(clip, answer.transcript.timings) for clip, answer in timed.answers if clip.id == name]
+    clips, all_timings = zip(*clips_and_timings, strict=True)
+    seconds = clips[0].seconds
+    steps = [step for timings in all_timings for step in timings.per_token]
+    totals = [timings.total for timings in all_timings]
     return LengthTimes(
         name=name,
         seconds=seconds,
-        tokens=round(median(clip.tokens for clip, _ in heard)),
+        tokens=round(median(clip.tokens for clip in clips)),
         rtf=median(totals) / seconds,
         total_ms=milliseconds(totals),
-        features_ms=milliseconds([timings.features for _, timings in heard]),
-        encoder_ms=milliseconds([timings.encoder for _, timings in heard]),
-        first_token_ms=milliseconds([timings.first_token for _, timings in heard]),
+        features_ms=milliseconds([timings.features for timings in all_timings]),
+        encoder_ms=milliseconds([timings.encoder for timings in all_timings]),
+        first_token_ms=milliseconds([timings.first_token for timings in all_timings]),
         per_token_ms=milliseconds(steps) if steps else None,
     )
 
 
 def _compare(timed: Sequence[Timed], times: Sequence[Times], clips: Sequence[Utterance]) -> Comparison:
-    """Ratios of neighbours in time: round by round, clip by clip."""
+    """Ratios of times that were measured right after each other: round by round, clip by clip."""
     ratios: dict[str, list[float]] = {clip.id: [] for clip in clips}
     for (clip, _), (other, _) in zip(timed[0].answers, timed[1].answers, strict=True):
         ratios[clip.id].append(clip.total / other.total)
     return Comparison(
         all_lengths=speed_ratios(times[0].all_lengths, times[1].all_lengths),
-        total={name: Ratio(value=median(some), low=min(some), high=max(some)) for name, some in ratios.items()},
+        total={
+            name: Ratio(value=median(of_rounds), low=min(of_rounds), high=max(of_rounds))
+            for name, of_rounds in ratios.items()
+        },
     )
 
 
@@ -194,7 +198,10 @@ def _notes(manifests: Sequence[Manifest], state: BoardState) -> list[str]:
         )
     if state.flags_since_boot:
         past = ", ".join(state.flags_since_boot)
-        notes.append(f"since boot the board had: {past}; whether it comes again is only seen after a restart")
-    if (load := os.getloadavg()[0]) > BUSY:
+        notes.append(
+            f"since boot the board had: {past}; only after a restart can it be seen whether this happens again"
+        )
+    load = os.getloadavg()[0]
+    if load > BUSY:
         notes.append(f"other programs kept {load:.1f} cores busy in the last minute")
     return notes

@@ -1,4 +1,4 @@
-"""Audio of fixed lengths, cut and joined from a corpus by a fixed rule."""
+"""Clips of fixed lengths, cut and joined from a corpus by a fixed rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.benchmark.result import Piece, Stretch
+from edge_asr_deploy.harness.benchmark.result import FixedLength, Piece
 
 # A word, a command, a sentence, one full window, several windows.
 LENGTHS = (1.5, 3.0, 10.0, 30.0, 75.0)
@@ -21,24 +21,30 @@ RULE = (
 )
 
 
-def stretches(utterances: Sequence[Utterance], lengths: Sequence[float] = LENGTHS) -> list[tuple[Utterance, Stretch]]:
-    """One clip of each length by `RULE`, and what it was made of. UserError when there is no sound at all."""
+def fixed_lengths(
+    utterances: Sequence[Utterance], lengths: Sequence[float] = LENGTHS
+) -> list[tuple[Utterance, FixedLength]]:
+    """One clip of each length, made by `RULE`, with the record of its origin. UserError when there is no sound."""
     ordered = sorted(utterances, key=lambda utterance: (_seconds(utterance), utterance.source, utterance.id))
-    return [_stretch(ordered, seconds) for seconds in lengths]
+    return [_fixed_length(ordered, seconds) for seconds in lengths]
 
 
-def _stretch(ordered: Sequence[Utterance], seconds: float) -> tuple[Utterance, Stretch]:
+def _fixed_length(ordered: Sequence[Utterance], seconds: float) -> tuple[Utterance, FixedLength]:
     wanted = round(seconds * SAMPLE_RATE)
     samples, pieces = _cut(ordered, wanted) or _joined(ordered, wanted)
     name = f"{seconds:g} s"
     utterance = Utterance(name, samples, None, "bench", seconds=seconds)
-    return utterance, Stretch(name=name, seconds=seconds, fingerprint=utterance.fingerprint(), pieces=pieces)
+    return utterance, FixedLength(name=name, seconds=seconds, fingerprint=utterance.fingerprint(), pieces=pieces)
 
 
 def _cut(ordered: Sequence[Utterance], wanted: int) -> tuple[NDArray[np.float32], list[Piece]] | None:
     for utterance in ordered:
-        # A manifest's duration may be wrong or rounded: what is read decides. n / 16000 * 16000 may be just below n.
-        if round(_seconds(utterance) * SAMPLE_RATE) >= wanted and len(samples := utterance.samples()) >= wanted:
+        # n / 16000 * 16000 may be slightly below n, hence `round`.
+        if round(_seconds(utterance) * SAMPLE_RATE) < wanted:
+            continue
+        # A manifest's duration may be wrong or rounded, so the samples decide.
+        samples = utterance.samples()
+        if len(samples) >= wanted:
             return samples[:wanted], [_piece(utterance, wanted)]
     return None
 
@@ -60,12 +66,12 @@ def _joined(ordered: Sequence[Utterance], wanted: int) -> tuple[NDArray[np.float
 
 
 def _endless(utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, NDArray[np.float32]]]:
-    heard = 0
+    samples_so_far = 0
     for index, utterance in enumerate(cycle(utterances)):
         samples = utterance.samples()
-        heard += len(samples)
-        if index >= len(utterances) and not heard:
-            raise UserError("--data", f"{len(utterances)} utterances", "none has a sample of sound; give other speech")
+        samples_so_far += len(samples)
+        if index >= len(utterances) and not samples_so_far:
+            raise UserError("--data", f"{len(utterances)} utterances", "all of them are empty; give other speech")
         yield utterance, samples
 
 

@@ -1,4 +1,4 @@
-"""Where the time goes within a graph: onnxruntime's profiler on the encoder and on one decoder step."""
+"""Shows where the time goes within a graph, with onnxruntime's profiler on the encoder and on one decoder step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KERNEL = "_kernel_time"
 def profile(bundle: Path, settings: SessionSettings, target: str | None = None) -> list[GraphProfile]:
     """Profile encoder and decoder step of a bundle on fixed inputs (8 s of noise, 4 tokens in the cache).
 
-    `target` as in `graph_files`.
+    `target` means the same as in `graph_files`.
     """
     with tempfile.TemporaryDirectory() as folder:
         encoder, decoder = (
@@ -36,7 +36,7 @@ def profile(bundle: Path, settings: SessionSettings, target: str | None = None) 
             traces = [json.loads(Path(session.end_profiling()).read_bytes()) for session in (encoder, decoder)]
         except (OSError, ValueError) as error:
             raise UserError(
-                "--profile", folder, f"onnxruntime left no trace there ({error}); free some space"
+                "--profile", folder, f"onnxruntime wrote no trace to this folder ({error}); free some disk space"
             ) from None
     return [graph_profile(trace, part, runs) for trace, (part, runs) in zip(traces, RUNS.items(), strict=True)]
 
@@ -74,10 +74,10 @@ def graph_profile(trace: Sequence[dict[str, Any]], part: Literal["encoder", "ste
 
 
 def own_times(events: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], float]]:
-    """Each event with its duration without the events within it: an If contains the operators of its branch."""
+    """Each event with its own time, without the events inside it: an If contains the operators of its branch."""
     own: list[list[Any]] = []
     open_: list[list[Any]] = []
-    # Of two that begin together the longer one is outside.
+    # Of two events that begin together, the longer one contains the other.
     for event in sorted(events, key=lambda event: (event["ts"], -event["dur"])):
         while open_ and event["ts"] >= open_[-1][0]["ts"] + open_[-1][0]["dur"]:
             open_.pop()

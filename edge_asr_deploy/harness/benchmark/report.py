@@ -1,4 +1,4 @@
-"""A benchmark as tables for people. Narrow: each has to fit 80 columns."""
+"""Prints a benchmark as tables, each narrow enough for 80 columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST = 12
 
 
 def bench_tables(benchmark: Benchmark) -> Iterator[Table]:
-    """Times by length for every number of threads; then the soak and the profile, where there are any."""
+    """Times by length for every number of threads; then the soak and the profile, if there are any."""
     for run in benchmark.runs:
         yield _lengths(benchmark, run)
         yield _whole(benchmark, run)
@@ -40,7 +40,9 @@ def _lengths(benchmark: Benchmark, run: Run) -> Table:
     for row in run.bundle.by_length:
         cells = [row.encoder_ms.p50, row.first_token_ms.p50]
         step = f"{row.per_token_ms.p50:.2f}" if row.per_token_ms else "-"
-        ratio = [f"{run.comparison.total[row.name].value:.2f}" if run.comparison else "-"] if run.baseline else []
+        ratio = []
+        if run.baseline:
+            ratio = [f"{run.comparison.total[row.name].value:.2f}" if run.comparison else "-"]
         ends = (f"{row.total_ms.p50:.1f}", f"{row.total_ms.p99:.1f}", f"{row.rtf:.4f}")
         table.add_row(row.name, *(f"{cell:.1f}" for cell in cells), step, *ends, *ratio)
     return table
@@ -82,8 +84,8 @@ def _figures(times: Times) -> list[tuple[str, str]]:
     ]
 
 
-def _percentiles(some: Percentiles, digits: int) -> str:
-    return " / ".join(f"{value:.{digits}f}" for value in (some.p50, some.p90, some.p99))
+def _percentiles(times: Percentiles, digits: int) -> str:
+    return " / ".join(f"{value:.{digits}f}" for value in (times.p50, times.p90, times.p99))
 
 
 def _threads(benchmark: Benchmark) -> Table:
@@ -115,8 +117,8 @@ def _soak(soak: Soak) -> Table:
 
 
 def _profile(profile: GraphProfile) -> Table:
-    what = {"encoder": "encoder", "step": "one decoder step"}[profile.part]
-    table = Table(title=f"{what}: {profile.ms:.2f} ms under the profiler, mean of {profile.runs}")
+    part = {"encoder": "encoder", "step": "one decoder step"}[profile.part]
+    table = Table(title=f"{part}: {profile.ms:.2f} ms under the profiler, mean of {profile.runs}")
     for heading in ("operator", "nodes", "ms", "share", "slowest node"):
         table.add_column(
             heading, justify="left" if heading in ("operator", "slowest node") else "right", overflow="fold"

@@ -1,6 +1,6 @@
-"""What a benchmark says: the pydantic models behind `edge-deploy bench --json`.
+"""The result of a benchmark: the pydantic models behind `edge-deploy bench --json`.
 
-Times are seconds unless the name says ms, sizes are bytes. A "ratio" is bundle / baseline.
+Times are seconds unless the name says ms, sizes are bytes. A "ratio" is the bundle's value divided by the baseline's.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Piece(_Model):
     seconds: float
 
 
-class Stretch(_Model):
-    """Audio of a fixed length and what it was made of; equal fingerprints are equal samples."""
+class FixedLength(_Model):
+    """A clip of a fixed length and the pieces it was made of. Clips with equal fingerprints have equal samples."""
 
     name: str
     seconds: float
@@ -58,7 +58,7 @@ class Times(_Model):
 
 
 class Ratio(_Model):
-    """Median of the rounds' ratios, and the lowest and highest of them."""
+    """The median of the rounds' ratios, with the lowest and the highest."""
 
     value: float
     low: float
@@ -66,7 +66,7 @@ class Ratio(_Model):
 
 
 class Comparison(_Model):
-    """Bundle / baseline, timed in turn: below 1 is better, except for tokens per second."""
+    """Bundle / baseline, timed in turn. A ratio below 1 is better, except for tokens per second."""
 
     all_lengths: SpeedRatios
     total: dict[str, Ratio] = Field(description="end to end, by length")
@@ -120,19 +120,19 @@ class NodeTime(_Model):
 class GraphProfile(_Model):
     """Where the time of one run goes, as onnxruntime's profiler sees it, mean over `runs`.
 
-    Profiling costs time of its own, most for small operators: read the shares, and the times elsewhere.
+    Profiling itself costs time, most of all for small operators. Use the shares; take times from an unprofiled run.
     """
 
     part: Literal["encoder", "step"]
     runs: int
     ms: float
     outside: float = Field(description="share that no operator accounts for: the executor, and the profiler itself")
-    operators: list[OperatorTime] = Field(description="by time; the body of an If counts as what it is made of")
+    operators: list[OperatorTime] = Field(description="by time; the operators inside an If count themselves")
     nodes: list[NodeTime] = Field(description="the slowest")
 
 
 class Subject(_Model):
-    """A bundle that was timed; `versions` are what exported it."""
+    """A bundle that was timed. `versions` are those of the packages that exported it."""
 
     name: str
     hash: str
@@ -144,7 +144,7 @@ class Subject(_Model):
 
 
 class Options(_Model):
-    """What the benchmark was asked to do."""
+    """The options that the benchmark ran with."""
 
     threads: tuple[int, ...] = (2,)
     accuracy_level: int | None = Field(None, description="of onnxruntime's MatMulNBits; null: its default, 4")
@@ -172,7 +172,7 @@ class Benchmark(_Model):
     target: str = Field(description="the deployment target that this CPU's features mean")
     cpu_flags: list[str]
     rule: str = Field(description="how the audio was made")
-    audio: list[Stretch]
+    audio: list[FixedLength]
     runs: list[Run]
     soak: Soak | None
     profile: list[GraphProfile]
@@ -180,5 +180,5 @@ class Benchmark(_Model):
 
     @property
     def disturbances(self) -> list[str]:
-        """Of all runs, each once."""
-        return list(dict.fromkeys(found for run in self.runs for found in run.disturbances))
+        """The disturbances of all runs, without repetitions."""
+        return list(dict.fromkeys(disturbance for run in self.runs for disturbance in run.disturbances))

@@ -1,4 +1,4 @@
-"""A bundle under load for a while: does its memory grow, does the board slow down?"""
+"""Keeps a bundle under load for a while, to see whether its memory grows or the board slows down."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from edge_asr_deploy.harness.machine.state import BoardState, disturbances
 from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.runtime.session import SessionSettings
 
-# Pairs grow with the square: of a longer soak so many points per clip, evenly spaced, say the same.
+# The number of pairs grows with the square of the points. So many evenly spaced points per clip are enough.
 POINTS = 400
 PASSES_FOR_A_SLOPE = 3
 
 
 @dataclass(frozen=True)
 class Point:
-    """Resident memory, bytes, `seconds` after the start, right after `clip`."""
+    """Resident memory in bytes, `seconds` after the start, measured right after `clip`."""
 
     clip: str
     seconds: float
@@ -38,10 +38,10 @@ def soak(
     look: Callable[[], BoardState],
     progress: Progress,
 ) -> Soak:
-    """Transcribe the clips in turn, whole passes, until `seconds` have gone by; at least one pass.
+    """Transcribe the clips in whole passes until `seconds` have gone by, at least once.
 
-    `look` is asked before and after every pass, `progress` is told the seconds. UserError when the process dies: on a
-    small board mostly for lack of memory.
+    `look` is called before the first pass and after every pass; `progress` receives the seconds. UserError when the
+    process dies, which on a small board is mostly for lack of memory.
     """
     samples = {clip.id: clip.samples() for clip in clips}
     audio_seconds = sum(map(len, samples.values())) / SAMPLE_RATE
@@ -59,7 +59,7 @@ def soak(
                 progress("soaking", int(monotonic() - started), int(seconds))
             passes.append(busy / audio_seconds)
             board.append(look())
-    # Memory pools and lazily made buffers grow during the first pass; that is no leak.
+    # Memory pools and lazily allocated buffers grow during the first pass, which is not a leak.
     later = points[len(samples) :]
     return Soak(
         seconds=points[-1].seconds,
@@ -79,8 +79,8 @@ def soak(
 def memory_slope(points: Sequence[Point]) -> float:
     """Growth of memory, bytes per second: the seasonal Kendall slope (Hirsch, Slack and Smith, 1982).
 
-    The median of the slopes between all pairs of points after the same clip, so neither the clips' different sizes nor
-    a few outliers matter. ValueError when no clip was heard twice.
+    It is the median of the slopes between all pairs of points after the same clip. Therefore neither the clips'
+    different sizes nor a few outliers matter. ValueError when no clip was transcribed twice.
     """
     by_clip: dict[str, list[Point]] = defaultdict(list)
     for point in points:
@@ -92,7 +92,7 @@ def memory_slope(points: Sequence[Point]) -> float:
         memory = np.array([same[index].rss for index in chosen], np.float64)
         first, second = np.triu_indices(len(chosen), 1)
         slopes.append((memory[second] - memory[first]) / (times[second] - times[first]))
-    every = np.concatenate(slopes) if slopes else np.array([])
-    if not every.size:
-        raise ValueError("no clip was heard twice: there is no slope")
-    return float(np.median(every))
+    all_slopes = np.concatenate(slopes) if slopes else np.array([])
+    if not all_slopes.size:
+        raise ValueError("no clip was transcribed twice: there is no slope")
+    return float(np.median(all_slopes))

@@ -1,1 +1,1 @@
-"""Does this machine run bundles?"""
+"""Diagnose whether this machine can run bundles."""

@@ -1,4 +1,4 @@
-"""Can this machine run bundles, and if not, what helps? Imports nothing that may be broken itself."""
+"""Diagnoses whether this machine can run bundles. Imports no package that may itself be broken here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_asr_deploy.harness.machine.resources import Machine, read_machine
 from edge_asr_deploy.harness.machine.state import BoardState, board_state
 
 OLDEST_PYTHON = (3, 11)
-# onnxruntime, numpy and a tiny model in a process of its own: less than this swaps.
+# A process with onnxruntime, numpy and a tiny model needs the first; with less than the second it may swap.
 LEAST_MEMORY, LITTLE_MEMORY = 150 * MB, 400 * MB
 LEAST_DISK, LITTLE_DISK = 20 * MB, 500 * MB
 # The Raspberry Pi 4 and 5 slow down from 80 to 85 degrees.
@@ -28,7 +28,7 @@ Reply = dict[str, Any]
 
 
 class Diagnosis(BaseModel):
-    """What `edge-deploy doctor --json` says."""
+    """The output of `edge-deploy doctor --json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +42,7 @@ class Diagnosis(BaseModel):
 
     @property
     def can_run(self) -> bool:
-        """True when nothing has to be mended first."""
+        """True when no finding is a problem."""
         return all(finding.status != "problem" for finding in self.findings)
 
 
@@ -52,9 +52,9 @@ def diagnose(
     state: BoardState | None = None,
     probe: Callable[[], tuple[list[Reply], int]] | None = None,
 ) -> Diagnosis:
-    """Look at this machine, or at the one described; with `bundle` also whether that fits and runs here.
+    """Diagnose this machine, or the one that the arguments describe; with `bundle`, also whether it fits and runs here.
 
-    UserError when `bundle` is no bundle at all; a damaged one is a finding.
+    A damaged bundle is a finding. UserError when `bundle` is not a bundle at all.
     """
     machine = machine or read_machine()
     state = state or board_state()
@@ -76,10 +76,10 @@ def diagnose(
 
 
 def system_findings(machine: Machine) -> Iterator[Finding]:
-    """Word size, Python, cores, memory and disk."""
-    words = f"{machine.bits}-bit Python on a {machine.kernel_bits}-bit kernel, {machine.system}"
+    """Findings about word size, Python, cores, memory and disk."""
+    system = f"{machine.bits}-bit Python on a {machine.kernel_bits}-bit kernel, {machine.system}"
     remedy = "onnxruntime has no 32-bit wheels: install the 64-bit Raspberry Pi OS (or another 64-bit system)"
-    yield _finding("system", "ok" if machine.bits == 64 else "problem", words, remedy)
+    yield _finding("system", "ok" if machine.bits == 64 else "problem", system, remedy)
     version = tuple(int(part) for part in machine.python.split(".")[:2])
     wanted = ".".join(map(str, OLDEST_PYTHON))
     yield _finding(
@@ -87,7 +87,7 @@ def system_findings(machine: Machine) -> Iterator[Finding]:
     )
     yield _finding("cores", "ok", f"{machine.cores}; use --threads {min(machine.cores, 4)}")
     if machine.memory is None or machine.available is None:
-        yield _finding("memory", "warning", "not shown by this system", "look yourself: 400 MB should be free")
+        yield _finding("memory", "warning", "this system does not report it", "check that 400 MB are free")
     else:
         found = f"{machine.available / MB:.0f} of {machine.memory / MB:.0f} MB are free"
         remedy = "end other programs, add swap, or raise the container's limit"
@@ -97,7 +97,7 @@ def system_findings(machine: Machine) -> Iterator[Finding]:
 
 
 def cpu_findings(machine: Machine) -> Iterator[Finding]:
-    """Whether the processor has what the fast kernels need, and which target is made for it."""
+    """Whether the processor has the instructions that fast kernels need, and which target is made for it."""
     flags, target = machine.cpu.flags, machine.cpu.target
     if target == "pi5":
         yield _finding("processor", "ok", f"aarch64 with dot products{' and i8mm' if 'i8mm' in flags else ''}")
@@ -107,19 +107,19 @@ def cpu_findings(machine: Machine) -> Iterator[Finding]:
     elif target == "x86":
         yield _finding("processor", "ok", "x86_64 with VNNI")
     elif machine.cpu.architecture != "x86_64":
-        remedy = "onnxruntime has wheels for x86_64 and aarch64 only: build it, or use such a machine"
-        yield _finding("processor", "warning", f"{machine.cpu.architecture}, for which no kernels are made", remedy)
+        remedy = "onnxruntime has wheels for x86_64 and aarch64 only: build it yourself, or use another machine"
+        yield _finding("processor", "warning", f"{machine.cpu.architecture}, which has no fast kernels", remedy)
     elif "avx2" in flags:
-        remedy = "compare bundles here with `edge-deploy bench`: int8 layers run in a slower kernel, which is exact"
-        yield _finding("processor", "warning", "x86_64 without VNNI, which int8 layers are made for", remedy)
+        remedy = "compare bundles with `edge-deploy bench`: int8 layers run here in a slower, but exact kernel"
+        yield _finding("processor", "warning", "x86_64 without VNNI, which fast int8 layers need", remedy)
     else:
-        remedy = "bundles run, but several times slower; let a virtual machine have the host's CPU"
+        remedy = "bundles run several times slower here; give a virtual machine the host's CPU model"
         yield _finding("processor", "warning", "x86_64 without AVX2", remedy)
     yield _finding("target", "ok", target)
 
 
 def cooling_findings(state: BoardState) -> Iterator[Finding]:
-    """Governor, temperature, throttling."""
+    """Findings about governor, temperature and throttling."""
     if state.governor is not None:
         steady = state.governor == "performance"
         remedy = "for steady times: echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
@@ -131,27 +131,31 @@ def cooling_findings(state: BoardState) -> Iterator[Finding]:
         )
     if state.throttled is not None:
         now, past = ", ".join(state.flags), ", ".join(state.flags_since_boot)
-        found = f"now: {now}" if now else f"since boot: {past}" if past else "none"
+        found = "none"
+        if now:
+            found = f"now: {now}"
+        elif past:
+            found = f"since boot: {past}"
         supply = "under-voltage" in (*state.flags, *state.flags_since_boot)
         remedy = "use the board's own power supply and a short cable" if supply else "add a fan or heat sink"
         yield _finding("throttling", "warning" if now or past else "ok", found, remedy)
     elif state.cooling:
-        yield _finding("throttling", "warning", "a cooling device holds the clock down", "add a fan or heat sink")
+        yield _finding("throttling", "warning", "a cooling device lowers the clock", "add a fan or heat sink")
 
 
 def run_probe() -> tuple[list[Reply], int]:
-    """The lines of `harness.doctor.probe` in a fresh process, and its exit code (negative: killed by that signal)."""
+    """Run `harness.doctor.probe` in a fresh process: its replies and its exit code (negative: killed by a signal)."""
     command = [sys.executable, "-m", "edge_asr_deploy.harness.doctor.probe"]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired as expired:
-        said = expired.stdout or b""
-        return _replies(said.decode() if isinstance(said, bytes) else said), -signal.SIGKILL
+        output = expired.stdout or b""
+        return _replies(output.decode() if isinstance(output, bytes) else output), -signal.SIGKILL
     return _replies(ran.stdout), ran.returncode
 
 
 def probe_findings(replies: Sequence[Reply], code: int) -> Iterator[Finding]:
-    """A finding per step of the probe; the step at which it died is the culprit, later ones were not reached."""
+    """One finding for each step that the probe began. If the probe died, its last step is the problem."""
     ends = {reply["step"]: reply for reply in replies if "found" in reply or "error" in reply}
     for step in dict.fromkeys(reply["step"] for reply in replies):
         end = ends.get(step)
@@ -168,7 +172,7 @@ def probe_findings(replies: Sequence[Reply], code: int) -> Iterator[Finding]:
 
 def _death(code: int) -> str:
     if code == -signal.SIGILL:
-        return "illegal instruction: it was built for another processor"
+        return "illegal instruction: the package was built for another processor"
     if code < 0:
         return f"the process was killed by {signal.Signals(-code).name}"
     return f"the process ended with code {code}"
@@ -189,9 +193,11 @@ def _replies(text: str) -> list[Reply]:
 
 
 def _level(value: int, least: int, little: int) -> Status:
-    return "problem" if value < least else "warning" if value < little else "ok"
+    if value < least:
+        return "problem"
+    return "warning" if value < little else "ok"
 
 
 def _finding(check: str, status: Status, found: str, remedy: str = "") -> Finding:
-    """The remedy is kept where it is needed only."""
+    """A finding, which has a remedy only if something is wrong."""
     return Finding(check=check, status=status, found=found, remedy="" if status == "ok" else remedy)

@@ -1,4 +1,4 @@
-"""One thing that the doctor looked at."""
+"""The result of one of the doctor's checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Status = Literal["ok", "warning", "problem"]
 
 
 class Finding(BaseModel):
-    """One thing that was looked at. `problem`: bundles do not run before it is mended; `warning`: they run worse."""
+    """The result of one check. A `problem` keeps bundles from running; a `warning` makes them run worse."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,7 +1,7 @@
-"""`python -m edge_asr_deploy.harness.doctor.probe`: import what the runtime needs, run each kind of matrix product.
+"""`python -m edge_asr_deploy.harness.doctor.probe`: imports the runtime's packages and runs all matrix products.
 
-In a process of its own, because a library built for another processor ends it with an illegal instruction. Every step
-is announced by one JSON line before it begins and confirmed by another after it, so the last line names the culprit.
+The probe runs in a process of its own, because a library built for another processor kills the process with an illegal
+instruction. It prints one JSON line before every step and another after it, so the last line names the step that died.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable
 from importlib import resources
 
 PACKAGES = ("numpy", "onnxruntime", "tokenizers", "soundfile", "soxr")
-# A width at which the vectorized kernels are taken.
+# A width at which onnxruntime uses its vectorized kernels.
 SIZE = 64
 
 
 def main() -> None:
-    """Announce, do and confirm each step on standard output."""
+    """Run every step, and report its begin and end on standard output."""
     for name in PACKAGES:
         _step(f"import {name}", lambda name=name: getattr(importlib.import_module(name), "__version__", ""))  # type: ignore[misc]
     for kind in ("float", "int8", "4-bit"):
@@ -27,17 +27,17 @@ def main() -> None:
 def _step(name: str, work: Callable[[], object]) -> None:
     print(json.dumps({"step": name}), flush=True)
     try:
-        found = str(work() or "")
-    except Exception as error:  # whatever a broken library raises is what is looked for
+        version = str(work() or "")
+    except Exception as error:  # a broken library may raise anything
         print(json.dumps({"step": name, "error": f"{type(error).__name__}: {error}".splitlines()[0]}), flush=True)
     else:
-        print(json.dumps({"step": name, "found": found}), flush=True)
+        print(json.dumps({"step": name, "found": version}), flush=True)
 
 
 def _run(kind: str) -> None:
-    """One product of ones, in the form that bundles have, in onnxruntime; ValueError when it is wrong.
+    """Multiply ones in onnxruntime, in a form that bundles use. ValueError when the product is wrong.
 
-    The graph is a file, because boards have no `onnx` to make it with.
+    The graph is read from a file, because boards lack the package `onnx` that could build it.
     """
     import numpy as np
     import onnxruntime

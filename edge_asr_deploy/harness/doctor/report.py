@@ -1,4 +1,4 @@
-"""A diagnosis as a table for people."""
+"""Prints a diagnosis as a table."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> Table:
-    """A row per finding, its remedy below it; the verdict is the caption."""
+    """One row for each finding, with its remedy below it. The caption is the verdict."""
     problems = sum(finding.status == "problem" for finding in diagnosis.findings)
-    verdict = "bundles run here" if diagnosis.can_run else f"{problems} thing(s) must be mended before bundles run here"
+    verdict = (
+        "bundles run here" if diagnosis.can_run else f"{problems} problem(s) must be fixed before bundles run here"
+    )
     table = Table(title=f"{diagnosis.machine}: target {diagnosis.target}", caption=verdict)
     for heading in ("check", "found", ""):
         table.add_column(heading, overflow="fold")

@@ -1,1 +1,1 @@
-"""Word error rate, speed and memory of a bundle beside its float baseline."""
+"""Evaluate a bundle beside its float baseline: word error rate, speed and memory."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
-# Rows drawn at once: bounds the memory at a few tens of MB for corpora of some thousand utterances.
+# Resamples drawn at once. With some thousand utterances, a block takes a few tens of MB.
 BLOCK = 500
 
 
@@ -29,8 +29,9 @@ def difference_interval(
 ) -> tuple[float, float]:
     """Percentile interval of WER minus the baseline's WER (fractions) on the same utterances.
 
-    Paired: each resample draws the same utterances for both systems, so what is hard for both cancels. The three
-    sequences have one entry per utterance, in the same order; ValueError when they are empty or unequal in length.
+    The bootstrap is paired: each resample draws the same utterances for both systems, so that utterances which are hard
+    for both cancel. The three sequences have one entry per utterance, in the same order. ValueError when they are empty
+    or differ in length.
     """
     extra = np.asarray(errors) - np.asarray(baseline)
     return difference_intervals(extra[None], words, confidence, resamples, seed)[0]
@@ -43,9 +44,9 @@ def difference_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[tuple[float, float]]:
-    """`difference_interval` for many pairs of systems on the same utterances, in the time of one.
+    """`difference_interval` for many pairs of systems on the same utterances, in about the time of one pair.
 
-    `extra`, shape (pairs, utterances): word errors minus the baseline's. ValueError as there.
+    `extra`, shape (pairs, utterances): word errors minus the baseline's. ValueError as in `difference_interval`.
     """
     length = np.asarray(words)
     if length.size == 0 or extra.shape[1:] != length.shape:
@@ -55,7 +56,7 @@ def difference_intervals(
     )
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    return [(float(lower), float(upper)) for lower, upper in zip(low, high, strict=True)]
 
 
 def _draws(utterances: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""A bundle against its float baseline: accuracy on all utterances, size, and speed side by side."""
+"""Evaluates a bundle against its float baseline: accuracy on all utterances, size, and speed side by side."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from edge_asr_deploy.runtime.options import describe_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.targets import SessionOverrides, choose
 
-# What onnxruntime does with MatMulNBits from a DequantizeLinear pair unless told otherwise.
+# onnxruntime's default for a MatMulNBits that it fused from a DequantizeLinear and a MatMul.
 DEFAULT_ACCURACY_LEVEL = 4
 FEW_UTTERANCES = 100
 
 
 def run(bundle: Path, options: EvaluateOptions, console: Console | None = None, command: str | None = None) -> Result:
-    """What `edge-deploy evaluate` does: find baseline and speech, measure, say so on a console, write the output.
+    """Do what `edge-deploy evaluate` does: find baseline and speech, measure, print notes, write the output file.
 
-    `command` is the command line that asked for this, for the record. UserError before any work for bad input.
+    `command` is the command line to store in the result. Bad input raises a UserError before any work begins.
     """
     require_folder("--output", options.output)
     folder = baseline_folder(bundle, options.baseline)
@@ -67,10 +67,10 @@ def evaluate(
     options: EvaluateOptions,
     progress: Progress,
 ) -> Result:
-    """Measure a bundle, and a baseline in the same run where one is given.
+    """Measure a bundle, and in the same run its baseline if one is given.
 
-    `speech` is the sentence that says which speech this is. UserError when a bundle is damaged, when it was calibrated
-    on one of the utterances, or when none has a reference.
+    `speech` is a sentence that describes the speech. UserError when a bundle is damaged, when it was calibrated on one
+    of the utterances, or when no utterance has a reference.
     """
     folders = [bundle] if baseline is None else [bundle, baseline]
     manifests = [verify(folder) for folder in folders]
@@ -79,7 +79,9 @@ def evaluate(
     for manifest in manifests:
         refuse_calibrated_on(manifest, items)
     wanted = [(options.target, options.margin), (None, None)][: len(folders)]
-    targets = [choose(m.targets, name, cpu_features()) for m, (name, _) in zip(manifests, wanted, strict=True)]
+    targets = [
+        choose(manifest.targets, name, cpu_features()) for manifest, (name, _) in zip(manifests, wanted, strict=True)
+    ]
     session = targets[0].settings(SessionOverrides(options.threads, options.accuracy_level))
     subjects = [
         Subject(folder, language_options(folder, options.language), target.name, margin)
@@ -120,9 +122,9 @@ def evaluate(
 
 
 def baseline_folder(bundle: Path, wanted: str) -> Path | None:
-    """The bundle to compare with: the folder `wanted`, the one that `auto` finds (`find_baseline`), or none for `none`.
+    """The bundle to compare with: the folder `wanted`, for `auto` the one that `find_baseline` finds, for `none` None.
 
-    UserError, before any work, when `bundle` or that folder is no bundle.
+    UserError, before any work, when `bundle` or the folder is not a bundle.
     """
     read_manifest(bundle)
     if wanted == "none":
@@ -134,28 +136,28 @@ def baseline_folder(bundle: Path, wanted: str) -> Path | None:
 
 
 def find_baseline(bundle: Path) -> Path | None:
-    """The float bundle (every component at 32 bits) of the same source weights beside `bundle`, the newest of several.
+    """The newest float bundle (every component at 32 bits) of the same source weights that lies beside `bundle`.
 
-    None when `bundle` is that float bundle itself. UserError, saying how to make one, when there is none.
+    None when `bundle` is itself the float bundle. UserError when there is none; its remedy says how to make one.
     """
     wanted = read_manifest(bundle)
     if _is_float32(wanted):
         return None
-    found = []
+    candidates = []
     for folder in sorted(bundle.resolve().parent.iterdir()):
         if folder.name.startswith(".") or not folder.is_dir():
             continue
         try:
             manifest = read_manifest(folder)
         except UserError:
-            # A broken or foreign neighbour is not what was asked about.
+            # A broken bundle, or a folder of another kind, cannot be the baseline.
             continue
         if manifest.model.sha256 == wanted.model.sha256 and _is_float32(manifest):
-            found.append((manifest.created, folder))
-    if not found:
+            candidates.append((manifest.created, folder))
+    if not candidates:
         remedy = f"make it with `edge-deploy export --model {wanted.model.name} --bits 32`, or give --baseline BUNDLE"
         raise UserError("--baseline auto", bundle, f"no float bundle of the same weights lies beside it; {remedy}")
-    return max(found)[1]
+    return max(candidates)[1]
 
 
 def _measured(folder: Path, manifest: Manifest, accuracy: Accuracy, speed: Speed | None) -> Measured:
@@ -208,7 +210,7 @@ def _is_float32(manifest: Manifest) -> bool:
 def language_options(folder: Path, language: str) -> dict[str, str]:
     """Keywords of `Transcriber.transcribe` for speech in this language.
 
-    English is not asked of an English-only model, which has no language tokens; the runtime judges other wishes.
+    An English-only model has no language tokens, so English is not requested. The runtime checks any other language.
     """
     path = folder / "generation_config.json"
     generation = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

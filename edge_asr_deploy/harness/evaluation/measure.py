@@ -1,4 +1,4 @@
-"""Run bundles over speech: once over everything for the text, side by side on a few clips for the speed."""
+"""Runs bundles over speech: once over all clips for the text, side by side over a few clips for the speed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from edge_asr_deploy.runtime.session import SessionSettings
 
 @dataclass(frozen=True)
 class Subject:
-    """A bundle's folder, the keywords for its `Transcriber.transcribe` (the language, where it has any), its target.
+    """A bundle to be measured, and how it is run.
 
-    Without a target the CPU decides which of the bundle's graphs run. `audio_context`: seconds of silence after the
-    clip that Whisper's encoder is given, None for its whole window; a baseline has its whole one.
+    `options` are keywords of `Transcriber.transcribe`, such as the language. Without a `target` the CPU decides which
+    of the bundle's graphs run. `audio_context` is the silence after the clip, in seconds, that Whisper's encoder gets;
+    None stands for its whole window, which a baseline always gets.
     """
 
     bundle: Path
@@ -48,16 +49,16 @@ def transcribe_all(
     cache: TranscriptCache | None,
     progress: Progress,
 ) -> list[Text]:
-    """The texts of all items, in order, by `jobs` processes; `progress` is told of each.
+    """Transcribe all items with `jobs` processes, and return the texts in the order of the items.
 
-    Says nothing about speed: texts may come from the cache, and the processes disturb each other.
+    The run is no measurement of speed: texts may come from the cache, and the processes disturb each other.
     """
     texts = [cache.get(item.fingerprint) if cache else None for item in items]
     remaining = deque(index for index, text in enumerate(texts) if text is None)
-    advance = Counter(progress, f"transcribing with {subject.bundle.name}", len(items))
+    clip_done = Counter(progress, f"transcribing with {subject.bundle.name}", len(items))
     for _ in range(len(items) - len(remaining)):
-        advance()
-    # Threads that spin while they wait would take the cores from the other processes; the numbers are the same.
+        clip_done()
+    # Threads that spin while they wait would take cores from the other processes. Spinning does not change the texts.
     shared = dataclasses.replace(settings, spinning=settings.spinning and jobs == 1)
 
     def work() -> None:
@@ -71,20 +72,20 @@ def transcribe_all(
                 text = texts[index] = Text.of(answer.transcript)
                 if cache:
                     cache.put(items[index].fingerprint, text)
-                advance()
+                clip_done()
 
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         try:
             for future in [pool.submit(work) for _ in range(min(jobs, len(remaining)))]:
                 future.result()
         finally:
-            # After an error or Ctrl-C the other processes finish the clip they are at, and no more.
+            # After an error or Ctrl-C the other processes only finish the clip that they are working on.
             remaining.clear()
     return [text for text in texts if text is not None]
 
 
 def speed_clips(items: Sequence[Item], number: int) -> list[Item]:
-    """`number` items of evenly spread length, none of them the shortest or longest where there is a choice."""
+    """`number` items of evenly spread lengths. The shortest and the longest are avoided if there is a choice."""
     by_length = sorted(items, key=lambda item: (item.seconds, item.utterance.id))
     number = min(number, len(by_length))
     return [by_length[int((index + 0.5) * len(by_length) / number)] for index in range(number)]
@@ -92,7 +93,7 @@ def speed_clips(items: Sequence[Item], number: int) -> list[Item]:
 
 @dataclass(frozen=True)
 class Timed:
-    """What several rounds gave for one bundle: seconds to load, and every timed transcription in order."""
+    """The times of one bundle over several rounds: seconds to load, and every timed transcription in order."""
 
     loads: list[float]
     answers: list[tuple[Clip, Answer]]
@@ -107,8 +108,8 @@ def measure_speed(
 ) -> list[Speed]:
     """Time several bundles side by side, as `time_in_turn` does, with the first clip for warming up."""
     utterances = [clip.utterance for clip in clips]
-    advance = Counter(progress, "timing", len(clips) * len(subjects) * rounds)
-    return [speed_of(timed) for timed in time_in_turn(subjects, utterances, settings, rounds, 1, advance)]
+    clip_done = Counter(progress, "timing", len(clips) * len(subjects) * rounds)
+    return [speed_of(timed) for timed in time_in_turn(subjects, utterances, settings, rounds, 1, clip_done)]
 
 
 def time_in_turn(
@@ -117,14 +118,14 @@ def time_in_turn(
     settings: SessionSettings,
     rounds: int,
     warm_up: int,
-    advance: Callable[[], None],
+    clip_done: Callable[[], None],
 ) -> list[Timed]:
-    """Let several bundles transcribe the same clips; `advance` is called once per round, bundle and clip.
+    """Let several bundles transcribe the same clips; `clip_done` is called once for each round, bundle and clip.
 
     Each round opens every bundle in a fresh process, one after the other, lets each transcribe the first `warm_up`
-    clips untimed, then takes the clips in turn: A B A B. Odd rounds go B A B A, so that neither always runs on the
-    warmer machine. Before, every bundle is opened once: what a first start leaves in the start-up cache is there then,
-    so load time and peak memory are those of later starts.
+    clips untimed, and then times the clips in turn: A B A B. Odd rounds go B A B A, so that no bundle always runs on
+    the warmer machine. Before the first round every bundle is opened once, which fills the start-up cache. Load time
+    and peak memory are therefore those of later starts.
     """
     samples = [clip.samples() for clip in clips]
     timed = [Timed([], []) for _ in subjects]
@@ -132,18 +133,20 @@ def time_in_turn(
         with subject.worker(settings):
             pass
     for number in range(rounds):
-        order = list(range(len(subjects)))[:: -1 if number % 2 else 1]
+        order = list(range(len(subjects)))
+        if number % 2:
+            order.reverse()
         with ExitStack() as stack:
             workers: dict[int, Worker] = {}
-            for which in order:
-                workers[which] = stack.enter_context(subjects[which].worker(settings))
-            for which in order:
-                timed[which].loads.append(workers[which].load_seconds)
+            for subject_index in order:
+                workers[subject_index] = stack.enter_context(subjects[subject_index].worker(settings))
+            for subject_index in order:
+                timed[subject_index].loads.append(workers[subject_index].load_seconds)
                 for audio in samples[:warm_up]:
-                    workers[which].transcribe(audio, subjects[which].options)
+                    workers[subject_index].transcribe(audio, subjects[subject_index].options)
             for utterance, audio in zip(clips, samples, strict=True):
-                for which in order:
-                    answer = workers[which].transcribe(audio, subjects[which].options)
+                for subject_index in order:
+                    answer = workers[subject_index].transcribe(audio, subjects[subject_index].options)
                     clip = Clip(
                         id=utterance.id,
                         round=number,
@@ -151,13 +154,13 @@ def time_in_turn(
                         total=answer.transcript.timings.total,
                         tokens=len(answer.transcript.tokens),
                     )
-                    timed[which].answers.append((clip, answer))
-                    advance()
+                    timed[subject_index].answers.append((clip, answer))
+                    clip_done()
     return timed
 
 
 def speed_of(timed: Timed) -> Speed:
-    """Figures over all clips and rounds."""
+    """The speed over all clips and rounds."""
     timings = [answer.transcript.timings for _, answer in timed.answers]
     steps = [step for timing in timings for step in timing.per_token]
     return Speed(
@@ -175,6 +178,6 @@ def speed_of(timed: Timed) -> Speed:
 
 
 def milliseconds(seconds: Sequence[float]) -> Percentiles:
-    """Median and tail of some times."""
+    """The median and the tail of these times, in milliseconds."""
     p50, p90, p99 = (float(value) * 1000 for value in np.percentile(seconds, [50, 90, 99]))
     return Percentiles(p50=p50, p90=p90, p99=p99)

@@ -1,4 +1,4 @@
-"""The parent's end of `harness.evaluation.worker`: a bundle opened in a fresh process."""
+"""The parent's side of `harness.evaluation.worker`: a bundle opened in a fresh process."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from edge_asr_deploy.runtime.transcriber import Transcript
 
 @dataclass(frozen=True)
 class Answer:
-    """A transcript, and the worker's peak memory after it, bytes."""
+    """A transcript, and the worker's peak memory after it in bytes."""
 
     transcript: Transcript
     peak_rss: int
 
 
 class Worker:
-    """A bundle in a process of its own. Use as a context manager; `load_seconds` is how long it took to open.
+    """A bundle in a process of its own, used as a context manager. `load_seconds` says how long opening took.
 
-    `target` names one of the bundle's; without it the CPU decides. `audio_context`: seconds of silence after the clip
-    that Whisper's encoder is given, None for its whole window. UserError when the bundle does not open, or when the
-    process dies (on small boards mostly for lack of memory).
+    `target` names one of the bundle's targets; without it the CPU decides. `audio_context` is the silence after the
+    clip, in seconds, that Whisper's encoder gets; None stands for its whole window. UserError when the bundle does not
+    open, or when the process dies (on small boards mostly for lack of memory).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Worker:
         audio_context: float | None = None,
     ) -> None:
         self.bundle = bundle
-        # Its own process group: Ctrl-C reaches the parent only, which ends its workers itself.
+        # A process group of its own: Ctrl-C then reaches only the parent, which ends its workers itself.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edge_asr_deploy.harness.evaluation.worker"],
             stdin=subprocess.PIPE,
@@ -89,7 +89,7 @@ class Worker:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None and not pipe.closed:
-                # Closing flushes: what a dead worker never read is lost on purpose.
+                # Closing flushes the pipe. The worker is dead, so data that it never read may be dropped.
                 try:
                     pipe.close()
                 except BrokenPipeError:

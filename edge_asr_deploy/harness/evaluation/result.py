@@ -1,6 +1,7 @@
-"""What a measurement says: the pydantic models behind `edge-deploy evaluate --json`.
+"""The result of an evaluation: the pydantic models behind `edge-deploy evaluate --json`.
 
-Rates are fractions, times are seconds unless the name says ms, sizes are bytes. A "ratio" is bundle / baseline.
+Rates are fractions, times are seconds unless the name says ms, sizes are bytes. A "ratio" is the bundle's value divided
+by the baseline's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class _Model(BaseModel):
 
 
 class WordErrors(_Model):
-    """Pooled WER of some utterances, with its 95 % bootstrap interval."""
+    """The pooled WER of a set of utterances, with its 95 % bootstrap interval."""
 
     wer: float
     interval: Interval
@@ -31,7 +32,7 @@ class WordErrors(_Model):
 
 
 class Row(_Model):
-    """One utterance: both texts as given, the errors between them after normalization."""
+    """One utterance: both texts before normalization, and the errors between them after normalization."""
 
     id: str
     source: str
@@ -44,7 +45,7 @@ class Row(_Model):
     words: int
     tokens: int
     windows: int
-    runaway: bool = Field(description="the text repeats itself without end, or did until that was cut")
+    runaway: bool = Field(description="the text repeats itself without end, or did so until the repetitions were cut")
     empty: bool
     hit_length_cap: bool
     fallbacks: int = Field(0, description="windows transcribed again with their full context")
@@ -56,7 +57,7 @@ class Row(_Model):
 
 
 class Accuracy(_Model):
-    """Word errors over all utterances and by corpus, and the outputs that are wrong as a whole."""
+    """Word errors over all utterances and by corpus, and counts of outputs that failed as a whole."""
 
     pooled: WordErrors
     by_corpus: dict[str, WordErrors]
@@ -89,7 +90,7 @@ class Clip(_Model):
 
 
 class Speed(_Model):
-    """Times of one bundle in fresh processes that hold nothing else; the baseline's clips ran in between its own."""
+    """Times of one bundle in fresh processes that hold nothing else. Clips of bundle and baseline ran in turn."""
 
     load_seconds: float = Field(description="median over the rounds; the files are in the page cache")
     rtf: float = Field(description="real-time factor: processing time / audio time, over all timed clips")
@@ -118,7 +119,7 @@ class Size(_Model):
 
 
 class Measured(_Model):
-    """All that was measured of one bundle."""
+    """All measurements of one bundle."""
 
     name: str
     hash: str
@@ -131,7 +132,7 @@ class Measured(_Model):
 
 
 class SpeedRatios(_Model):
-    """Speed and memory, bundle / baseline, from the same run: below 1 is better, except for tokens per second."""
+    """Speed and memory, bundle / baseline, from one run. A ratio below 1 is better, except for tokens per second."""
 
     load: float
     rtf: float
@@ -142,18 +143,18 @@ class SpeedRatios(_Model):
 
 
 class Comparison(_Model):
-    """A bundle against its baseline: same utterances, and speed in the same run."""
+    """A bundle compared with its baseline on the same utterances; the speeds are from the same run."""
 
     wer_difference: float
     interval: Interval = Field(description="95 %, paired bootstrap")
     no_worse_share: float = Field(description="share of utterances with no more word errors than the baseline")
-    same_text_share: float = Field(description="share of utterances with the baseline's very text")
+    same_text_share: float = Field(description="share of utterances whose text equals the baseline's")
     size_ratio: float = Field(description="of all *.onnx and their data files")
     speed: SpeedRatios | None
 
 
 class Settings(_Model):
-    """What the run was asked to do."""
+    """The options that the evaluation ran with."""
 
     target: str = Field("generic", description="whose graphs of the bundle ran")
     threads: int
@@ -165,7 +166,7 @@ class Settings(_Model):
 
 
 class NormalizerName(_Model):
-    """Which text normalizer stood before the counting."""
+    """The normalizer that was applied to all texts before errors were counted."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""From texts to figures: word errors of one bundle, and the comparison of two."""
+"""Counts the word errors of one bundle, and compares two bundles."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from edge_asr_deploy.runtime.decoding.loops import is_runaway
 
 
 def score(items: Sequence[Item], texts: Sequence[Text], normalizer: Normalizer, seed: int) -> Accuracy:
-    """Compare texts with references: word errors over all and by corpus, with 95 % bootstrap intervals."""
+    """Compare texts with references: word errors over all utterances and by corpus, with 95 % bootstrap intervals."""
     rows = [_row(item, text, normalizer) for item, text in zip(items, texts, strict=True)]
     by_corpus: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_corpus[row.source].append(row)
-    errors = {source: _word_errors(some, seed) for source, some in by_corpus.items()}
+    errors = {source: _word_errors(corpus_rows, seed) for source, corpus_rows in by_corpus.items()}
     return Accuracy(
         pooled=_word_errors(rows, seed),
         by_corpus=errors,
-        mean_of_corpora=fmean(some.wer for some in errors.values()) if len(errors) > 1 else None,
+        mean_of_corpora=fmean(corpus.wer for corpus in errors.values()) if len(errors) > 1 else None,
         runaway=sum(row.runaway for row in rows),
         empty=sum(row.empty for row in rows),
         hit_length_cap=sum(row.hit_length_cap for row in rows),
@@ -43,7 +43,7 @@ def score(items: Sequence[Item], texts: Sequence[Text], normalizer: Normalizer, 
 
 
 def compare(bundle: Measured, baseline: Measured, seed: int) -> Comparison:
-    """The bundle against the baseline, utterance by utterance; the two were measured on the same items in one run."""
+    """Compare a bundle with its baseline, utterance by utterance. Both were measured on the same items in one run."""
     ours, theirs = bundle.accuracy.rows, baseline.accuracy.rows
     pairs = list(zip(ours, theirs, strict=True))
     return Comparison(
@@ -59,7 +59,7 @@ def compare(bundle: Measured, baseline: Measured, seed: int) -> Comparison:
 
 
 def speed_ratios(ours: Speed, theirs: Speed) -> SpeedRatios:
-    """Speed and memory of one bundle over those of another from the same run."""
+    """Speed and memory of one bundle, divided by those of another bundle from the same run."""
     decoded, reference = ours.tokens_per_second, theirs.tokens_per_second
     return SpeedRatios(
         load=ours.load_seconds / theirs.load_seconds,

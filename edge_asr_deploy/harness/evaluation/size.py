@@ -1,4 +1,4 @@
-"""Bytes of a bundle on disk, by component."""
+"""The size of a bundle on disk, by component."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge_asr_deploy.harness.evaluation.result import Size
 
 
 def size_of(folder: Path) -> Size:
-    """Bytes of the bundle's files by component; external data files count with the graph they are named after."""
+    """Sum up the bytes of a bundle's files by component. An external data file counts with its graph."""
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     graphs = {name: size for name, size in sizes.items() if ".onnx" in name}
     return Size(

@@ -1,4 +1,4 @@
-"""The speech a bundle is judged on: chosen, read, its references normalized, and none of it used in calibration."""
+"""The speech for an evaluation: chosen and read, with normalized references, and separate from calibration speech."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READERS = {open_asr.PREFIX: open_asr.read_open_asr, common_voice.PREFIX: common
 
 @dataclass(frozen=True)
 class Item:
-    """An utterance ready to be judged: `reference` is normalized and not empty, `seconds` is measured."""
+    """An utterance ready to be scored: `reference` is normalized and not empty, `seconds` comes from the samples."""
 
     utterance: Utterance
     reference: str
@@ -31,59 +31,59 @@ class Item:
 
 
 def load_speech(data: Sequence[str | Path], progress: Progress = silent) -> tuple[list[Utterance], str]:
-    """The utterances of this speech, or of the default evaluation corpus; and a sentence that says which.
+    """The utterances of this speech, or of the default evaluation corpus, and a sentence that describes them.
 
-    Each of `data` is a JSONL manifest, `open-asr:SET[:N]` or `common-voice:LANGUAGE[:N]`; `progress` is told of every
-    clip that comes from the Hub. A clip of the Hub that is named twice is taken once. UserError as the readers.
+    Each of `data` is a JSONL manifest, `open-asr:SET[:N]` or `common-voice:LANGUAGE[:N]`. `progress` reports every clip
+    that comes from the Hub. A clip of the Hub that `data` names twice is taken once. Raises the readers' UserErrors.
     """
     if not data:
         return evaluation_corpus()
     utterances: list[Utterance] = []
     fetched = Counter(progress, "fetching clips from the Hub")
-    for one in map(str, data):
-        reader = next((reader for prefix, reader in _READERS.items() if one.startswith(prefix)), None)
+    for name in map(str, data):
+        reader = next((reader for prefix, reader in _READERS.items() if name.startswith(prefix)), None)
         if reader is None:
-            utterances += read_manifest(Path(one))
+            utterances += read_manifest(Path(name))
         else:
-            known = {(utterance.source, utterance.id) for utterance in utterances}
-            utterances += [u for u in reader(one, fetched) if (u.source, u.id) not in known]
+            already_read = {(utterance.source, utterance.id) for utterance in utterances}
+            utterances += [clip for clip in reader(name, fetched) if (clip.source, clip.id) not in already_read]
     names = ", ".join(name if name.startswith(tuple(_READERS)) else Path(name).name for name in map(str, data))
     return utterances, f"Evaluated on {names} ({len(utterances)} utterances)."
 
 
 def select(utterances: Sequence[Utterance], limit: int | None, seed: int = 0) -> list[Utterance]:
-    """At most `limit` utterances of each corpus, drawn by `seed`, in their old order."""
+    """Draw at most `limit` utterances of each corpus with `seed`. They stay in their order."""
     by_corpus: dict[str, list[int]] = defaultdict(list)
     for index, utterance in enumerate(utterances):
         by_corpus[utterance.source].append(index)
-    kept: list[int] = []
+    chosen: list[int] = []
     for indices in by_corpus.values():
-        few = limit is None or len(indices) <= limit
-        kept += indices if few else random.Random(seed).sample(indices, limit or 0)
-    return [utterances[index] for index in sorted(kept)]
+        if limit is None or len(indices) <= limit:
+            chosen += indices
+        else:
+            chosen += random.Random(seed).sample(indices, limit)
+    return [utterances[index] for index in sorted(chosen)]
 
 
 def prepare(utterances: Sequence[Utterance], normalizer: Normalizer, progress: Progress) -> list[Item]:
-    """Normalize the references and read the audio once; utterances without a reference are dropped.
+    """Normalize the references and read the audio once. Utterances without a reference are dropped.
 
-    UserError when none is left.
+    UserError when no utterance is left.
     """
-    items, read = [], Counter(progress, "reading speech", len(utterances))
+    items, utterance_read = [], Counter(progress, "reading speech", len(utterances))
     for utterance in utterances:
         reference = normalizer(utterance.text or "")
         if reference:
             seconds = len(utterance.samples()) / SAMPLE_RATE
             items.append(Item(utterance, reference, utterance.fingerprint(), seconds))
-        read()
+        utterance_read()
     if not items:
-        raise UserError(
-            "--data", f"{len(utterances)} utterances", "none has a text to compare with; add `text` to the rows"
-        )
+        raise UserError("--data", f"{len(utterances)} utterances", "none has a reference text; add `text` to the rows")
     return items
 
 
 def refuse_calibrated_on(manifest: Manifest, items: Sequence[Item]) -> None:
-    """UserError when the bundle was calibrated on one of these recordings: its WER there would flatter it."""
+    """UserError when the bundle was calibrated on one of these recordings, because its WER there would be too good."""
     seen = set(manifest.calibration.utterance_fingerprints) if manifest.calibration else set()
     both = [item.utterance.id for item in items if item.fingerprint in seen]
     if both:

@@ -1,4 +1,4 @@
-"""Transcripts of bundles, kept between runs: the baseline's text does not change, so it is not computed each time."""
+"""A cache of transcripts. A bundle always writes the same texts, so that they need not be computed in every run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edge_asr_deploy.sources import source_hash
 
 @dataclass(frozen=True)
 class Text:
-    """What of a transcript is the same in every run: no times."""
+    """The part of a transcript that is the same in every run: everything except times."""
 
     text: str
     tokens: int
@@ -33,16 +33,17 @@ class Text:
 
     @classmethod
     def of(cls, transcript: Transcript) -> Text:
-        """The lasting part of a transcript."""
+        """The part of a transcript that is the same in every run."""
         tokens, capped = len(transcript.tokens), transcript.hit_length_cap
         return cls(transcript.text, tokens, transcript.windows, capped, transcript.fallbacks, transcript.loops)
 
 
 class TranscriptCache:
-    """Texts by utterance fingerprint, for one bundle under one setting, on disk below `root`.
+    """Texts on disk below `root`, by utterance fingerprint, for one bundle with one set of options.
 
-    The key holds all that can change a text: the files of the bundle, the target whose graphs ran, threads, accuracy
-    level and audio context, onnxruntime's version, the CPU (kernels round differently) and the runtime's own source.
+    The cache key covers everything that can change a text: the files of the bundle, the target whose graphs ran,
+    threads, accuracy level, audio context, onnxruntime's version, the CPU (kernels round differently) and the runtime's
+    own source.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class TranscriptCache:
         self.folder = root / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def get(self, fingerprint: str) -> Text | None:
-        """The text of that utterance, or None; an unreadable entry counts as none."""
+        """The text of the utterance with this fingerprint. None if there is no readable entry."""
         with suppress(OSError, ValidationError):
             content = (self.folder / f"{fingerprint}.json").read_bytes()
             text: Text = TypeAdapter(Text).validate_json(content)
@@ -76,11 +77,11 @@ class TranscriptCache:
         return None
 
     def put(self, fingerprint: str, text: Text) -> None:
-        """Keep a text. Where the folder cannot be written the next run is slower, no more: that is no error."""
+        """Store a text. A folder that cannot be written is no error: the next run is only slower."""
         with suppress(OSError):
             write_atomically(self.folder / f"{fingerprint}.json", json.dumps(dataclasses.asdict(text)))
 
 
 def default_root() -> Path:
-    """Where texts are kept between runs."""
+    """The folder of the cache."""
     return cache_root() / "transcripts"

@@ -10,7 +10,7 @@ import jiwer
 
 @dataclass(frozen=True)
 class WordCounts:
-    """Substitutions, deletions and insertions against `words` reference words; counts of several utterances add up."""
+    """Substitutions, deletions and insertions against `words` reference words. Counts of utterances can be added."""
 
     substitutions: int = 0
     deletions: int = 0
@@ -37,14 +37,14 @@ class WordCounts:
 
 
 def count(reference: str, hypothesis: str) -> WordCounts:
-    """The errors of one hypothesis; both texts already normalized, the reference not empty (ValueError)."""
+    """Count the errors of one hypothesis. Both texts are already normalized. ValueError when the reference is empty."""
     if not reference:
         raise ValueError("the reference is empty: there is nothing to count errors against")
-    found = jiwer.process_words(reference, hypothesis)
-    words = found.hits + found.substitutions + found.deletions
-    return WordCounts(found.substitutions, found.deletions, found.insertions, words)
+    alignment = jiwer.process_words(reference, hypothesis)
+    words = alignment.hits + alignment.substitutions + alignment.deletions
+    return WordCounts(alignment.substitutions, alignment.deletions, alignment.insertions, words)
 
 
 def pooled(counts: Iterable[WordCounts]) -> WordCounts:
-    """The sum over utterances: long utterances weigh more, as in all published corpus WERs."""
+    """The sum over utterances. Long utterances weigh more, as in all published corpus WERs."""
     return sum(counts, WordCounts())

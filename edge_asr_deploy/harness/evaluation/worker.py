@@ -1,7 +1,8 @@
-"""One bundle in a process of its own: `python -m edge_asr_deploy.harness.evaluation.worker`, see `process.Worker`.
+"""Runs one bundle in a process of its own: `python -m edge_asr_deploy.harness.evaluation.worker`.
 
-Load time and peak memory are only a bundle's own when the process never held anything else. The protocol: one JSON
-line opens the bundle; then, per clip, one JSON line and the samples as raw float32; each is answered by one JSON line.
+`process.Worker` is the parent's side. Load time and peak memory are those of the bundle alone only if the process never
+held anything else. Protocol: the first JSON line opens the bundle. Then follow, for each clip, one JSON line and the
+samples as raw float32. Each request is answered by one JSON line.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from edge_asr_deploy.runtime.transcriber import Transcriber
 
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Answer requests until there are no more. A UserError is passed on to the parent and ends the process."""
+    """Answer requests until the input ends. A UserError is sent to the parent and ends the process."""
     try:
         job = json.loads(requests.readline())
         started = time.perf_counter()
@@ -42,9 +43,9 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
 
 
 def peak_rss() -> int:
-    """Highest resident memory of this process so far, bytes.
+    """The highest resident memory of this process so far, in bytes.
 
-    Linux's `ru_maxrss` starts at the size of the parent that forked this process; VmHWM belongs to this program alone.
+    On Linux, `ru_maxrss` starts at the size of the parent that forked this process; VmHWM counts only this program.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -62,7 +63,7 @@ def _reply(replies: IO[bytes], message: dict[str, Any]) -> None:
 def main() -> None:
     """Serve on standard input and output."""
     replies = os.fdopen(os.dup(1), "wb")
-    # What a library prints must not get between the replies.
+    # Libraries may print to standard output; their lines must not mix with the replies.
     os.dup2(2, 1)
     serve(sys.stdin.buffer, replies)
 

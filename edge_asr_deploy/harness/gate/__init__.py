@@ -1,1 +1,1 @@
-"""The CI gate: is a bundle as good as the recorded one?"""
+"""The CI gate: check whether a bundle is as good as its record says."""

@@ -1,4 +1,4 @@
-"""The record that the gate compares with: what a good bundle was, said and cost. A small JSON file, kept in git."""
+"""The record of a good bundle that the gate compares with: a small JSON file, kept in git."""
 
 from __future__ import annotations
 
@@ -22,20 +22,27 @@ class _Model(BaseModel):
 
 
 class Tolerances(_Model):
-    """How far a bundle may be from its record. Shares are fractions: 0.01 is one in a hundred."""
+    """How far a bundle may differ from its record. Shares are fractions: 0.01 is one in a hundred."""
 
-    wer_absolute: float = Field(0.01, ge=0, description="rise of the WER; the larger of the two rises is allowed")
+    wer_absolute: float = Field(
+        0.01, ge=0, description="rise of the WER; the larger of absolute and relative tolerance counts"
+    )
     wer_relative: float = Field(0.1, ge=0, description="rise of the WER as a share of the record's")
     tokens: float = Field(0, ge=0, le=1, description="share of clips with other tokens, on the record's CPU")
-    tokens_elsewhere: float = Field(0.25, ge=0, le=1, description="the same on another CPU or onnxruntime: they round")
+    tokens_elsewhere: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="share of clips with other tokens on another CPU or onnxruntime, which round differently",
+    )
     size: float = Field(0.01, ge=0, description="growth of the ONNX files")
-    speed: float = Field(0.1, ge=0, description="growth of the time as a ratio to the float bundle's")
+    speed: float = Field(0.1, ge=0, description="growth of the time relative to the float bundle's")
     runaway: int = Field(0, ge=0, description="more clips that repeat themselves without end")
     empty: int = Field(0, ge=0, description="more clips without a word")
 
 
 class GoldenClip(_Model):
-    """What the good bundle said to one clip. `fingerprint` is `Utterance.fingerprint()`."""
+    """The good bundle's transcript of one clip. `fingerprint` is `Utterance.fingerprint()`."""
 
     id: str
     source: str
@@ -45,7 +52,7 @@ class GoldenClip(_Model):
 
 
 class PartRatios(_Model):
-    """Time as a ratio to the float bundle's, by the parts of `harness.gate.relative_speed`."""
+    """Times divided by those of the float bundle, by the parts of `harness.gate.relative_speed`."""
 
     encoder: float = Field(gt=0)
     prompt: float = Field(gt=0, description="the decoder's first call")
@@ -53,7 +60,7 @@ class PartRatios(_Model):
 
 
 class Listening(_Model):
-    """How the clips were transcribed; a check does it in the same way."""
+    """The settings with which the clips were transcribed. A check uses the same settings."""
 
     threads: int = Field(2, ge=1)
     accuracy_level: int | None = Field(None, ge=0, le=4)
@@ -76,7 +83,7 @@ class Baseline(_Model):
     speech: str = Field(description="clips by corpus")
     tolerances: Tolerances
     onnx_bytes: int
-    wer: float = Field(description="of the clips, for the reader; a check counts both sides anew")
+    wer: float = Field(description="over the clips, for readers; a check counts the errors again")
     layers: dict[str, str] = Field(description="how each weight matrix is stored")
     operators: dict[str, dict[str, int]] = Field(description="by file, after onnxruntime's optimization")
     side_files: dict[str, str] = Field(description="sha256 of tokenizer and configuration files")
@@ -85,9 +92,9 @@ class Baseline(_Model):
 
 
 def bundle_of(path: Path) -> Path:
-    """The bundle's folder, also where its manifest or its record in `baselines` beside it is named.
+    """The bundle's folder, given that folder, its manifest, or its record in `baselines` beside it.
 
-    So version control, which knows files only, can say which bundles are to be checked.
+    Version control only knows files, so a list of changed files can name the bundles to be checked.
     """
     if path.name == MANIFEST:
         return path.parent
@@ -97,42 +104,44 @@ def bundle_of(path: Path) -> Path:
 
 
 def baseline_path(bundle: Path, given: Path | None) -> Path:
-    """The record's file: `given`, or NAME.json in the folder `given`, or in `baselines` beside the bundle."""
+    """The record's file: `given`, NAME.json in the folder `given`, or NAME.json in `baselines` beside the bundle."""
     folder = bundle.resolve().parent / FOLDER if given is None else given
     return folder / f"{bundle.resolve().name}.json" if given is None or given.is_dir() else folder
 
 
 def read_baseline(path: Path) -> Baseline:
     """Read a record. UserError when it is missing, malformed or of another schema."""
-    remedy = "write it anew with `edge-deploy check BUNDLE --update-baseline`"
+    remedy = "write a new one with `edge-deploy check BUNDLE --update-baseline`"
     try:
         return Baseline.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise UserError("--baseline", path, f"no such file; {remedy}") from None
     except OSError as error:
-        raise UserError("--baseline", path, f"cannot be read ({error.strerror})") from None
+        raise UserError("--baseline", path, f"cannot be read ({error.strerror}); check its permissions") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         if where == "schema_version":
-            reason = f"has schema {first['input']}, this version reads {SCHEMA}"
+            reason = f"has schema {first['input']}, but this version reads {SCHEMA}"
         else:
             reason = f"{where or 'the file'} is broken ({first['msg']})"
         raise UserError("--baseline", path, f"{reason}; restore it, or remove it and {remedy}") from None
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a record all at once or not at all. UserError where that is impossible."""
+    """Write a record atomically. UserError when it cannot be written."""
     write_output("--baseline", path, baseline.model_dump_json(indent=1) + "\n")
 
 
 def override(tolerances: Tolerances, settings: Sequence[str]) -> Tolerances:
-    """Tolerances with `KEY=VALUE` settings in place. UserError for an unknown key or a value that is none."""
+    """Replace some tolerances by `KEY=VALUE` settings. UserError for an unknown key or an invalid value."""
     changes: dict[str, Any] = {}
     for setting in settings:
         key, _, value = setting.partition("=")
         if key not in Tolerances.model_fields:
-            raise UserError("--tolerance", setting, f"choose KEY=VALUE of {', '.join(Tolerances.model_fields)}")
+            raise UserError(
+                "--tolerance", setting, f"write KEY=VALUE with one of the keys {', '.join(Tolerances.model_fields)}"
+            )
         changes[key] = value
     return _checked({**tolerances.model_dump(), **changes})
 

@@ -1,4 +1,4 @@
-"""The gate's verdicts: pure functions from what was measured and what is allowed."""
+"""The gate's verdicts: pure functions of the measured values and the allowed ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_asr_deploy.harness.evaluation.result import Accuracy
 from edge_asr_deploy.harness.gate.relative_speed import Ratio
 
 if TYPE_CHECKING:
-    # Needs onnx, which tables of results do without.
+    # This import needs onnx, which is missing on machines that only print results.
     from edge_asr_deploy.harness.gate.facts import Duplicate
 
 Verdict = Literal["passed", "failed", "not measured"]
@@ -34,9 +34,9 @@ NAMES = (
     "speed-step",
 )
 MB = 1_000_000
-# A limit this many times the noise above what was measured lets through what could be noticed.
+# A limit that is this many times the noise above the measured value is too generous.
 SLACK = 4
-# What differs between two good runs although no interval of one run shows it.
+# Differences between two good runs that the interval of a single run does not show.
 SIZE_NOISE = 0.005
 SPEED_NOISE = 0.03
 WORDS_NOISE = 2
@@ -44,7 +44,7 @@ HASH = 64
 
 
 class Check(BaseModel):
-    """One check: what was measured, what is allowed, and the verdict. `note` says why, or what to do."""
+    """One check: the measured value, the limit and the verdict. `note` gives the reason or the remedy."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,11 +53,11 @@ class Check(BaseModel):
     measured: str = ""
     limit: str = ""
     note: str = ""
-    slack: str = Field("", description="set where the limit is far above what noise needs")
+    slack: str = Field("", description="set if the limit is far above the noise")
 
 
 class BundleReport(BaseModel):
-    """All checks of one bundle; the paths are as the user gave them."""
+    """All checks of one bundle. The paths are as the user wrote them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,7 +67,7 @@ class BundleReport(BaseModel):
 
 
 class Report(BaseModel):
-    """What `edge-deploy check --json` says. `allowed`: names of checks that may be "not measured"."""
+    """The output of `edge-deploy check --json`. `allowed` names the checks that may be "not measured"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,93 +77,95 @@ class Report(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
-        """True when no check stands in the way."""
+        """True when no check blocks the gate."""
         return not any(self.blocks(check) for bundle in self.bundles for check in bundle.checks)
 
     def blocks(self, check: Check) -> bool:
-        """True for a check that failed, or that was not measured although it was not allowed to be so."""
+        """True for a check that failed, and for one that was not measured although it must be."""
         return check.verdict == "failed" or (check.verdict == "not measured" and check.name not in self.allowed)
 
 
 def not_measured(name: str, note: str) -> Check:
-    """A check that could not be made, and why. That is never a pass."""
+    """A check that could not be made; `note` says why. It does not count as passed."""
     return Check(name=name, verdict="not measured", note=note)
 
 
 def check_files(damage: str | None, files: int) -> Check:
-    """Every byte is what the manifest says; `damage` is what is not."""
+    """Check that every byte is as the manifest says. `damage` describes the first difference."""
     if damage:
         return Check(name="files", verdict="failed", measured="damaged", limit="as in the manifest", note=damage)
     return Check(name="files", verdict="passed", measured=f"{files} files intact", limit="as in the manifest")
 
 
-def check_side_files(found: Mapping[str, str], recorded: Mapping[str, str]) -> Check:
-    """Tokenizer and configuration are the record's, byte for byte."""
-    return _same("side-files", found, recorded, "files")
+def check_side_files(measured: Mapping[str, str], recorded: Mapping[str, str]) -> Check:
+    """Check that tokenizer and configuration are byte for byte those of the record."""
+    return _same("side-files", measured, recorded, "files")
 
 
-def check_layers(found: Mapping[str, str], recorded: Mapping[str, str]) -> Check:
-    """Every weight matrix is stored as in the record: a layer left in float shows here when the manifest admits it."""
-    return _same("layers", found, recorded, "layers")
+def check_layers(measured: Mapping[str, str], recorded: Mapping[str, str]) -> Check:
+    """Check that every weight matrix is stored as in the record, so that no layer was left in float by mistake."""
+    return _same("layers", measured, recorded, "layers")
 
 
 def check_operators(
-    found: Mapping[str, Mapping[str, int]], recorded: Mapping[str, Mapping[str, int]], is_same_software: bool
+    measured: Mapping[str, Mapping[str, int]], recorded: Mapping[str, Mapping[str, int]], is_same_software: bool
 ) -> Check:
-    """The optimized graphs have the record's operators, file by file.
+    """Check that the optimized graphs have the record's operators, file by file.
 
-    Another onnxruntime or architecture fuses differently: then a difference says nothing about the bundle.
+    Another onnxruntime or architecture fuses operators differently. A difference then says nothing about the bundle.
     """
     flat, wanted = (
         {f"{file}: {kind}": str(number) for file, kinds in counts.items() for kind, number in kinds.items()}
-        for counts in (found, recorded)
+        for counts in (measured, recorded)
     )
     check = _same("operators", flat, wanted, "counts")
-    if check.verdict == "failed" and not is_same_software and found.keys() == recorded.keys():
-        note = f"another onnxruntime or architecture than the record's optimizes otherwise ({check.note})"
+    if check.verdict == "failed" and not is_same_software and measured.keys() == recorded.keys():
+        note = f"this is another onnxruntime or architecture than the record's, which fuses differently ({check.note})"
         return check.model_copy(update={"verdict": "not measured", "note": note})
     return check
 
 
-def check_kernels(found: Mapping[str, int], wanted: Mapping[str, int]) -> Check:
-    """Every integer matrix of the manifest runs in a low-bit kernel; the counts are by file."""
-    missing = {file: wanted[file] - found.get(file, 0) for file in wanted if found.get(file, 0) < wanted[file]}
+def check_kernels(measured: Mapping[str, int], wanted: Mapping[str, int]) -> Check:
+    """Check that every integer matrix of the manifest runs in a low-bit kernel. The counts are by file."""
+    missing = {
+        file: number - measured.get(file, 0) for file, number in wanted.items() if measured.get(file, 0) < number
+    }
     note = "; ".join(f"{file}: {number} integer matrices run in float" for file, number in missing.items())
     return Check(
         name="kernels",
         verdict="failed" if missing else "passed",
-        measured=f"{sum(found.values())} low-bit kernels",
+        measured=f"{sum(measured.values())} low-bit kernels",
         limit=f"at least {sum(wanted.values())}",
         note=note,
     )
 
 
 def check_dequantize(survivors: Sequence[str]) -> Check:
-    """No DequantizeLinear of a matrix survives the optimization; `survivors` are their names."""
+    """Check that no DequantizeLinear of a matrix survives the optimization. `survivors` names those that do."""
     return Check(
         name="dequantize",
         verdict="failed" if survivors else "passed",
         measured=f"{len(survivors)} expanded matrices",
         limit="0",
-        note=_some(survivors),
+        note=_first_few(survivors),
     )
 
 
 def check_stored_once(duplicates: Sequence[Duplicate]) -> Check:
-    """No weight is stored twice, in one file or across files."""
+    """Check that no weight is stored twice, within a file or across files."""
     wasted = sum(duplicate.wasted for duplicate in duplicates)
     largest = sorted(duplicates, key=lambda duplicate: -duplicate.wasted)
     return Check(
         name="stored-once",
         verdict="failed" if duplicates else "passed",
-        measured=f"{wasted} bytes twice",
+        measured=f"{wasted} bytes stored twice",
         limit="0 bytes",
-        note=_some([" = ".join(duplicate.places) for duplicate in largest]),
+        note=_first_few([" = ".join(duplicate.places) for duplicate in largest]),
     )
 
 
 def check_size(size: int, recorded: int, tolerance: float) -> Check:
-    """Bytes of the ONNX files; `tolerance` is the growth allowed."""
+    """Check the bytes of the ONNX files. `tolerance` is the allowed growth."""
     limit = recorded * (1 + tolerance)
     return Check(
         name="size",
@@ -175,24 +177,24 @@ def check_size(size: int, recorded: int, tolerance: float) -> Check:
     )
 
 
-def check_tokens(found: Sequence[str], recorded: Sequence[str], ids: Sequence[str], tolerance: float) -> Check:
-    """Tokens of every clip, in the order of `ids`; `tolerance` is the share of clips that may differ."""
-    other = [clip for clip, ours, theirs in zip(ids, found, recorded, strict=True) if ours != theirs]
+def check_tokens(measured: Sequence[str], recorded: Sequence[str], ids: Sequence[str], tolerance: float) -> Check:
+    """Check the tokens of every clip, in the order of `ids`. `tolerance` is the share of clips that may differ."""
+    different = [clip for clip, ours, theirs in zip(ids, measured, recorded, strict=True) if ours != theirs]
     allowed = int(tolerance * len(ids))
     return Check(
         name="tokens",
-        verdict="passed" if len(other) <= allowed else "failed",
-        measured=f"{len(other)} of {len(ids)} clips differ",
+        verdict="passed" if len(different) <= allowed else "failed",
+        measured=f"{len(different)} of {len(ids)} clips differ",
         limit=f"{allowed} clips",
-        note=_some(other),
+        note=_first_few(different),
     )
 
 
 def check_wer(ours: Accuracy, recorded: Accuracy, absolute: float, relative: float) -> Check:
-    """Rise of the WER on the same clips, against the larger of an absolute and a relative tolerance.
+    """Check the rise of the WER on the same clips against the larger of an absolute and a relative tolerance.
 
-    A rise beyond the limit whose paired 95 % interval includes zero is not measured: these clips cannot tell it from
-    chance, and that is no pass.
+    A rise beyond the limit counts as "not measured" if its paired 95 % interval includes zero, because these clips
+    cannot distinguish it from chance.
     """
     low, high = difference_interval(
         [row.errors for row in ours.rows], [row.errors for row in recorded.rows], [row.words for row in ours.rows]
@@ -201,9 +203,12 @@ def check_wer(ours: Accuracy, recorded: Accuracy, absolute: float, relative: flo
     limit = max(absolute, relative * recorded.pooled.wer)
     noise = max((high - low) / 2, WORDS_NOISE / ours.pooled.words)
     note = f"record {recorded.pooled.wer:.2%}, now {ours.pooled.wer:.2%}; rise {low:+.2%} to {high:+.2%}"
-    verdict: Verdict = "passed" if rise <= limit else "failed" if low > 0 else "not measured"
-    if verdict == "not measured":
-        note += f": {len(ours.rows)} clips cannot tell it from chance, record more with --number"
+    verdict: Verdict = "passed"
+    if rise > limit and low > 0:
+        verdict = "failed"
+    elif rise > limit:
+        verdict = "not measured"
+        note += f": {len(ours.rows)} clips cannot distinguish this from chance; record more clips with --number"
     return Check(
         name="wer",
         verdict=verdict,
@@ -214,20 +219,20 @@ def check_wer(ours: Accuracy, recorded: Accuracy, absolute: float, relative: flo
     )
 
 
-def check_count(name: str, found: int, recorded: int, tolerance: int) -> Check:
-    """Clips that went wrong as a whole: `runaway` or `empty`."""
+def check_count(name: str, measured: int, recorded: int, tolerance: int) -> Check:
+    """Check the number of clips that failed as a whole: `runaway` or `empty`."""
     limit = recorded + tolerance
     return Check(
         name=name,
-        verdict="passed" if found <= limit else "failed",
-        measured=f"{found} clips",
+        verdict="passed" if measured <= limit else "failed",
+        measured=f"{measured} clips",
         limit=f"{limit} clips",
         note=f"record: {recorded}",
     )
 
 
 def check_speed(part: str, ratio: Ratio, limit: float) -> Check:
-    """Processor time as a ratio to the float bundle's, measured in the same run."""
+    """Check the processor time divided by the float bundle's, which was measured in the same run."""
     return Check(
         name=f"speed-{part}",
         verdict="passed" if ratio.value <= limit else "failed",
@@ -249,30 +254,30 @@ def _slack(value: float, limit: float, noise: float, form: Callable[[float], str
     return f"limit could be {form(value + 2 * noise)}"
 
 
-def _same(name: str, found: Mapping[str, str], recorded: Mapping[str, str], what: str) -> Check:
+def _same(name: str, measured: Mapping[str, str], recorded: Mapping[str, str], unit: str) -> Check:
     differences = [
-        f"{key} {_difference(found.get(key), recorded.get(key))}"
-        for key in sorted(found.keys() | recorded.keys())
-        if found.get(key) != recorded.get(key)
+        f"{key} {_difference(measured.get(key), recorded.get(key))}"
+        for key in sorted(measured.keys() | recorded.keys())
+        if measured.get(key) != recorded.get(key)
     ]
     return Check(
         name=name,
         verdict="failed" if differences else "passed",
-        measured=f"{len(differences)} of {len(recorded)} {what} differ",
+        measured=f"{len(differences)} of {len(recorded)} {unit} differ",
         limit="as recorded",
-        note=_some(differences),
+        note=_first_few(differences),
     )
 
 
-def _difference(found: str | None, recorded: str | None) -> str:
-    if found is None:
+def _difference(measured: str | None, recorded: str | None) -> str:
+    if measured is None:
         return "is missing"
     if recorded is None:
         return "is new"
-    # A hash says nothing to a reader.
-    return "was changed" if len(recorded) == HASH else f"was {recorded}, is {found}"
+    # A reader learns nothing from two hashes.
+    return "was changed" if len(recorded) == HASH else f"was {recorded}, is {measured}"
 
 
-def _some(names: Sequence[str], number: int = 3) -> str:
+def _first_few(names: Sequence[str], number: int = 3) -> str:
     more = f" and {len(names) - number} more" if len(names) > number else ""
     return ", ".join(names[:number]) + more

@@ -1,9 +1,10 @@
-"""Golden clips: a few short ones whose transcripts by the good bundle are in its record."""
+"""Golden clips: short clips whose transcripts by the good bundle are in its record."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_asr_deploy.corpora import demo
@@ -18,12 +19,22 @@ from edge_asr_deploy.progress import Counter, Progress
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcript
 
-# Seconds; longer clips take time and tell no more.
+# Seconds. Longer clips take more time and show nothing more.
 LONGEST = 10.0
 
 
+@dataclass(frozen=True)
+class Unavailable:
+    """Something that a check needs is missing; `reason` says what, and how to provide it."""
+
+    reason: str
+
+
 def choose(utterances: Sequence[Utterance], number: int) -> list[Utterance]:
-    """About `number` clips with a text, the same each time: as many of each corpus, short ones where there are any."""
+    """Choose about `number` clips with a text, equally many of each corpus, short ones if there are any.
+
+    The choice is the same in every run.
+    """
     with_text = [utterance for utterance in utterances if utterance.text]
     short = [utterance for utterance in with_text if utterance.seconds is None or utterance.seconds <= LONGEST]
     pool = short or with_text
@@ -31,10 +42,10 @@ def choose(utterances: Sequence[Utterance], number: int) -> list[Utterance]:
     return select(pool, math.ceil(number / max(1, corpora)))[:number]
 
 
-def known_speech(data: Sequence[Path]) -> list[Utterance]:
-    """Where a record's clips are looked for: in `data`, else in the default speech and in the demo wheel's clip.
+def available_speech(data: Sequence[Path]) -> list[Utterance]:
+    """The speech in which a record's clips are looked for: `data`, else the default speech and the demo wheel's clip.
 
-    The wheel is what every machine can have, whatever its default speech is. UserError as `load_speech`.
+    The demo wheel can be installed on every machine, whereas default speech differs. UserError as `load_speech`.
     """
     utterances, _ = load_speech(data)
     return utterances if data or not demo.is_installed() else [*utterances, *demo.demo_evaluation()]
@@ -42,32 +53,34 @@ def known_speech(data: Sequence[Path]) -> list[Utterance]:
 
 def find(
     clips: Sequence[GoldenClip], utterances: Sequence[Utterance], normalizer: Normalizer, progress: Progress
-) -> list[Item] | str:
-    """The recordings of these clips, in their order; or, where one is missing or changed, a sentence that says so."""
-    known = {(utterance.source, utterance.id): utterance for utterance in utterances}
-    found = [known.get((clip.source, clip.id)) for clip in clips]
-    present = [utterance for utterance in found if utterance is not None]
+) -> list[Item] | Unavailable:
+    """Find the recordings of these clips, in their order. Unavailable when one is missing or has changed."""
+    by_id = {(utterance.source, utterance.id): utterance for utterance in utterances}
+    matches = [by_id.get((clip.source, clip.id)) for clip in clips]
+    present = [utterance for utterance in matches if utterance is not None]
     if len(present) < len(clips):
-        return f"{len(clips) - len(present)} of the record's {len(clips)} clips are not in this speech; give --data"
+        missing = len(clips) - len(present)
+        return Unavailable(f"{missing} of the record's {len(clips)} clips are not in this speech; give --data")
     items = prepare(present, normalizer, progress)
     changed = [clip.id for clip, item in zip(clips, items, strict=False) if clip.fingerprint != item.fingerprint]
     if changed or len(items) < len(clips):
-        return f"{', '.join(changed[:3]) or 'a clip'} is another recording than the record's; give --data"
+        names = ", ".join(changed[:3]) or "a clip"
+        return Unavailable(f"{names} is another recording than the record's; give --data")
     return items
 
 
-def hear(bundle: Path, items: Sequence[Item], listening: Listening, progress: Progress) -> list[Transcript]:
-    """Transcribe in a process of its own; nothing is taken from a cache. UserError when the bundle does not run."""
+def transcribe(bundle: Path, items: Sequence[Item], listening: Listening, progress: Progress) -> list[Transcript]:
+    """Transcribe in a process of its own, without any cache. UserError when the bundle does not run."""
     options = language_options(bundle, listening.language)
     settings = SessionSettings(threads=listening.threads, accuracy_level=listening.accuracy_level)
     with Worker(bundle, settings, audio_context=listening.audio_context) as worker:
-        transcripts, finished = [], Counter(progress, f"transcribing with {bundle.name}", len(items))
+        transcripts, clip_done = [], Counter(progress, f"transcribing with {bundle.name}", len(items))
         for item in items:
             transcripts.append(worker.transcribe(item.utterance.samples(), options).transcript)
-            finished()
+            clip_done()
         return transcripts
 
 
 def text_of(clip: GoldenClip) -> Text:
-    """What was recorded, to be judged like a fresh transcript."""
+    """The recorded transcript in the form in which a fresh one is scored."""
     return Text(clip.text, len(clip.tokens.split()), windows=1, hit_length_cap=False)

@@ -1,4 +1,4 @@
-"""Facts about a bundle's graphs: how matrices are stored, which kernels take them, what is stored twice."""
+"""Facts about a bundle's graphs: how matrices are stored, which kernels run them, and which bytes are stored twice."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from edge_asr_deploy.bundle.manifest import CARD, Layer, Manifest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.inspection.inspect import LARGE, count, expanded, optimized, weight_kernels
 
-# Biases and rotary tables of a few elements may be equal by chance; weights are larger.
+# In bytes. Short biases and rotary tables may be equal by chance; weights are larger.
 SMALLEST = 256
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """The same bytes in several places; `wasted` is what one place too many costs, bytes."""
+    """The same bytes in several places. `wasted` is the number of superfluous bytes."""
 
     places: tuple[str, ...]
     wasted: int
@@ -31,7 +31,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Facts:
-    """`operators`, `kernels` and `wanted_kernels` are by file."""
+    """Facts about all graphs of a bundle. `operators`, `kernels` and `wanted_kernels` are by file."""
 
     operators: dict[str, dict[str, int]]
     kernels: dict[str, int]
@@ -41,10 +41,10 @@ class Facts:
 
 
 def facts_of(folder: Path, manifest: Manifest) -> Facts:
-    """Look at every graph of a verified bundle. UserError when onnxruntime does not load one."""
+    """Examine every graph of a verified bundle. UserError when onnxruntime cannot load a graph."""
     files = [name for name in sorted(manifest.files) if name.endswith(".onnx")]
     graphs = {name: optimized(folder / name) for name in files}
-    # In a small model every matrix is below LARGE.
+    # In a small model every matrix may be smaller than LARGE.
     smallest = min((math.prod(layer.shape) for layer in _integer(manifest.layers)), default=LARGE)
     return Facts(
         operators={name: dict(sorted(count(model).items())) for name, model in graphs.items()},
@@ -58,7 +58,7 @@ def facts_of(folder: Path, manifest: Manifest) -> Facts:
 
 
 def layer_forms(layers: Sequence[Layer]) -> dict[str, str]:
-    """How each matrix is stored: `4 bits, group 32, asymmetric`."""
+    """How each matrix is stored, for example `4 bits, group 32, asymmetric`."""
     return {layer.name: _form(layer) for layer in layers}
 
 
@@ -68,17 +68,17 @@ def side_files(manifest: Manifest) -> dict[str, str]:
 
 
 def stored_twice(files: Sequence[Path]) -> list[Duplicate]:
-    """Tensors of equal bytes in these model files, branches included.
+    """Find tensors of equal bytes in these model files, including the branches of an If.
 
-    Left out: small ones, constant ones (a bias of zeros), and those that share their bytes in one data file.
+    Small tensors, constant ones (a bias of zeros), and tensors that share their bytes in one data file do not count.
     """
     places: dict[str, dict[str, str]] = defaultdict(dict)
     sizes: dict[str, int] = {}
     for path in files:
         try:
             model = onnx.load(path, load_external_data=False)
-        except Exception as error:  # protobuf's DecodeError, by whichever of its implementations is installed
-            raise UserError("model file", path, f"is no ONNX model ({error})") from error
+        except Exception as error:  # protobuf's DecodeError is another class in each of its implementations
+            raise UserError("model file", path, f"is not an ONNX model ({error}); export the bundle again") from error
         for number, (name, tensor) in enumerate(_tensors(model.graph)):
             # The two branches of an If may use one name for two tensors.
             where = f"{path.name}#{number}"
@@ -92,9 +92,9 @@ def stored_twice(files: Sequence[Path]) -> list[Duplicate]:
                 places[key].setdefault(where, f"{path.name}: {name}")
                 sizes[key] = len(raw)
     return [
-        Duplicate(tuple(found.values()), sizes[key] * (len(found) - 1))
-        for key, found in places.items()
-        if len(found) > 1
+        Duplicate(tuple(same_bytes.values()), sizes[key] * (len(same_bytes) - 1))
+        for key, same_bytes in places.items()
+        if len(same_bytes) > 1
     ]
 
 
@@ -110,20 +110,21 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 
 def _is_constant(raw: bytes) -> bool:
-    """True when one value of at most 8 bytes fills it."""
+    """True when the bytes repeat one value of at most 8 bytes."""
     return raw == raw[:8] * (len(raw) // 8) + raw[: len(raw) % 8]
 
 
 def _integer(layers: Sequence[Layer]) -> list[Layer]:
-    """Layers of integer codes; the convolutions' int8, which is widened when the session is created, has no grid."""
+    """Layers stored as integer codes on a grid. Convolutions stored as int8 have none: a session widens them."""
     return [layer for layer in layers if layer.group is not None or layer.symmetric is not None]
 
 
 def _wanted(file: str, layers: Sequence[Layer]) -> int:
-    """Matrices that an integer kernel takes: those of integer codes, and convolutions that hear bytes."""
+    """How many layers of a file should run in integer kernels: integer codes, and convolutions of 8-bit inputs."""
     is_encoder = file.startswith("encoder")
     convolved = [layer for layer in layers if layer.component == "stem" and layer.activations != "float"]
-    return sum((layer.name.startswith("model.encoder.")) == is_encoder for layer in [*_integer(layers), *convolved])
+    integer_layers = [*_integer(layers), *convolved]
+    return sum(layer.name.startswith("model.encoder.") == is_encoder for layer in integer_layers)
 
 
 def _form(layer: Layer) -> str:

@@ -1,4 +1,4 @@
-"""The gate: is a bundle still what its record says? Measures, and asks `checks` for the verdicts."""
+"""The gate: measures bundles and compares them with their records. The verdicts come from `checks`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from edge_asr_deploy.harness.gate.baseline import (
     write_baseline,
 )
 from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report, not_measured
-from edge_asr_deploy.harness.gate.clips import choose, find, hear, known_speech, text_of
+from edge_asr_deploy.harness.gate.clips import Unavailable, available_speech, choose, find, text_of, transcribe
 from edge_asr_deploy.harness.gate.facts import facts_of, layer_forms, side_files
 from edge_asr_deploy.harness.gate.junit import junit_xml
 from edge_asr_deploy.harness.gate.options import CheckOptions
@@ -47,10 +47,10 @@ SPEED_CHECKS = tuple(f"speed-{part}" for part in PARTS)
 
 
 def check(bundles: Sequence[Path], options: CheckOptions, console: Console | None = None) -> Report:
-    """Check bundles against their records; every file that the options name is looked for before any work begins.
+    """Check bundles against their records.
 
-    `allow_unmeasured` names checks, or groups of them (`speed`), that may stay "not measured" without failing the gate.
-    UserError for bad input; a bad bundle is a failed check.
+    `allow_unmeasured` names checks, or groups of them (`speed`), that may be "not measured" without failing the gate. A
+    bad bundle is a failed check. Bad input, such as a missing file, raises a UserError before any work begins.
     """
     allowed = _allowed(options.allow_unmeasured)
     require_folder("--junit", options.junit)
@@ -60,8 +60,8 @@ def check(bundles: Sequence[Path], options: CheckOptions, console: Console | Non
     reports = []
     with shown(console) as progress:
         for bundle, path, record in zip(bundles, paths, records, strict=True):
-            found = check_bundle(bundle, path, record, options, progress)
-            reports.append(BundleReport(bundle=str(bundle), baseline=str(path), checks=found))
+            results = check_bundle(bundle, path, record, options, progress)
+            reports.append(BundleReport(bundle=str(bundle), baseline=str(path), checks=results))
     report = Report(allowed=allowed, bundles=reports)
     if options.junit is not None:
         write_output("--junit", options.junit, junit_xml(report))
@@ -69,9 +69,9 @@ def check(bundles: Sequence[Path], options: CheckOptions, console: Console | Non
 
 
 def update(bundles: Sequence[Path], options: CheckOptions, console: Console) -> list[Path]:
-    """Measure bundles and write their records; a record that is there keeps its tolerances and ways of listening.
+    """Measure bundles and write their records. An existing record keeps its tolerances and transcription settings.
 
-    UserError for a damaged bundle, and for a record of another model: that one is not replaced.
+    UserError for a damaged bundle, and for an existing record of another model, which is not replaced.
     """
     bundles = _bundles(bundles)
     paths = _paths(bundles, options.baseline)
@@ -93,26 +93,26 @@ def check_bundle(bundle: Path, path: Path, record: Baseline, options: CheckOptio
         rest = (not_measured(name, "the bundle is damaged") for name in checks.NAMES[1:])
         return [checks.check_files(str(error), 0), *rest]
     _refuse_other_model(manifest, record, path)
-    found = [
+    results = [
         checks.check_files(None, len(manifest.files)),
         checks.check_side_files(side_files(manifest), record.side_files),
         checks.check_layers(layer_forms(manifest.layers), record.layers),
         checks.check_size(size_of(bundle).onnx, record.onnx_bytes, tolerances.size),
     ]
     try:
-        found += _graph_checks(bundle, manifest, record)
+        results += _graph_checks(bundle, manifest, record)
     except UserError as error:
-        found.append(Check(name="operators", verdict="failed", note=str(error)))
+        results.append(Check(name="operators", verdict="failed", note=str(error)))
         others = (*GRAPH_CHECKS[1:], *SPEECH_CHECKS, *SPEED_CHECKS)
-        found += [not_measured(name, "onnxruntime does not load the graphs") for name in others]
+        results += [not_measured(name, "onnxruntime does not load the graphs") for name in others]
     else:
-        found += _speech_checks(bundle, manifest, record, tolerances, options, progress)
-        found += _speed_checks(bundle, manifest, record, tolerances, options)
-    return sorted(found, key=lambda check: checks.NAMES.index(check.name))
+        results += _speech_checks(bundle, manifest, record, tolerances, options, progress)
+        results += _speed_checks(bundle, manifest, record, tolerances, options)
+    return sorted(results, key=lambda check: checks.NAMES.index(check.name))
 
 
 def record_of(bundle: Path, path: Path, old: Baseline | None, options: CheckOptions, progress: Progress) -> Baseline:
-    """Measure a bundle for its record. Speed on other CPUs is kept from `old` where the bundle is still the same."""
+    """Measure a bundle for its record. If the bundle is unchanged, speeds on other CPUs are kept from `old`."""
     manifest = verify(bundle)
     if old is not None:
         _refuse_other_model(manifest, old, path)
@@ -123,7 +123,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: CheckOpti
     utterances, _ = load_speech(options.data)
     items = prepare(choose(utterances, options.number), normalizer, progress)
     refuse_calibrated_on(manifest, items)
-    heard = hear(bundle, items, listening, progress)
+    transcripts = transcribe(bundle, items, listening, progress)
     clips = [
         GoldenClip(
             id=item.utterance.id,
@@ -132,7 +132,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: CheckOpti
             text=transcript.text,
             tokens=" ".join(map(str, transcript.tokens)),
         )
-        for item, transcript in zip(items, heard, strict=True)
+        for item, transcript in zip(items, transcripts, strict=True)
     ]
     here, digest = environment(), bundle_hash(manifest)
     speed = dict(old.speed) if old and old.bundle_hash == digest else {}
@@ -182,28 +182,28 @@ def _speech_checks(
 ) -> list[Check]:
     normalizer = normalizer_for(record.listening.language)
     try:
-        utterances = known_speech(options.data)
+        utterances = available_speech(options.data)
     except UserError as error:
         if options.data:
             raise
         return [not_measured(name, str(error)) for name in SPEECH_CHECKS]
     items = find(record.clips, utterances, normalizer, progress)
-    if isinstance(items, str):
-        return [not_measured(name, items) for name in SPEECH_CHECKS]
+    if isinstance(items, Unavailable):
+        return [not_measured(name, items.reason) for name in SPEECH_CHECKS]
     refuse_calibrated_on(manifest, items)
     try:
-        heard = hear(bundle, items, record.listening, progress)
+        transcripts = transcribe(bundle, items, record.listening, progress)
     except UserError as error:
         failed = Check(name="tokens", verdict="failed", measured="no transcripts", note=str(error))
         return [failed, *(not_measured(name, "the bundle does not transcribe") for name in SPEECH_CHECKS[1:])]
     here, there = environment(), record.environment
     is_same_rounding = (here.cpu, here.onnxruntime) == (there.cpu, there.onnxruntime)
-    said = [" ".join(map(str, transcript.tokens)) for transcript in heard]
-    ours = score(items, [Text.of(transcript) for transcript in heard], normalizer, seed=0)
+    tokens = [" ".join(map(str, transcript.tokens)) for transcript in transcripts]
+    ours = score(items, [Text.of(transcript) for transcript in transcripts], normalizer, seed=0)
     recorded = score(items, [text_of(clip) for clip in record.clips], normalizer, seed=0)
     return [
         checks.check_tokens(
-            said,
+            tokens,
             [clip.tokens for clip in record.clips],
             [clip.id for clip in record.clips],
             tolerances.tokens if is_same_rounding else tolerances.tokens_elsewhere,
@@ -218,8 +218,8 @@ def _speed_checks(
     bundle: Path, manifest: Manifest, record: Baseline, tolerances: Tolerances, options: CheckOptions
 ) -> list[Check]:
     float_bundle = _float_bundle(bundle, manifest, options.float_bundle)
-    if isinstance(float_bundle, str):
-        return [not_measured(name, float_bundle) for name in SPEED_CHECKS]
+    if isinstance(float_bundle, Unavailable):
+        return [not_measured(name, float_bundle.reason) for name in SPEED_CHECKS]
     cpu = environment().cpu
     if cpu not in record.speed:
         remedy = f"the record has no speed on {cpu}; measure the good bundle here with --update-baseline"
@@ -232,23 +232,23 @@ def _speed_checks(
     return [checks.check_speed(part, ratios[part], limits[part]) for part in PARTS]
 
 
-def _float_bundle(bundle: Path, manifest: Manifest, wanted: str) -> Path | str:
-    """The float bundle to compare speed with, or why there is none. UserError for a named one that does not fit."""
+def _float_bundle(bundle: Path, manifest: Manifest, wanted: str) -> Path | Unavailable:
+    """The float bundle to compare speed with. UserError when the bundle `wanted` was made from other weights."""
     if wanted == "none":
-        return "no float bundle was given: --float BUNDLE"
+        return Unavailable("there is no float bundle to compare with; give --float BUNDLE")
     if wanted == "auto":
         try:
-            return find_baseline(bundle) or "this is the float bundle itself"
+            return find_baseline(bundle) or Unavailable("this is the float bundle itself")
         except UserError:
-            return f"no float bundle of {manifest.model.name} lies beside it; give --float BUNDLE"
+            return Unavailable(f"there is no float bundle of {manifest.model.name} beside it; give --float BUNDLE")
     folder = Path(wanted)
     if verify(folder).model.sha256 != manifest.model.sha256:
-        raise UserError("--float", folder, f"was made from other weights than {bundle}")
+        raise UserError("--float", folder, f"was made from other weights than {bundle}; give its own float bundle")
     return folder
 
 
 def _bundles(named: Sequence[Path]) -> list[Path]:
-    """Each bundle once. A broken manifest is a failed check; a folder without one is a wrong path: UserError."""
+    """The bundles without repetitions. UserError for a folder without a manifest; a broken one is a failed check."""
     bundles = list(dict.fromkeys(bundle_of(path) for path in named))
     for bundle in bundles:
         if not (bundle / MANIFEST).is_file():
@@ -258,15 +258,21 @@ def _bundles(named: Sequence[Path]) -> list[Path]:
 
 def _paths(bundles: Sequence[Path], baseline: Path | None) -> list[Path]:
     if baseline is not None and len(bundles) > 1 and not baseline.is_dir():
-        raise UserError("--baseline", baseline, "is for one bundle; for several give the folder of their records")
+        raise UserError(
+            "--baseline", baseline, "is the record of one bundle; for several bundles, give the folder of their records"
+        )
     return [baseline_path(bundle, baseline) for bundle in bundles]
 
 
 def _allowed(names: Sequence[str]) -> list[str]:
+    allowed: set[str] = set()
     for name in names:
-        if not any(known == name or known.startswith(f"{name}-") for known in checks.NAMES):
-            raise UserError("--allow-unmeasured", name, f"no such check; choose of {', '.join(checks.NAMES)}, or speed")
-    return [known for known in checks.NAMES if any(known == name or known.startswith(f"{name}-") for name in names)]
+        members = [check for check in checks.NAMES if check == name or check.startswith(f"{name}-")]
+        if not members:
+            remedy = f"no such check; choose one of {', '.join(checks.NAMES)}, or `speed` for all speed checks"
+            raise UserError("--allow-unmeasured", name, remedy)
+        allowed.update(members)
+    return [name for name in checks.NAMES if name in allowed]
 
 
 def _refuse_other_model(manifest: Manifest, record: Baseline, path: Path) -> None:

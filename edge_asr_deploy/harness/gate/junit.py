@@ -1,4 +1,4 @@
-"""The gate's report as JUnit XML, which CI systems show as tests."""
+"""Writes the gate's report as JUnit XML, which CI systems show as tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report
 
 
 def junit_xml(report: Report) -> str:
-    """One suite per bundle, one case per check; a check that is allowed not to be measured is skipped, no failure."""
+    """One suite per bundle, one case per check. A check that may stay unmeasured counts as skipped, not as failed."""
     root = ElementTree.Element("testsuites", name="edge-deploy check")
     for bundle in report.bundles:
         suite = ElementTree.SubElement(root, "testsuite", name=bundle.bundle, tests=str(len(bundle.checks)))
@@ -26,6 +26,6 @@ def _case(suite: ElementTree.Element, bundle: BundleReport, check: Check, report
         outcome = "failure" if report.blocks(check) else "skipped"
         message = f"{check.verdict}: measured {check.measured or 'nothing'}, limit {check.limit or 'none'}"
         ElementTree.SubElement(case, outcome, message=message).text = check.note
-    said = f"measured {check.measured}, limit {check.limit}. {check.note} {check.slack}"
-    ElementTree.SubElement(case, "system-out").text = said.strip()
+    details = f"measured {check.measured}, limit {check.limit}. {check.note} {check.slack}"
+    ElementTree.SubElement(case, "system-out").text = details.strip()
     return outcome

@@ -1,4 +1,4 @@
-"""What a user asks of the gate."""
+"""The options of the gate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_asr_deploy.runtime.options import parse_audio_context
 class CheckOptions:
     """How to check bundles against their records, or how to measure new records.
 
-    A check listens as its record did: `number` and what stands behind it are for a new record.
+    `number` and the options after it only concern new records: a check transcribes with the settings of its record.
     """
 
     baseline: Annotated[
@@ -22,7 +22,10 @@ class CheckOptions:
         Option("Record to compare with, or a folder of NAME.json. Default: `baselines` beside the bundle."),
     ] = None
     float_bundle: Annotated[
-        str, Option("Float bundle for the speed ratio; `auto` finds it beside BUNDLE, `none`.", name="--float")
+        str,
+        Option(
+            "Float bundle for the speed ratio; `auto` finds it beside BUNDLE, `none` leaves speed out.", name="--float"
+        ),
     ] = "auto"
     data: Annotated[
         tuple[Path, ...], Option("JSONL manifest with the record's clips; may be given several times.")
@@ -32,10 +35,10 @@ class CheckOptions:
     ] = ()
     allow_unmeasured: Annotated[
         tuple[str, ...],
-        Option("Let this check (or `speed`) be not measured. May be repeated.", metavar="CHECK"),
+        Option("Allow this check (or all of `speed`) to be not measured. May be repeated.", metavar="CHECK"),
     ] = ()
-    junit: Annotated[Path | None, Option("Write the checks as JUnit XML.", metavar="FILE")] = None
-    number: Annotated[int, Option("Clips of a new record.", least=1)] = 40
+    junit: Annotated[Path | None, Option("Write the checks to this file as JUnit XML.", metavar="FILE")] = None
+    number: Annotated[int, Option("Of a new record: number of clips.", least=1)] = 40
     threads: Annotated[int | None, Option("Of a new record: threads within an operator.", least=1)] = None
     accuracy_level: Annotated[
         int | None, Option("Of a new record: accuracy level of the low-bit MatMul.", least=0, most=4)
@@ -47,7 +50,10 @@ class CheckOptions:
 
     @property
     def listening(self) -> dict[str, Any]:
-        """How a new record listens, where that was given: keys of `Listening`. UserError for a bad audio context."""
+        """Those transcription settings for a new record that were given: keys of `Listening`.
+
+        UserError for an invalid audio context.
+        """
         given = {"threads": self.threads, "accuracy_level": self.accuracy_level, "language": self.language}
         listening: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if self.audio_context is not None:

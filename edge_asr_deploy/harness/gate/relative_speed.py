@@ -1,7 +1,7 @@
-"""Speed of a bundle as a ratio to its float bundle: both in one process, in turn, on fixed inputs.
+"""Measures a bundle's times divided by those of its float bundle: in one process, in turn, on fixed inputs.
 
-What is timed is the processor time of one thread, which other programs on the machine hardly change; the ratio of two
-such times, taken next to each other, also cancels the clock's changes.
+The measured time is the processor time of one thread, which other programs on the machine hardly change. Two times
+measured right after each other have the same clock frequency, so their ratio does not depend on it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ PARTS = ("encoder", "prompt", "step")
 SECONDS = 8
 PROMPT = 4
 ROUNDS = 11
-# Rounds are added so often before a verdict that the interval leaves open is taken from the median.
+# How often rounds are added while the interval includes the limit. After that, the median decides.
 WIDENINGS = 4
-# Short calls are timed several at once: seconds of one measurement, at least.
+# The least seconds of one measurement. Short calls are repeated until they take this long.
 BURST = 0.01
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median ratio of times, bundle / float, and the 99 % interval of that median from `rounds` pairs."""
+    """The median of the time ratios bundle / float over `rounds` pairs, and the 99 % interval of that median."""
 
     value: float
     low: float
@@ -46,9 +46,9 @@ class Ratio:
 def relative_speed(
     bundle: Path, float_bundle: Path, accuracy_level: int | None, limits: Mapping[str, float]
 ) -> dict[str, Ratio]:
-    """Ratios of the encoder, of the decoder's first call (`prompt`) and of a later one (`step`).
+    """The ratios of the encoder, of the decoder's first call (`prompt`) and of a later call (`step`).
 
-    A part with a limit is measured again, with all rounds kept, while its interval includes the limit.
+    While the interval of a part includes its limit, more rounds are added.
     """
     settings = SessionSettings(threads=1, accuracy_level=accuracy_level)
     ours, theirs = (
@@ -59,14 +59,14 @@ def relative_speed(
 
 
 def graph_files(bundle: Path, target: str | None = None) -> tuple[Path, Path]:
-    """Encoder and decoder of a bundle that run here: those of `target`, else those for this CPU."""
+    """The encoder and decoder files of a bundle: those of `target`, else those for this CPU."""
     targets = read_manifest(bundle).targets
     graphs = targets[choose(targets, target, cpu_features()).name]
     return bundle / graphs.encoder, bundle / graphs.decoder
 
 
 def measure_ratio(ours: Callable[[], object], theirs: Callable[[], object], limit: float | None) -> Ratio:
-    """The ratio of the processor times of two calls, made in turn: A B, B A, A B."""
+    """The ratio of the processor times of two calls, which are made in turn: A B, B A, A B."""
     number = max(math.ceil(BURST / max(1e-6, _seconds(call, 1))) for call in (ours, theirs))
     ratios: list[float] = []
     for widening in range(WIDENINGS):
@@ -82,7 +82,7 @@ def measure_ratio(ours: Callable[[], object], theirs: Callable[[], object], limi
 
 
 def median_ratio(ratios: list[float]) -> Ratio:
-    """The median, and its distribution-free 99 % interval from order statistics (normal approximation of the ranks)."""
+    """The median and its distribution-free 99 % interval, from order statistics (ranks by normal approximation)."""
     ordered = sorted(ratios)
     reach = 2.576 * math.sqrt(len(ordered)) / 2
     low = max(0, math.floor(len(ordered) / 2 - reach))
@@ -99,7 +99,7 @@ def _seconds(call: Callable[[], object], number: int) -> float:
 def part_calls(
     bundle: Path, encoder: InferenceSession, decoder_session: InferenceSession
 ) -> dict[str, Callable[[], object]]:
-    """One call of each part of `PARTS`, warmed up; every bundle of a model gets the same samples and tokens."""
+    """One function for each of `PARTS`, already warmed up. Every bundle of a model gets the same samples and tokens."""
     samples = (0.1 * np.random.default_rng(0).normal(size=SECONDS * SAMPLE_RATE)).astype(np.float32)
     inputs = FAMILIES[read_manifest(bundle).family](bundle).inputs(samples)
     values = {name: from_numpy(value) for name, value in inputs.items()}
@@ -112,7 +112,8 @@ def part_calls(
     context = {**values, "encoder_hidden_states": hidden, "use_cache_branch": decoder.no, "input_ids": prompt}
     first = {name: value for name, value in {**context, **decoder.empty(1)}.items() if name in decoder.accepts}
     _, *present = decoder.session.run_with_ort_values(["logits", *decoder.present], first)
-    past = {name.replace("present", "past_key_values"): v for name, v in zip(decoder.present, present, strict=True)}
+    past_names = [name.replace("present", "past_key_values") for name in decoder.present]
+    past = dict(zip(past_names, present, strict=True))
     token = from_numpy(np.ones((1, 1), np.int64))
     later = {**first, **past, "input_ids": token}
     if "use_cache_branch" in decoder.accepts:

@@ -1,1 +1,1 @@
-"""What a bundle is made of."""
+"""Inspect a bundle: its layers, its operators and what they cost."""

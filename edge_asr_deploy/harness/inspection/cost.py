@@ -1,8 +1,8 @@
-"""What a bundle costs to run: multiply-accumulates and bytes moved, counted from what onnxruntime really ran.
+"""Counts what a bundle costs to run: multiply-accumulates and bytes moved, from the operators that onnxruntime ran.
 
-Each graph is run once with onnxruntime's profiler on, which tells the shapes that reached every operator; a graph's
-branches are counted as taken. Beside it stand the formulas of the Edge-ASR paper (arXiv 2507.07877, tables of section
-4): model size = W b_w / 8, memory I/O = W b_w / 8 + A b_a / 8, BOPs = sum of MACs b_w b_a.
+Each graph is run once under onnxruntime's profiler, which reports the shapes that reached every operator. Of an If, the
+branch that was taken counts. The module also has the formulas of the Edge-ASR paper (arXiv 2507.07877, tables of
+section 4): model size = W b_w / 8, memory I/O = W b_w / 8 + A b_a / 8, BOPs = sum of MACs b_w b_a.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edge_asr_deploy.families.structure import COMPONENTS
 
 # Mel frames of Whisper's window of 30 s.
 WINDOW = 3000
-# Operators that multiply matrices by stored weights, however onnxruntime fused them.
+# Operators that multiply matrices by stored weights, in all fused forms of onnxruntime.
 PRODUCTS = (
     "MatMul",
     "MatMulNBits",
@@ -36,13 +36,13 @@ PRODUCTS = (
     "MatMulInteger",
 )
 CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv")
-# Another shape of the same memory: nothing is moved.
+# These operators only give the same memory another shape, so they move no bytes.
 VIEWS = ("Reshape", "Squeeze", "Unsqueeze")
 
 
 @dataclass(frozen=True)
 class OperatorCost:
-    """One kind of operator in one run: calls, multiply-accumulates, and bytes of activations it read and wrote."""
+    """The cost of one kind of operator in one run. `activation_bytes` are those that it read and wrote."""
 
     kind: str
     calls: int
@@ -52,7 +52,7 @@ class OperatorCost:
 
 @dataclass(frozen=True)
 class GraphCost:
-    """One run of one graph; `what` says which. `weight_bytes`: of the stored matrices that it multiplies by."""
+    """The cost of one run of one graph, which `what` names. `weight_bytes` counts the stored matrices that it reads."""
 
     what: str
     weight_bytes: int
@@ -65,12 +65,12 @@ class GraphCost:
 
     @property
     def bytes_moved(self) -> int:
-        """Stored weights read once, and activations read and written."""
+        """The bytes moved: stored weights are read once, activations are read and written."""
         return self.weight_bytes + sum(operator.activation_bytes for operator in self.operators)
 
 
 def cost_of(bundle: Path, seconds: float = 30.0) -> list[GraphCost]:
-    """The encoder on `seconds` of audio, the decoder's first call, and one later step with the cache of the first.
+    """The costs of the encoder on `seconds` of audio, of the decoder's first call, and of one later step.
 
     UserError when the bundle is damaged or its graphs do not run.
     """
@@ -79,7 +79,7 @@ def cost_of(bundle: Path, seconds: float = 30.0) -> list[GraphCost]:
     encoder, decoder = _session(bundle / "encoder_model.onnx"), _session(bundle / "decoder_model_merged.onnx")
     shapes = {value.name: value.shape for value in encoder.get_inputs()}
     if manifest.family == "whisper":
-        # Encoders take any length: the full window is what they are given without --audio-context.
+        # The encoder accepts any length. Without --audio-context it gets the full window.
         features = np.zeros([1, shapes["input_features"][1], WINDOW], np.float32)
         inputs: dict[str, Any] = {"input_features": features}
     else:
@@ -90,7 +90,7 @@ def cost_of(bundle: Path, seconds: float = 30.0) -> list[GraphCost]:
         for component in COMPONENTS
     }
     what = f"encoder, {hidden.shape[1]} frames"
-    found = [GraphCost(what, weights["encoder"], _operators(_events(encoder)))]
+    costs = [GraphCost(what, weights["encoder"], _operators(_events(encoder)))]
 
     feeds: dict[str, Any] = {"input_ids": np.ones((1, 1), np.int64), "encoder_hidden_states": hidden}
     for value in decoder.get_inputs():
@@ -104,11 +104,11 @@ def cost_of(bundle: Path, seconds: float = 30.0) -> list[GraphCost]:
     past = {name.replace("present", "past_key_values"): value for name, value in first.items() if name != "logits"}
     _run(decoder, {**feeds, **past, "use_cache_branch": np.array([True])}, accepted)
     call, step = _split(_events(decoder))
-    # The embedding's rows are looked up; the head multiplies by all of the table.
-    each = weights["decoder"] + weights["embedding"]
-    found.append(GraphCost("decoder, first call", each + weights["cross_attention"], _operators(call)))
-    found.append(GraphCost("decoder, one step", each, _operators(step)))
-    return found
+    # Looking up the embedding reads few rows, but the vocabulary head multiplies by the whole table.
+    per_step = weights["decoder"] + weights["embedding"]
+    costs.append(GraphCost("decoder, first call", per_step + weights["cross_attention"], _operators(call)))
+    costs.append(GraphCost("decoder, one step", per_step, _operators(step)))
+    return costs
 
 
 def paper_size(parameters: int, weight_bits: float) -> float:
@@ -145,7 +145,7 @@ def _run(session: onnxruntime.InferenceSession, feeds: dict[str, Any], accepted:
 
 
 def _events(session: onnxruntime.InferenceSession) -> list[dict[str, Any]]:
-    """The profiler's records, in time order; its file and folder are removed."""
+    """The profiler's records in time order. Its file and folder are removed."""
     path = Path(session.end_profiling())
     events: list[dict[str, Any]] = json.loads(path.read_text())
     path.unlink()
@@ -155,14 +155,18 @@ def _events(session: onnxruntime.InferenceSession) -> list[dict[str, Any]]:
 
 def _split(events: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """The records of each `run` call, by the times at which the calls began and ended."""
-    calls = [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name") == "model_run"]
-    return [[e for e in events if start <= e.get("ts", -1) <= end] for start, end in calls]
+    runs = [event for event in events if event.get("name") == "model_run"]
+    calls = []
+    for run in runs:
+        start, end = run["ts"], run["ts"] + run["dur"]
+        calls.append([event for event in events if start <= event.get("ts", -1) <= end])
+    return calls
 
 
 def _operators(events: Sequence[dict[str, Any]]) -> tuple[OperatorCost, ...]:
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for event in events:
-        # An If is counted by what its branch ran.
+        # The operators of an If's branch have records of their own.
         if event.get("cat") != "Node" or not event["name"].endswith("kernel_time") or event["args"]["op_name"] == "If":
             continue
         arguments = event["args"]
@@ -184,7 +188,7 @@ def _macs(arguments: dict[str, Any]) -> int:
     if kind in PRODUCTS:
         return math.prod(outputs[0]) * inputs[0][-1]
     if kind in CONVOLUTIONS:
-        # A kernel is (out, in / groups, width): each output needs all of one kernel.
+        # A kernel has the shape (out, in / groups, width), and each output value takes one whole kernel.
         return math.prod(outputs[0]) * math.prod(inputs[1][1:])
     if kind == "Attention":
         return _attention_macs(inputs, outputs)
@@ -192,7 +196,7 @@ def _macs(arguments: dict[str, Any]) -> int:
 
 
 def _attention_macs(inputs: list[list[int]], outputs: list[list[int]]) -> int:
-    """Scores and weighted sum: queries x keys x channels, twice. The keys include those that came from the cache."""
+    """Queries x keys x channels, for the scores and again for the weighted sum. Cached keys count."""
     query, key = inputs[0], inputs[1]
     channels = query[-1] * (query[1] if len(query) == 4 else 1)
     keys = outputs[1][2] if len(outputs) > 1 else key[-2]

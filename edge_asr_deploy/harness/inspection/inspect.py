@@ -1,4 +1,4 @@
-"""What is in a bundle: its layers, its bytes, and the operators onnxruntime really runs."""
+"""Shows what a bundle contains: its layers, its bytes, and the operators that onnxruntime runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Size
 from edge_asr_deploy.harness.evaluation.size import size_of
 
-# What onnxruntime's CPU provider runs an integer matrix in, and which input that matrix is.
+# The operators in which onnxruntime's CPU provider multiplies integer matrices, with the index of the matrix input.
 KERNELS = {
     "MatMulNBits": 1,
     "DynamicQuantizeMatMul": 1,
@@ -28,12 +28,12 @@ KERNELS = {
     "QLinearMatMul": 3,
     "QGemm": 3,
 }
-# Elements from which a matrix that stays a DequantizeLinear costs memory and time.
+# From this number of elements on, a matrix that stays a DequantizeLinear costs noticeable memory and time.
 LARGE = 65536
 
 
 class Inspection(BaseModel):
-    """What `edge-deploy inspect --json` says."""
+    """The output of `edge-deploy inspect --json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,13 +45,16 @@ class Inspection(BaseModel):
     size: Size
     layers: list[Layer]
     operators: dict[str, dict[str, int]] = Field(description="by file, after onnxruntime's optimization")
-    large_dequantize: dict[str, list[str]] = Field(description="by file: matrices that run in float all the same")
+    large_dequantize: dict[str, list[str]] = Field(
+        description="by file: quantized matrices that nevertheless run in float"
+    )
 
 
 def inspect_bundle(folder: Path) -> Inspection:
-    """Verify a bundle, and look at its manifest, its bytes and its optimized graphs. UserError when it is damaged."""
+    """Verify a bundle; inspect its manifest, its bytes and its optimized graphs. UserError when it is damaged."""
     manifest = verify(folder)
     graphs = {name: optimized(folder / name) for name in sorted(manifest.files) if name.endswith(".onnx")}
+    large = {name: expanded(model, LARGE) for name, model in graphs.items()}
     return Inspection(
         name=manifest.name,
         family=manifest.family,
@@ -61,12 +64,12 @@ def inspect_bundle(folder: Path) -> Inspection:
         size=size_of(folder),
         layers=manifest.layers,
         operators={name: dict(count(model).most_common()) for name, model in graphs.items()},
-        large_dequantize={name: found for name, model in graphs.items() if (found := expanded(model, LARGE))},
+        large_dequantize={name: nodes for name, nodes in large.items() if nodes},
     )
 
 
 def weight_kernels(model: onnx.ModelProto) -> int:
-    """How many integer kernels of an optimized graph take a stored matrix; products of two activations do not count."""
+    """How many integer kernels of an optimized graph multiply by a stored matrix, not by another activation."""
     return _weight_kernels(model.graph, frozenset())
 
 
@@ -76,7 +79,7 @@ def optimized(path: Path) -> onnx.ModelProto:
     UserError when the file does not load.
     """
     options = onnxruntime.SessionOptions()
-    # onnxruntime warns that the file it writes suits this machine only; it is read once and thrown away.
+    # onnxruntime warns that the file suits only this machine. That is harmless: it is read once and removed.
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
@@ -85,12 +88,12 @@ def optimized(path: Path) -> onnx.ModelProto:
         except Exception as error:
             # onnxruntime raises a dozen types of its own without a common base class below Exception.
             raise UserError("model file", path, f"onnxruntime does not load it ({error})") from error
-        # What lies in a data file is still there, not beside the copy; only shapes are asked of it.
+        # The optimized copy lacks its data file, but only the shapes of tensors are needed here.
         return onnx.load(options.optimized_model_filepath, load_external_data=False)
 
 
 def count(model: onnx.ModelProto) -> Counter[str]:
-    """How often each operator stands in a graph, subgraphs included."""
+    """How often each operator occurs in a graph, including its subgraphs."""
     return Counter(node.op_type for graph in _graphs(model.graph) for node in graph.node)
 
 
@@ -103,8 +106,8 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 def _weight_kernels(graph: onnx.GraphProto, outer: frozenset[str]) -> int:
     stored = outer | {tensor.name for tensor in graph.initializer}
-    found = sum(node.op_type in KERNELS and node.input[KERNELS[node.op_type]] in stored for node in graph.node)
-    return found + sum(_weight_kernels(inner, stored) for node in graph.node for inner in _inner(node))
+    number = sum(node.op_type in KERNELS and node.input[KERNELS[node.op_type]] in stored for node in graph.node)
+    return number + sum(_weight_kernels(inner, stored) for node in graph.node for inner in _inner(node))
 
 
 def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -115,15 +118,15 @@ def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def expanded(model: onnx.ModelProto, min_elements: int) -> list[str]:
     """Names of the DequantizeLinear nodes of at least `min_elements` elements in an optimized graph.
 
-    Each is a matrix that no low-bit kernel took: it is expanded to float32 in memory and runs at float speed. One whose
-    size cannot be told (its input has no known rank) is listed too.
+    Each is a matrix that no low-bit kernel multiplies: it is expanded to float32 in memory and runs at float speed. A
+    node of unknown size (its input has no known rank) is listed as well.
     """
     inferred = shape_inference.infer_shapes(model, data_prop=True).graph
     return list(_large_in(inferred, {}, min_elements))
 
 
 def _large_in(graph: onnx.GraphProto, outer: Mapping[str, float], min_elements: int) -> Iterator[str]:
-    """Walk a graph; a subgraph sees the names of the graphs around it."""
+    """Walk a graph and its subgraphs. A subgraph sees the names of the graphs around it."""
     elements = {**outer, **_elements(graph)}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and elements.get(node.input[0], math.inf) >= min_elements:
@@ -133,7 +136,7 @@ def _large_in(graph: onnx.GraphProto, outer: Mapping[str, float], min_elements: 
 
 
 def _elements(graph: onnx.GraphProto) -> dict[str, float]:
-    """Elements of every tensor of known rank; a dimension that is only known at run time counts as 1."""
+    """The number of elements of every tensor of known rank. A dimension known only at run time counts as 1."""
     sizes: dict[str, float] = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         if value.type.tensor_type.HasField("shape"):

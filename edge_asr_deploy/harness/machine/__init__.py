@@ -1,1 +1,1 @@
-"""The machine that figures were taken on."""
+"""Describe the machine that a measurement was made on."""

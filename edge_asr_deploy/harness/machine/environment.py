@@ -1,4 +1,4 @@
-"""The machine a measurement was made on."""
+"""The machine and the software that a measurement was made with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Environment(BaseModel):
 
 
 def environment() -> Environment:
-    """Name the CPU, the system and the versions that decide about speed and rounding."""
+    """Describe the CPU, the system and the versions: they decide speed and rounding."""
     return Environment(
         cpu=cpu_name(),
         machine=platform.machine(),
@@ -46,7 +46,7 @@ def environment() -> Environment:
 
 
 def cpu_name() -> str:
-    """The board's name where there is one (`Raspberry Pi 5 Model B`), else the processor's."""
+    """The board's name if it has one (`Raspberry Pi 5 Model B`), else the processor's."""
     return machine_name() or platform.processor() or platform.machine()
 
 

@@ -1,4 +1,4 @@
-"""What a machine has to run bundles with: cores, memory, word size, disk. Read below a root folder, for tests."""
+"""The resources of a machine: cores, memory, word size and disk. Files are read below a root folder, for tests."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from edge_asr_deploy.runtime.cpu import CpuFeatures, cpu_features
 
 @dataclass(frozen=True)
 class Machine:
-    """Bytes; `cores` that this process may use; `memory` and `available` within the limit of a container.
+    """A machine's resources. `memory`, `available` and `disk` are bytes; a container's memory limit is respected.
 
-    `bits` of the Python that runs, `kernel_bits` of the system below it: a 32-bit system on a 64-bit kernel is common
-    on older Raspberry Pi cards.
+    `cores` are those that this process may use. `bits` is the word size of Python, `kernel_bits` that of the kernel: a
+    32-bit system on a 64-bit kernel is common on older Raspberry Pi cards.
     """
 
     name: str
@@ -36,9 +36,9 @@ class Machine:
 
 
 def read_machine(root: Path = ROOT, folder: Path | None = None, architecture: str | None = None) -> Machine:
-    """Describe this machine, or one laid out below `root`; `folder` is where the free disk space counts.
+    """Describe this machine, or one whose files lie below `root`. `folder` says on which disk free space is counted.
 
-    `architecture` stands for `uname -m`.
+    `architecture` replaces the output of `uname -m`.
     """
     cpu = cpu_features(read_text(root / "proc/cpuinfo") or "", architecture)
     memory, available = _memory(root)
@@ -57,14 +57,14 @@ def read_machine(root: Path = ROOT, folder: Path | None = None, architecture: st
 
 
 def _memory(root: Path) -> tuple[int | None, int | None]:
-    """Total and available memory, bytes; the tighter of the machine's and the control group's (version 2)."""
+    """Total and available memory in bytes: the smaller of the machine's and the control group's (version 2)."""
     lines = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read_text(root / "proc/meminfo") or "", re.MULTILINE))
     total, available = (int(lines[key]) * 1024 if key in lines else None for key in ("MemTotal", "MemAvailable"))
     with suppress(ValueError, TypeError):
-        # "max" where there is no limit, and no file outside control groups.
+        # The file holds "max" if there is no limit, and is missing outside control groups.
         limit = int(read_text(root / "sys/fs/cgroup/memory.max") or "")
         used = int(read_text(root / "sys/fs/cgroup/memory.current") or "0")
-        # Cached files count as used, but are given up when memory is needed.
+        # Cached files count as used, but the kernel drops them when memory is needed.
         cached = re.search(r"^inactive_file (\d+)$", read_text(root / "sys/fs/cgroup/memory.stat") or "", re.MULTILINE)
         used -= int(cached[1]) if cached else 0
         total = min(limit, total or limit)

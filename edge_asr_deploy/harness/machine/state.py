@@ -1,6 +1,6 @@
-"""What a board says about its clock, its temperature and its throttling; and whether a measurement was spoilt by them.
+"""A board's clock, temperature and throttling, and whether they disturbed a measurement.
 
-Everything is read below a root folder, so that tests can lay out a Raspberry Pi of their own.
+All files are read below a root folder, so that tests can lay out a Raspberry Pi of their own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 ROOT = Path("/")
-# A clock that stands this far below its highest reading under the governor `performance` was slowed down.
+# Under the governor `performance`, a clock below this share of its highest reading was slowed down.
 SLOWED = 0.85
-# Bits of the Raspberry Pi firmware's get_throttled, and of the same since boot 16 places higher
-# (raspberrypi.com, documentation of vcgencmd).
+# Bits of the Raspberry Pi firmware's get_throttled (raspberrypi.com, documentation of vcgencmd). The same bits shifted
+# by SINCE_BOOT tell what happened since boot.
 THROTTLE_BITS = {
     0: "under-voltage",
     1: "clock capped",
@@ -32,7 +32,7 @@ Vcgencmd = Callable[[str], str | None]
 
 
 class BoardState(BaseModel):
-    """One look at the board; None for what it does not show."""
+    """The state of a board at one moment. A field is None if the board does not show it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,27 +46,27 @@ class BoardState(BaseModel):
 
     @property
     def flags(self) -> list[str]:
-        """What the firmware is doing about it now."""
+        """What the firmware reports for this moment."""
         return [name for bit, name in THROTTLE_BITS.items() if (self.throttled or 0) >> bit & 1]
 
     @property
     def flags_since_boot(self) -> list[str]:
-        """What the firmware did at some time since boot."""
+        """What the firmware reports for the time since boot."""
         return [name for bit, name in THROTTLE_BITS.items() if (self.throttled or 0) >> (bit + SINCE_BOOT) & 1]
 
 
-def run_vcgencmd(what: str) -> str | None:
-    """The answer of the Raspberry Pi's own tool; None where there is none or it may not be asked."""
+def run_vcgencmd(command: str) -> str | None:
+    """The output of the Raspberry Pi's own tool. None if the tool is missing or fails."""
     tool = shutil.which("vcgencmd")
     if tool is None:
         return None
     with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run([tool, what], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        return subprocess.run([tool, command], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     return None
 
 
 def board_state(root: Path = ROOT, vcgencmd: Vcgencmd = run_vcgencmd) -> BoardState:
-    """Look once. Costs some file reads, and on a Raspberry Pi a process: not for the middle of a timing."""
+    """Read the state. Not for use during a timing: it reads files, and on a Raspberry Pi it starts a process."""
     cpus = root / "sys/devices/system/cpu"
     zones = [*_numbers((root / "sys/class/thermal").glob("thermal_zone*/temp"))]
     if not zones:
@@ -74,7 +74,8 @@ def board_state(root: Path = ROOT, vcgencmd: Vcgencmd = run_vcgencmd) -> BoardSt
     clocks = [*_numbers(cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
     limits = [*_numbers(cpus.glob("cpu[0-9]*/cpufreq/scaling_max_freq"))]
     events = [*_numbers(cpus.glob("cpu[0-9]*/thermal_throttle/*_throttle_count"))]
-    governors = sorted({text for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor") if (text := read_text(path))})
+    governor_texts = [read_text(path) for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")]
+    governors = sorted({text for text in governor_texts if text})
     cooling = [
         *_numbers(
             device / "cur_state"
@@ -94,35 +95,35 @@ def board_state(root: Path = ROOT, vcgencmd: Vcgencmd = run_vcgencmd) -> BoardSt
 
 
 def disturbances(states: Sequence[BoardState]) -> list[str]:
-    """Why times taken between these looks cannot be compared; empty when nothing speaks against it.
+    """Why times measured between these states cannot be compared; empty when they can.
 
-    Each look but the first should follow upon work, while the clock is still up.
+    Every state except the first should be read right after work, while the clock is still high.
     """
-    found = [f"{name} while measuring" for state in states for name in state.flags]
+    reasons = [f"{name} while measuring" for state in states for name in state.flags]
     for before, after in pairwise(states):
-        found += [f"{name} in between" for name in after.flags_since_boot if name not in before.flags_since_boot]
+        reasons += [f"{name} in between" for name in after.flags_since_boot if name not in before.flags_since_boot]
         if after.throttle_events is not None and after.throttle_events > (before.throttle_events or 0):
-            found.append("the processor was slowed by heat or power in between")
+            reasons.append("the processor was slowed by heat or power in between")
         if before.governor != after.governor:
-            found.append(f"the governor changed from {before.governor} to {after.governor}")
+            reasons.append(f"the governor changed from {before.governor} to {after.governor}")
         if before.limit_mhz and after.limit_mhz and after.limit_mhz < before.limit_mhz:
-            found.append(f"the allowed clock fell from {before.limit_mhz:.0f} to {after.limit_mhz:.0f} MHz")
+            reasons.append(f"the allowed clock fell from {before.limit_mhz:.0f} to {after.limit_mhz:.0f} MHz")
     if any(state.cooling for state in states):
-        found.append("a cooling device held the clock down")
+        reasons.append("a cooling device lowered the clock")
     clocks = [state.mhz for state in states if state.mhz and state.governor == "performance"]
     if clocks and min(clocks) < SLOWED * max(clocks):
-        found.append(f"the clock fell from {max(clocks):.0f} to {min(clocks):.0f} MHz")
-    return list(dict.fromkeys(found))
+        reasons.append(f"the clock fell from {max(clocks):.0f} to {min(clocks):.0f} MHz")
+    return list(dict.fromkeys(reasons))
 
 
 def machine_name(root: Path = ROOT) -> str | None:
-    """The board's name where there is one (`Raspberry Pi 5 Model B`), else the processor's, else None."""
+    """The board's name if it has one (`Raspberry Pi 5 Model B`), else the processor's, else None."""
     model = re.search(r"^model name\s*:\s*(.+)$", read_text(root / "proc/cpuinfo") or "", re.MULTILINE)
     return read_text(root / "proc/device-tree/model") or (model[1].strip() if model else None)
 
 
 def read_text(path: Path) -> str | None:
-    """The text of a file of /proc or /sys without outer spaces; None where there is none."""
+    """The text of a file of /proc or /sys without outer spaces. None if it is missing or empty."""
     with suppress(OSError):
         # Device-tree strings end in a zero byte.
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
@@ -130,7 +131,7 @@ def read_text(path: Path) -> str | None:
 
 
 def _throttled(root: Path, vcgencmd: Vcgencmd) -> int | None:
-    """From sysfs where the kernel shows it (hexadecimal without 0x), else from `vcgencmd` (`throttled=0x50000`)."""
+    """From sysfs if the kernel shows it (hexadecimal without 0x), else from `vcgencmd` (`throttled=0x50000`)."""
     files = sorted((root / "sys/devices/platform").glob("soc*/*firmware/get_throttled"))
     text = (read_text(files[0]) if files else None) or vcgencmd("get_throttled") or ""
     with suppress(ValueError):

@@ -1,1 +1,1 @@
-"""What people read: tables, the HTML page, the bundle's card."""
+"""Present results to people: tables, the HTML page and the bundle's card."""

@@ -1,4 +1,4 @@
-"""The bundle's README.md: a model card made from its manifest, and from results of `edge-deploy evaluate`."""
+"""Writes the bundle's README.md: a model card from its manifest and from results of `edge-deploy evaluate`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MB = 1_000_000
 
 
 def update_card(bundle: Path, paths: Sequence[Path]) -> None:
-    """Write a bundle's card anew, with the results in these files; the manifest vouches for it again.
+    """Rewrite a bundle's card with the results in these files, and its hash in the manifest, atomically.
 
-    All at once or not at all. The bundle keeps its `bundle_hash`, which leaves the card out. UserError for a damaged
-    bundle, a file that is no result, and a result of another bundle.
+    The bundle keeps its `bundle_hash`, which does not cover the card. UserError for a damaged bundle, a file that is
+    not a result, and a result of another bundle.
     """
     manifest, results = verify(bundle), read_results(paths)
     for path, result in zip(paths, results, strict=True):
         if result.bundle.hash != bundle_hash(manifest):
-            remedy = f"is of another bundle ({result.bundle.name}) or of an earlier export; evaluate {bundle} again"
+            remedy = f"belongs to another bundle ({result.bundle.name}) or an earlier export; evaluate {bundle} again"
             raise UserError("result", path, remedy)
     try:
         with BundleWriter(bundle, overwrite=True) as writer:
@@ -43,14 +43,14 @@ def update_card(bundle: Path, paths: Sequence[Path]) -> None:
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # a file system without hard links
+    except OSError:  # the file system has no hard links
         shutil.copyfile(source, target)
 
 
 def model_card(manifest: Manifest, folder: Path, results: Sequence[Result] = ()) -> str:
-    """Markdown: what this is, how it was made, what was measured, how to run it.
+    """The card in Markdown: what the bundle is, how it was made, its measurements, and how to run it.
 
-    `folder` holds the graphs, whose sizes are shown; `results` are of this bundle.
+    `folder` holds the graphs, whose sizes are shown. `results` are measurements of this bundle.
     """
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if ".onnx" in path.name}
     lines = [
@@ -67,7 +67,8 @@ def model_card(manifest: Manifest, folder: Path, results: Sequence[Result] = ())
         lines += ["", f"For {', '.join(manifest.targets)}: the CPU decides which graphs run, or `--target`."]
     if manifest.calibration:
         lines += ["", f"Calibration: {manifest.calibration.description}"]
-    if spoken := manifest.metrics.get("spoken"):
+    spoken = manifest.metrics.get("spoken")
+    if spoken:
         lines += ["", "Heard when it was exported:", "", *(f"* `{name}`: {text}" for name, text in spoken.items())]
     if results:
         lines += ["", "## Measured", "", *_measured(results)]
@@ -101,20 +102,21 @@ def _measured(results: Sequence[Result]) -> list[str]:
             "|---|---|---|---|---|",
         ]
         floats = result.baseline.accuracy.by_corpus if result.baseline else {}
-        for corpus, found in result.bundle.accuracy.by_corpus.items():
-            low, high = (f"{100 * bound:.2f}" for bound in found.interval)
-            beside = f"{100 * floats[corpus].wer:.2f}" if corpus in floats else ""
-            lines.append(f"| {corpus} | {found.utterances} | {100 * found.wer:.2f} | {low} to {high} | {beside} |")
+        for corpus, errors in result.bundle.accuracy.by_corpus.items():
+            low, high = (f"{100 * bound:.2f}" for bound in errors.interval)
+            float_wer = f"{100 * floats[corpus].wer:.2f}" if corpus in floats else ""
+            lines.append(f"| {corpus} | {errors.utterances} | {100 * errors.wer:.2f} | {low} to {high} | {float_wer} |")
     return lines
 
 
 def _parts(layers: list[Layer]) -> list[str]:
-    members: dict[str, list[Layer]] = defaultdict(list)
+    components: dict[str, list[Layer]] = defaultdict(list)
     for layer in layers:
-        members[layer.component].append(layer)
+        components[layer.component].append(layer)
     rows = []
-    for component, some in members.items():
-        bits = ", ".join(str(b) for b in sorted({layer.bits for layer in some}))
-        methods = ", ".join(sorted({layer.method for layer in some}))
-        rows.append(f"| {component} | {len(some)} | {bits} | {methods} | {sum(x.bytes for x in some) / MB:.2f} |")
+    for component, members in components.items():
+        bits = ", ".join(str(width) for width in sorted({layer.bits for layer in members}))
+        methods = ", ".join(sorted({layer.method for layer in members}))
+        megabytes = sum(layer.bytes for layer in members) / MB
+        rows.append(f"| {component} | {len(members)} | {bits} | {methods} | {megabytes:.2f} |")
     return rows

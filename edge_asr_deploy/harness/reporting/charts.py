@@ -1,4 +1,4 @@
-"""Bars, dots and whiskers as shares of a scale: a page draws them with nothing but CSS."""
+"""Places bars, dots and whiskers on a scale, in percent, so that a page can draw them with CSS alone."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# What is drawn has units that people measure in: less is nothing.
+# Values below this count as zero.
 SMALLEST = 1e-9
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One line of a chart. `value` None: not measured. `low` and `high`: ends of the whisker, where there is one."""
+    """One line of a chart. `value` is None if not measured. `low` and `high` are the ends of the whisker, if any."""
 
     label: str
     is_float: bool
@@ -24,7 +24,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mark on its scale: percent of the track's width. `is_cut`: it reaches beyond the end."""
+    """A mark on its scale, in percent of the track's width. `is_cut` says that it reaches beyond the end."""
 
     mark: Mark
     at: float | None
@@ -43,20 +43,22 @@ class Group:
 
 @dataclass(frozen=True)
 class Chart:
-    """Groups on one common scale; a tick is its place in percent and what stands there."""
+    """Groups on one common scale. Each tick is a place in percent with its label."""
 
     groups: list[Group]
     ticks: list[tuple[float, str]]
 
 
 def chart(groups: Sequence[tuple[str, Sequence[Mark]]], unit: str = "", most: float = math.inf) -> Chart:
-    """Put marks on a scale from 0 to a round number above the largest of them, `most` at most."""
-    marks = [mark for _, some in groups for mark in some]
-    ends = [end for mark in marks for end in (mark.value, mark.high) if end is not None and math.isfinite(end)]
-    step = _step(min(max(ends, default=0.0), most))
-    top = step * max(1, math.ceil(min(max(ends, default=0.0), most) / step - 1e-9))
+    """Put marks on a scale from 0 to a round number above the largest mark, which counts as `most` at most."""
+    marks = [mark for _, group in groups for mark in group]
+    values = [value for mark in marks for value in (mark.value, mark.high)]
+    largest = max((value for value in values if value is not None and math.isfinite(value)), default=0.0)
+    largest = min(largest, most)
+    step = _step(largest)
+    top = step * max(1, math.ceil(largest / step - 1e-9))
     ticks = [(100 * index * step / top, f"{index * step:g}{unit}") for index in range(round(top / step) + 1)]
-    return Chart([Group(heading, [_draw(mark, top) for mark in some]) for heading, some in groups], ticks)
+    return Chart([Group(heading, [_draw(mark, top) for mark in group]) for heading, group in groups], ticks)
 
 
 def _step(top: float) -> float:
@@ -79,5 +81,5 @@ def _draw(mark: Mark, top: float) -> Drawn:
 
 
 def _share(value: float, top: float) -> float:
-    """Percent of the scale, kept on it."""
+    """The place on the scale in percent, from 0 to 100."""
     return round(100 * min(max(value / top, 0.0), 1.0), 3) if math.isfinite(value) else 100.0

@@ -1,4 +1,4 @@
-"""Where words went wrong: the utterances that suffered most, aligned word by word."""
+"""Shows which words went wrong: the utterances with the most additional errors, aligned word by word."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = Literal["equal", "substitute", "delete", "insert"]
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbouring words of one kind: what was said and what was heard; one of them may be empty."""
+    """Consecutive words of one kind, in the reference and in the hypothesis; one of the two may be empty."""
 
     kind: Kind
     reference: str
@@ -23,8 +23,8 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One bundle's row of an utterance, aligned with the reference."""
+class AlignedRow:
+    """One bundle's transcript of an utterance, aligned with the reference."""
 
     bundle: str
     row: Row
@@ -33,40 +33,40 @@ class Heard:
 
 @dataclass(frozen=True)
 class Difference:
-    """An utterance as the baseline heard it (None: not measured) and as the bundle did."""
+    """An utterance as the bundle and as its baseline transcribed it (None: not measured)."""
 
-    bundle: Heard
-    baseline: Heard | None
+    bundle: AlignedRow
+    baseline: AlignedRow | None
 
     @property
     def more(self) -> int:
-        """Errors of the bundle that the baseline does not make."""
+        """How many more errors the bundle makes than the baseline."""
         return self.bundle.row.errors - (self.baseline.row.errors if self.baseline else 0)
 
 
 def align(reference: str, hypothesis: str) -> list[Span]:
-    """jiwer's alignment of two normalized texts, in order. An empty reference gives insertions alone."""
-    said, heard = reference.split(), hypothesis.split()
-    if not said:
-        return [Span("insert", "", hypothesis)] if heard else []
+    """Align two normalized texts with jiwer. If the reference is empty, all words are insertions."""
+    reference_words, hypothesis_words = reference.split(), hypothesis.split()
+    if not reference_words:
+        return [Span("insert", "", hypothesis)] if hypothesis_words else []
     chunks = jiwer.process_words(reference, hypothesis).alignments[0]
     return [
         Span(
             chunk.type,
-            " ".join(said[chunk.ref_start_idx : chunk.ref_end_idx]),
-            " ".join(heard[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+            " ".join(reference_words[chunk.ref_start_idx : chunk.ref_end_idx]),
+            " ".join(hypothesis_words[chunk.hyp_start_idx : chunk.hyp_end_idx]),
         )
         for chunk in chunks
     ]
 
 
 def worst(result: Result, normalizer: Normalizer, number: int) -> list[Difference]:
-    """At most `number` utterances where the bundle makes the most errors beyond its baseline's, the worst first.
+    """At most `number` utterances on which the bundle makes more errors than its baseline, the worst first.
 
-    Without a baseline: the most errors. An utterance on which the bundle does no worse is never among them.
+    Without a baseline, these are the utterances with the most errors.
     """
-    found = result.baseline.accuracy.rows if result.baseline else []
-    baseline = {(row.source, row.id): row for row in found}
+    baseline_rows = result.baseline.accuracy.rows if result.baseline else []
+    baseline = {(row.source, row.id): row for row in baseline_rows}
 
     def more(row: Row) -> int:
         other = baseline.get((row.source, row.id))
@@ -77,11 +77,11 @@ def worst(result: Result, normalizer: Normalizer, number: int) -> list[Differenc
     differences = []
     for row in rows[:number]:
         other = baseline.get((row.source, row.id))
-        ours = _heard(result.bundle.name, row, normalizer)
-        theirs = _heard(result.baseline.name, other, normalizer) if result.baseline and other else None
+        ours = _aligned(result.bundle.name, row, normalizer)
+        theirs = _aligned(result.baseline.name, other, normalizer) if result.baseline and other else None
         differences.append(Difference(ours, theirs))
     return differences
 
 
-def _heard(bundle: str, row: Row, normalizer: Normalizer) -> Heard:
-    return Heard(bundle, row, align(normalizer(row.reference), normalizer(row.hypothesis)))
+def _aligned(bundle: str, row: Row, normalizer: Normalizer) -> AlignedRow:
+    return AlignedRow(bundle, row, align(normalizer(row.reference), normalizer(row.hypothesis)))

@@ -1,4 +1,4 @@
-"""Word error rate by length of the clip: short commands and long dictation fail in different ways."""
+"""Word error rates by length of the clip, because short commands and long dictation fail in different ways."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from edge_asr_deploy.harness.evaluation.result import Row, WordErrors
 from edge_asr_deploy.harness.evaluation.wer import WordCounts, pooled
 
 # Seconds; 30 is Whisper's window.
-EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0, float("inf"))
+EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+BUCKETS = {f"{low:g} to {high:g} s": (low, high) for low, high in pairwise(EDGES)}
+BUCKETS[f"{EDGES[-1]:g} s and more"] = (EDGES[-1], float("inf"))
 RESAMPLES = 2_000
 
 
 def by_duration(rows: Sequence[Row], seed: int = 0) -> dict[str, WordErrors]:
-    """Pooled word errors with 95 % bootstrap intervals by bucket of `EDGES`; a bucket without clips is left out."""
-    buckets = {}
-    for low, high in pairwise(EDGES):
-        some = [row for row in rows if row.words and low <= row.seconds < high]
-        if some:
-            name = f"{low:g} s and more" if high == float("inf") else f"{low:g} to {high:g} s"
-            buckets[name] = _word_errors(some, seed)
-    return buckets
+    """Pooled word errors with 95 % bootstrap intervals for each of `BUCKETS` that has clips."""
+    errors = {}
+    for name, (low, high) in BUCKETS.items():
+        members = [row for row in rows if row.words and low <= row.seconds < high]
+        if members:
+            errors[name] = _word_errors(members, seed)
+    return errors
 
 
 def _word_errors(rows: Sequence[Row], seed: int) -> WordErrors:

@@ -1,4 +1,4 @@
-"""Results as one HTML page that needs nothing else: no script, no font, no picture from anywhere."""
+"""Writes results as one self-contained HTML page: without scripts, fonts or pictures from elsewhere."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from edge_asr_deploy.files import write_output
 from edge_asr_deploy.harness.evaluation.result import Measured, Percentiles, Result, Speed, WordErrors
 from edge_asr_deploy.harness.reporting.charts import Chart, Mark, chart
 from edge_asr_deploy.harness.reporting.differences import Difference, worst
-from edge_asr_deploy.harness.reporting.durations import by_duration
+from edge_asr_deploy.harness.reporting.durations import BUCKETS, by_duration
 from edge_asr_deploy.harness.reporting.summary import read_results
 
 MB = 1_000_000
 NOT_MEASURED = "not measured"
-# A rate above this is a runaway model: it would squeeze all others to the left edge.
+# In percent. The scale ends here, because the rate of a runaway model would squeeze all others to the left edge.
 MOST_WER = 100.0
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A bundle on the page. Of results that share a baseline, only the first brings it along, except for speed."""
+    """A bundle on the page. A baseline that several results share is one entry; for speed, it is one entry per run."""
 
     label: str
     is_float: bool
@@ -35,20 +35,19 @@ class Entry:
 
 
 def write_report(paths: Sequence[Path], output: Path, number: int) -> int:
-    """Write the page of these results, `number` of the worst utterances of each; how many bytes it has.
+    """Write the page for these results, with `number` of the worst utterances of each. Returns the page's bytes.
 
-    UserError, before anything is written, for a file that is no result, for a folder that is not there, and without
-    jinja2.
+    UserError, before anything is written, for a file that is not a result, a missing folder, and a missing jinja2.
     """
     if output.is_dir() or not output.parent.is_dir():
-        raise UserError("--output", output, "its folder does not exist, or it is one itself; name an .html file")
+        raise UserError("--output", output, "is a folder, or lies in a folder that does not exist; name an .html file")
     data = page(read_results(paths), number).encode()
     write_output("--output", output, data)
     return len(data)
 
 
 def page(results: Sequence[Result], number: int) -> str:
-    """The page. UserError without jinja2, and when a result names a normalizer that is not known."""
+    """The page as text. UserError when jinja2 is missing, and when a result names an unknown normalizer."""
     if find_spec("jinja2") is None:
         raise UserError("report", "jinja2", 'is not installed; pip install "edge-asr-deploy[report]"')
     import jinja2
@@ -75,7 +74,7 @@ def page(results: Sequence[Result], number: int) -> str:
 
 
 def _entries(results: Sequence[Result]) -> tuple[list[Entry], list[Entry]]:
-    """Bundles behind their baselines: for what a bundle is, each baseline once; for speed, once a run."""
+    """Bundles behind their baselines, as two lists: each baseline once, and (for speed) each baseline once per run."""
     once, all_runs, shown = [], [], set()
     for result in results:
         baseline = result.baseline
@@ -94,21 +93,26 @@ def _entries(results: Sequence[Result]) -> tuple[list[Entry], list[Entry]]:
 
 
 def _label(measured: Measured, results: Sequence[Result]) -> str:
-    """The bundle's name, numbered where several results are of bundles that are called the same."""
+    """The bundle's name, with a number if bundles of several results have the same name."""
     same = [result.bundle for result in results if result.bundle.name == measured.name]
     place = next(index for index, bundle in enumerate(same) if bundle is measured)
     return measured.name if place == 0 else f"{measured.name} ({place + 1})"
 
 
 def _sizes(entries: Sequence[Entry]) -> list[tuple[Entry, list[tuple[str, float]]]]:
-    """Parts of each bundle in percent of the largest bundle."""
+    """The parts of each bundle, in percent of the largest bundle."""
     largest = max([entry.measured.size.total for entry in entries] + [1])
     parts = []
     for entry in entries:
         size = entry.measured.size
-        known = {"encoder": size.encoder, "decoder": size.decoder}
-        known |= {"other graphs": size.onnx - size.encoder - size.decoder, "other files": size.other}
-        parts.append((entry, [(name, round(100 * part / largest, 3)) for name, part in known.items() if part > 0]))
+        sizes = {
+            "encoder": size.encoder,
+            "decoder": size.decoder,
+            "other graphs": size.onnx - size.encoder - size.decoder,
+            "other files": size.other,
+        }
+        shares = {name: round(100 * part / largest, 3) for name, part in sizes.items() if part > 0}
+        parts.append((entry, list(shares.items())))
     return parts
 
 
@@ -117,16 +121,19 @@ def _by_corpus(entries: Sequence[Entry]) -> Chart:
     groups = [("all, pooled", [_dot(entry, entry.measured.accuracy.pooled) for entry in entries])]
     if len(corpora) > 1:
         groups.append(("mean of the corpora", [_mean(entry) for entry in entries]))
-        by_name = {name: [_dot(e, e.measured.accuracy.by_corpus.get(name)) for e in entries] for name in corpora}
-        groups += by_name.items()
+        for name in corpora:
+            groups.append((name, [_dot(entry, entry.measured.accuracy.by_corpus.get(name)) for entry in entries]))
     return chart(groups, " %", MOST_WER)
 
 
 def _by_duration(entries: Sequence[Entry]) -> Chart:
-    buckets = [by_duration(entry.measured.accuracy.rows, entry.result.settings.seed) for entry in entries]
-    names = sorted({name for bucket in buckets for name in bucket}, key=lambda name: float(name.split()[0]))
-    pairs = list(zip(entries, buckets, strict=True))
-    return chart([(name, [_dot(e, bucket.get(name)) for e, bucket in pairs]) for name in names], " %", MOST_WER)
+    errors = [by_duration(entry.measured.accuracy.rows, entry.result.settings.seed) for entry in entries]
+    groups = []
+    for name in BUCKETS:
+        if any(name in by_name for by_name in errors):
+            marks = [_dot(entry, by_name.get(name)) for entry, by_name in zip(entries, errors, strict=True)]
+            groups.append((name, marks))
+    return chart(groups, " %", MOST_WER)
 
 
 def _dot(entry: Entry, errors: WordErrors | None) -> Mark:
@@ -139,7 +146,7 @@ def _dot(entry: Entry, errors: WordErrors | None) -> Mark:
 
 
 def _mean(entry: Entry) -> Mark:
-    """Also of results from before the mean was part of them."""
+    """The mean over corpora, computed here because results of older versions lack it."""
     rates = [errors.wer for errors in entry.measured.accuracy.by_corpus.values()]
     if not rates:
         return Mark(entry.label, entry.is_float, None, text=NOT_MEASURED)
@@ -148,22 +155,26 @@ def _mean(entry: Entry) -> Mark:
 
 
 def _latency(entries: Sequence[Entry]) -> list[tuple[str, Chart]]:
-    """A chart of its own for each time: a token takes a hundredth of what the encoder takes."""
+    """One chart for each kind of time, because a token takes a hundredth of the encoder's time."""
     times: dict[str, Callable[[Speed], Percentiles | None]] = {
         "Encoder, per clip": lambda speed: speed.encoder_ms,
         "First token": lambda speed: speed.first_token_ms,
         "Per token": lambda speed: speed.per_token_ms,
     }
-    return [(name, chart([("", [_bar(e, time) for e in entries])], " ms")) for name, time in times.items()]
+    charts = []
+    for name, time in times.items():
+        marks = [_bar(entry, time) for entry in entries]
+        charts.append((name, chart([("", marks)], " ms")))
+    return charts
 
 
 def _bar(entry: Entry, time: Callable[[Speed], Percentiles | None]) -> Mark:
     speed = entry.measured.speed
-    found = time(speed) if speed is not None else None
-    if found is None:
+    percentiles = time(speed) if speed is not None else None
+    if percentiles is None:
         return Mark(entry.label, entry.is_float, None, text=NOT_MEASURED)
-    text = f"{found.p50:.3g} / {found.p90:.3g} ms"
-    return Mark(entry.label, entry.is_float, found.p50, found.p50, found.p90, text)
+    text = f"{percentiles.p50:.3g} / {percentiles.p90:.3g} ms"
+    return Mark(entry.label, entry.is_float, percentiles.p50, percentiles.p50, percentiles.p90, text)
 
 
 def _differences(result: Result, number: int) -> list[Difference]:
@@ -171,7 +182,7 @@ def _differences(result: Result, number: int) -> list[Difference]:
 
 
 def _facts(results: Sequence[Result]) -> list[tuple[str, list[object]]]:
-    """What each result was made of and under which conditions; None: not measured."""
+    """How and under which conditions each result was measured. None stands for "not measured"."""
     facts: dict[str, Callable[[Result], object]] = {
         "measured": lambda result: result.created,
         "model": lambda result: result.bundle.model,

@@ -1,4 +1,4 @@
-"""Results as one markdown table: the README's comes from it."""
+"""Writes results as one Markdown table, such as the one in the README."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ HEADINGS = (
 
 
 def read_results(paths: Sequence[Path]) -> list[Result]:
-    """Results as `edge-deploy evaluate --output` wrote them. UserError for a file that is none."""
+    """Read results that `edge-deploy evaluate --output` wrote. UserError for a file that is not such a result."""
     results = []
     for path in paths:
         try:
             results.append(Result.model_validate_json(path.read_bytes()))
         except OSError as error:
-            raise UserError("result", path, f"cannot be read ({error.strerror})") from None
+            raise UserError("result", path, f"cannot be read ({error.strerror}); check the path") from None
         except ValidationError as error:
             first = error.errors()[0]
-            reason = ": ".join(part for part in (".".join(map(str, first["loc"])), first["msg"]) if part)
-            raise UserError("result", path, f"is no result of `edge-deploy evaluate --output` ({reason})") from None
+            place = ".".join(map(str, first["loc"]))
+            reason = f"{place}: {first['msg']}" if place else first["msg"]
+            remedy = f"is not a result of `edge-deploy evaluate --output` ({reason}); evaluate the bundle again"
+            raise UserError("result", path, remedy) from None
     return results
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """One row per bundle; the baseline of several results of one model is shown once.
+    """A table with one row per bundle. A baseline that several results share is shown once.
 
-    Speed and memory are ratios to the baseline of the same run: those of different runs cannot be compared.
+    Speed and memory are ratios to the baseline of the same run, because speeds of different runs cannot be compared.
     """
     rows, shown = [], set()
     for result in results:

@@ -1,4 +1,4 @@
-"""Measurements as tables for people."""
+"""Prints measurements as tables."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from edge_asr_deploy.harness.gate.checks import BundleReport
 from edge_asr_deploy.harness.inspection.cost import GraphCost
 
 if TYPE_CHECKING:
-    # Needs onnx, which boards do not have.
+    # This import needs onnx, which boards lack.
     from edge_asr_deploy.harness.inspection.inspect import Inspection
 
 MB = 1_000_000
 
 
 def evaluation_table(result: Result) -> Table:
-    """Baseline and bundle side by side; without a baseline the bundle alone."""
+    """Baseline and bundle side by side, or the bundle alone if there is no baseline."""
     environment, settings, normalizer = result.environment, result.settings, result.normalizer
     table = Table(
         title=f"{result.bundle.name} ({result.bundle.model})",
@@ -44,16 +44,17 @@ def evaluation_table(result: Result) -> Table:
 
 
 def _rows(result: Result, columns: list[Measured]) -> Iterator[tuple[str, list[str], str]]:
-    """Label, one cell per bundle, and what the comparison says. Narrow: the whole has to fit 80 columns."""
+    """For each row its label, one cell per bundle, and the change. The whole table has to fit 80 columns."""
     versus = result.comparison
     pooled = [column.accuracy.pooled for column in columns]
     yield f"WER %, {pooled[0].utterances} utterances", [f"{100 * errors.wer:.2f}" for errors in pooled], _change(pooled)
     interval = _range(versus.interval, "+.2f") if versus else ""
     yield "  95 % interval", [_range(errors.interval, ".2f") for errors in pooled], interval
     for corpus, number in result.corpora.items():
-        some = [column.accuracy.by_corpus[corpus] for column in columns]
-        yield f"  {corpus} ({number})", [f"{100 * errors.wer:.2f}" for errors in some], _change(some)
-    means = [mean for column in columns if (mean := column.accuracy.mean_of_corpora) is not None]
+        of_corpus = [column.accuracy.by_corpus[corpus] for column in columns]
+        yield f"  {corpus} ({number})", [f"{100 * errors.wer:.2f}" for errors in of_corpus], _change(of_corpus)
+    all_means = [column.accuracy.mean_of_corpora for column in columns]
+    means = [mean for mean in all_means if mean is not None]
     if len(means) == len(columns):
         change = f"{100 * (means[-1] - means[0]):+.2f}" if versus else ""
         yield f"  mean of {len(result.corpora)} corpora", [f"{100 * mean:.2f}" for mean in means], change
@@ -98,7 +99,7 @@ def _tokens_per_second(speed: Speed) -> str:
 
 
 def inspection_tables(inspection: Inspection) -> list[Table]:
-    """Layers, layers summed by component, and operators by file."""
+    """Three tables: layers, layers summed by component, and operators by file."""
     layers = Table(title=f"{inspection.name}: layers")
     left = ("layer", "component", "activations", "method")
     headings = ("layer", "component", "bits", "group", "activations", "method", "shape", "effective bits", "outliers")
@@ -142,11 +143,15 @@ def _components(inspection: Inspection) -> Table:
 
 
 def _effective_bits(layers: list[Layer]) -> str:
-    """Bits per weight over all layers; a bundle of before they were recorded has none."""
-    known = [(layer.effective_bits, math.prod(layer.shape)) for layer in layers if layer.effective_bits is not None]
-    if len(known) < len(layers):
-        return "-"
-    return f"{sum(bits * number for bits, number in known) / sum(number for _, number in known):.2f}"
+    """Bits per weight over all layers, or `-` for a bundle from before they were recorded."""
+    total_bits, total_weights = 0.0, 0
+    for layer in layers:
+        if layer.effective_bits is None:
+            return "-"
+        weights = math.prod(layer.shape)
+        total_bits += layer.effective_bits * weights
+        total_weights += weights
+    return f"{total_bits / total_weights:.2f}"
 
 
 def _operators(inspection: Inspection) -> Table:
@@ -154,8 +159,11 @@ def _operators(inspection: Inspection) -> Table:
     table.add_column("operator")
     for name in inspection.operators:
         table.add_column(name, justify="right")
-    totals = {kind for counts in inspection.operators.values() for kind in counts}
-    for kind in sorted(totals, key=lambda kind: (-sum(c.get(kind, 0) for c in inspection.operators.values()), kind)):
+    totals: dict[str, int] = defaultdict(int)
+    for counts in inspection.operators.values():
+        for kind, number in counts.items():
+            totals[kind] += number
+    for kind in sorted(totals, key=lambda kind: (-totals[kind], kind)):
         table.add_row(kind, *(str(counts.get(kind, 0)) for counts in inspection.operators.values()))
     return table
 
@@ -171,7 +179,7 @@ def _group(layer: Layer) -> str:
 
 
 def export_table(folder: Path, manifest: Manifest) -> Table:
-    """What an export wrote: parts, widths, bytes; and how far the graphs are from PyTorch."""
+    """The parts that an export wrote, their widths and bytes, and the agreement of the graphs with PyTorch."""
     table = Table(title=f"{folder}", caption=_proof(manifest))
     for heading in ("component", "matrices", "bits", "method", "MB"):
         table.add_column(heading, justify="left" if heading in ("component", "method") else "right")
@@ -192,13 +200,13 @@ def export_table(folder: Path, manifest: Manifest) -> Table:
 def _proof(manifest: Manifest) -> str:
     agreement = manifest.metrics.get("agreement_with_pytorch")
     if agreement is None:
-        return "not proved on real speech: none was at hand"
+        return "not proved on real speech, because none was available"
     clips = len(manifest.metrics["spoken"])
     return f"onnxruntime agrees with PyTorch on {agreement['tokens']:.1%} of the tokens of {clips} clips"
 
 
 def cost_table(cost: GraphCost) -> Table:
-    """Operators of one run by multiply-accumulates; the weights they read, which no single kind owns, in the sum."""
+    """Operators of one run, sorted by multiply-accumulates. The bytes of weights are shown only as a sum."""
     table = Table(title=cost.what)
     for heading in ("operator", "calls", "million MACs", "activations, MB"):
         table.add_column(heading, justify="left" if heading == "operator" else "right")
@@ -213,7 +221,7 @@ def cost_table(cost: GraphCost) -> Table:
 
 
 def checks_table(report: BundleReport) -> Table:
-    """The gate's verdicts; what did not pass says why, and a generous limit what it could be."""
+    """The gate's verdicts, with the note of each check that did not pass and a better limit for each generous one."""
     table = Table(title=report.bundle, caption=f"against {report.baseline}")
     for heading in ("check", "measured", "limit", "verdict"):
         table.add_column(heading, overflow="fold")
@@ -221,6 +229,8 @@ def checks_table(report: BundleReport) -> Table:
     for check in report.checks:
         style = styles[check.verdict]
         table.add_row(check.name, check.measured, check.limit, f"[{style}]{check.verdict}[/{style}]")
-        for remark in filter(None, ("" if check.verdict == "passed" else check.note, check.slack)):
-            table.add_row("", Text(remark, style="dim"))
+        note = "" if check.verdict == "passed" else check.note
+        for remark in (note, check.slack):
+            if remark:
+                table.add_row("", Text(remark, style="dim"))
     return table

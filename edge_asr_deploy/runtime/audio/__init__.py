@@ -1,1 +1,1 @@
-"""From files to what encoders read."""
+"""Turn audio files into the inputs of encoders."""

@@ -1,4 +1,4 @@
-"""What an audio file's container promises, without decoding: libsndfile says nothing of a file that was cut short."""
+"""Detects audio files that were cut short, from their containers. libsndfile does not report this."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-# Programs that write to a pipe cannot know the length: ffmpeg says 2^32-1, sox 0x7ffff000, arecord 2^31.
+# Programs that write to a pipe do not know the length: ffmpeg writes 2^32-1, sox 0x7ffff000, arecord 2^31.
 UNKNOWN_LENGTH = 0x7FFFF000
 # Share of the bytes in an Info header that may be missing: encoders differ in whether they count tags and the header's
 # own frame. mpg123, which libsndfile decodes MP3 with, warns of such a header from 1 % on, too (`check_lame_tag` in
@@ -17,10 +17,10 @@ MP3_TOLERANCE = 0.01
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes of a WAV, OGG or MP3 file its own headers promise beyond its end; 0 for a whole file.
+    """How many bytes a WAV, OGG or MP3 file lacks according to its own headers; 0 for a complete file.
 
-    0 as well where the container does not say: other formats (FLAC notices while decoding), WAV from a pipe, MP3
-    without an Info header. Damaged headers are left to the decoder. OSError when the file cannot be read.
+    Also 0 if the container does not state a length: WAV from a pipe, MP3 without an Info header, and other formats (a
+    FLAC decoder notices a cut itself). The decoder reports damaged headers. OSError when the file cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -67,10 +67,10 @@ def _mp3(file: BinaryIO, size: int) -> int:
         start = 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
     file.seek(start)
     frame = file.read(256)
-    found = re.search(rb"^\xff[\xe2-\xff].{2,40}?(?:Xing|Info)(.{12})", frame, re.DOTALL)
-    if found is None:
+    header = re.search(rb"^\xff[\xe2-\xff].{2,40}?(?:Xing|Info)(.{12})", frame, re.DOTALL)
+    if header is None:
         return 0
-    flags, *fields = struct.unpack(">3I", found[1])
+    flags, *fields = struct.unpack(">3I", header[1])
     if not flags & 2:
         return 0
     promised = fields[1] if flags & 1 else fields[0]

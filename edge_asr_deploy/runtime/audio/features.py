@@ -14,12 +14,12 @@ N_FFT = 400
 HOP = 160
 FLOOR = 1e-10
 DYNAMIC_RANGE = 8.0
-# Frames that are transformed at once: they stay in the processor's cache, and 30 s take 1 MB instead of 12.
+# Frames that are transformed at once. A block stays in the processor's cache, and 30 s take 1 MB instead of 12.
 BLOCK = 256
 
 
 class LogMel:
-    """Samples to features; padded to `seconds` with silence, of which only the part next to speech is transformed."""
+    """Turns samples into features, padded to `seconds` with silence. Frames of pure padding are not transformed."""
 
     def __init__(self, mel_bins: int = 80, seconds: int = 30) -> None:
         self.mel_bins, self.length = mel_bins, seconds * SAMPLE_RATE
@@ -32,7 +32,7 @@ class LogMel:
             block = slice(start, start + BLOCK)
             log_mel[:, block] = np.log10(np.maximum(self._power(frames[block]) @ self._filters, FLOOR)).T
         lowest = max(log_mel.max() - DYNAMIC_RANGE, np.log10(FLOOR))
-        # Frames beyond the samples hold nothing: they lie on the floor.
+        # Frames beyond the samples are silent, so they have the lowest value.
         features = np.full((1, self.mel_bins, self.length // HOP), (lowest + 4) / 4, np.float32)
         features[0, :, : log_mel.shape[1]] = (np.maximum(log_mel, lowest) + 4) / 4
         return features
@@ -48,7 +48,7 @@ class LogMel:
         return sliding_window_view(padded, N_FFT)[: touched * HOP : HOP]
 
     def _power(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Their power spectra: (frames, 201)."""
+        """The power spectra of frames: (frames, 201)."""
         spectrum = np.fft.rfft(frames * self._window)
         power: NDArray[np.float32] = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
         return power

@@ -1,4 +1,4 @@
-"""Long audio in pieces that a model can take, cut where nobody speaks; and what is silence."""
+"""Cuts long audio into windows that a model accepts, at quiet places, and detects silence."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 # -70 dBFS: below the noise of any microphone, above the dither of a file that was made silent.
 SILENT_PEAK = 10 ** (-70 / 20)
 QUIET_SECONDS = 0.25
-# The last window keeps at least this much: on a shorter rest models invent words.
+# The last window has at least this length, because models invent words for shorter audio.
 REST_SECONDS = 1.0
 
 
 def is_silent(samples: NDArray[np.float32]) -> bool:
-    """True when no sample exceeds -70 dBFS: there is nothing to hear, and models would invent words."""
+    """True when no sample reaches -70 dBFS. Such audio holds no speech, and models would invent words for it."""
     return not len(samples) or bool(np.abs(samples).max() < SILENT_PEAK)
 
 
 def cut(samples: NDArray[np.float32], seconds: int) -> list[NDArray[np.float32]]:
-    """Windows of at most `seconds`, in order, which together are `samples` (16 kHz).
+    """Cut samples (16 kHz) into windows of at most `seconds`, in order and without gaps.
 
-    Each cut is at the middle of the quietest 0.25 s in the last third of the window.
+    Each cut is in the middle of the quietest 0.25 s within the last third of the window.
     """
     longest = seconds * SAMPLE_RATE
     windows = []
@@ -37,9 +37,9 @@ def cut(samples: NDArray[np.float32], seconds: int) -> list[NDArray[np.float32]]
 
 
 def batches(lengths: Sequence[int], size: int, first_alone: bool = False) -> list[list[int]]:
-    """Indices of windows in groups of at most `size`, as even as possible, windows of similar length together.
+    """Group the indices of windows: at most `size` to a group, similar group sizes, windows of similar length together.
 
-    With `first_alone` the first window comes first and by itself: what is found there decides about the others.
+    With `first_alone` the first group is only the first window: the language detected there holds for all windows.
     """
     alone = [[0]] if first_alone and lengths else []
     rest = sorted(range(len(alone), len(lengths)), key=lambda index: lengths[index])
@@ -48,7 +48,7 @@ def batches(lengths: Sequence[int], size: int, first_alone: bool = False) -> lis
 
 
 def _quietest(samples: NDArray[np.float32], start: int, stop: int) -> int:
-    """The middle of the frame of least energy within `start:stop`."""
+    """The middle of the frame with the least energy within `start:stop`."""
     frame = int(QUIET_SECONDS * SAMPLE_RATE)
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples[start:stop], dtype=np.float64))])
     return start + int(np.argmin(energy[frame:] - energy[:-frame])) + frame // 2

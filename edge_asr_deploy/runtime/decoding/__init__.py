@@ -1,1 +1,1 @@
-"""From the encoder's output to text."""
+"""Decode the encoder's output to text."""

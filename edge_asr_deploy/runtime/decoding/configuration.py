@@ -1,4 +1,4 @@
-"""The small JSON files of a bundle."""
+"""Reads the small JSON files of a bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_asr_deploy.errors import UserError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file; empty when there is no such file. UserError when it holds anything else."""
+    """The object in a JSON file; empty when the file is missing. UserError when the file holds anything else."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_generation(bundle: Path) -> dict[str, Any]:
-    """How to decode: `generation_config.json`, and `config.json` for what it leaves out."""
+    """The settings for decoding: `generation_config.json`, completed from `config.json`."""
     generation = {
         key: value for key, value in read_json(bundle / "generation_config.json").items() if value is not None
     }
@@ -31,5 +31,5 @@ def read_generation(bundle: Path) -> dict[str, Any]:
 
 
 def token_set(value: int | list[int] | None) -> frozenset[int]:
-    """Token ids that a configuration gives as one number, a list or nothing."""
+    """The set of token ids that a configuration gives as one number, as a list or not at all."""
     return frozenset([value] if isinstance(value, int) else value or [])

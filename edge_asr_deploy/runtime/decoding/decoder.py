@@ -1,7 +1,7 @@
-"""Greedy decoding with a cached decoder: one file, names and order of inputs as Optimum's `decoder_model_merged.onnx`.
+"""Greedy decoding with a cached decoder: one file, with the inputs of Optimum's `decoder_model_merged.onnx`.
 
-The first call of an utterance has an empty cache and `use_cache_branch` false; it also computes the cross-attention
-keys and values. Later calls bring one token and the cache, which never leaves onnxruntime's memory.
+The first call for an utterance has an empty cache and `use_cache_branch` false. It also computes the cross-attention
+keys and values. Later calls pass one token and the cache, which never leaves onnxruntime's memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from_numpy = onnxruntime.OrtValue.ortvalue_from_numpy
 
 
 class Decoder:
-    """A decoder session. `start` begins one utterance, or several at once."""
+    """A decoder session. `start` begins one utterance or several utterances at once."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         inputs = session.get_inputs()
@@ -43,15 +43,15 @@ class Decoder:
         }
 
     def start(self, context: Mapping[str, onnxruntime.OrtValue]) -> Cache:
-        """New utterances; `context` has `encoder_hidden_states`, (rows, frames, dimension), and what else it needs."""
+        """Begin new utterances. `context` has `encoder_hidden_states` (rows, frames, dimension) and masks."""
         return Cache(self, context)
 
 
 class Cache:
-    """The decoder in the middle of some utterances, one a row.
+    """The state of the decoder in the middle of some utterances, one to a row.
 
-    Inputs are bound once and again only where they change: handing all of them over anew in each step
-    (`run_with_ort_values`) takes onnxruntime's Python layer some 600,000 instructions.
+    An input is bound only when it changes, because passing all inputs in each step (`run_with_ort_values`) costs some
+    600,000 instructions in onnxruntime's Python layer.
     """
 
     def __init__(self, decoder: Decoder, context: Mapping[str, onnxruntime.OrtValue]) -> None:
@@ -66,7 +66,7 @@ class Cache:
             self._bind(name, value)
 
     def step(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Feed tokens (rows, steps); the scores (rows, vocabulary) of those that follow, for the caller to change."""
+        """Feed tokens (rows, steps). Returns the next token's scores (rows, vocabulary), which callers may change."""
         self._bind("input_ids", from_numpy(tokens))
         self._binding.clear_binding_outputs()
         for name in ("logits", *self._present):
@@ -75,7 +75,7 @@ class Cache:
         logits, *present = self._binding.get_outputs()
         for name, value in zip(self._present, present, strict=True):
             self._bind(name.replace("present", "past_key_values"), value)
-        # The cross-attention part stays as the first call made it: in Optimum's graphs later calls return a dummy.
+        # The first call's cross-attention cache stays in use, because later calls of Optimum's graphs return a dummy.
         if self._bound.get("use_cache_branch") is not self._yes:
             self._bind("use_cache_branch", self._yes)
             self._present = [name for name in self._present if ".decoder." in name]
@@ -83,7 +83,7 @@ class Cache:
         return scores
 
     def keep(self, rows: NDArray[np.intp]) -> None:
-        """Forget all other rows."""
+        """Drop all rows except these."""
         self.rows = len(rows)
         for name, value in self._bound.items():
             if name not in ("input_ids", "use_cache_branch"):
@@ -97,10 +97,11 @@ class Cache:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Tokens without prompt and end; `capped` when the limit ended it; the seconds of each decoder call.
+    """One decoded utterance. `tokens` are without prompt and end token.
 
-    A call for several rows counts as a share of its seconds to each that still runs. `ending`: log-probability of the
-    last token that was taken, the end token where there is one.
+    `capped` says that decoding ended at the token limit. `seconds` has one entry per decoder call; the time of a call
+    for several rows is shared equally among the rows that still run. `ending` is the log-probability of the last token,
+    which is the end token unless decoding was capped.
     """
 
     tokens: tuple[int, ...]
@@ -110,12 +111,13 @@ class Decoded:
 
 
 def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limits: Sequence[int]) -> list[Decoded]:
-    """Take the best allowed token each time, until an end token or a row's limit of tokens. A loop runs into it.
+    """Take the best allowed token in each step, until an end token or the row's token limit.
 
-    Rows that ended are fed on until they are half of the cache: taking them out copies the others.
+    A repetition loop ends only at the token limit. Rows that have ended stay in the cache until they are half of it,
+    because removing them copies all others.
     """
     taken: list[list[tuple[int, float]]] = [[] for _ in limits]
-    # By row that ended, the log-probability of its last token.
+    # The log-probability of the last token, for each row that has ended.
     rows, ended = list(range(cache.rows)), dict[int, float]()
     feed = np.repeat(np.array([prompt], np.int64), cache.rows, axis=0)
     is_first = True

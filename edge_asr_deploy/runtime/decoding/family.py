@@ -1,4 +1,4 @@
-"""What a model family adds to an encoder and a cached decoder: its input, its prompt, and when decoding ends."""
+"""The parts of decoding in which model families differ: inputs, prompt, and the end of decoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Rules:
-    """Which tokens greedy decoding may take: `end` ends it, `never` and `never_first` are passed over."""
+    """Which tokens greedy decoding may take. `end` ends decoding; `never` and `never_first` are not allowed."""
 
     end: frozenset[int]
     never: NDArray[np.intp]
@@ -24,30 +24,30 @@ class Family(Protocol):
 
     @property
     def rules(self) -> Rules:
-        """Of greedy decoding."""
+        """The rules of greedy decoding."""
 
     @property
     def first_timestamp(self) -> int | None:
-        """The first token id that stands for a time; None when there is none."""
+        """The first token id that stands for a time; None when the model has no such tokens."""
 
     @property
     def window_seconds(self) -> int:
-        """The longest audio for one encoder run."""
+        """The longest audio, in seconds, for one run of the encoder."""
 
     def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
-        """Tokens to begin with; None where the language has to be detected. UserError for what the model lacks."""
+        """The first tokens, with None in place of a language to be detected. UserError if the model lacks them."""
 
     def languages(self) -> dict[int, str]:
-        """Language tokens, for detection."""
+        """The language tokens and their names, for detection."""
 
     def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
-        """Encoder and decoder inputs made from samples (n,), 16 kHz, by the names they have in Optimum's graphs.
+        """The inputs of encoder and decoder for samples (n,) at 16 kHz, by their names in Optimum's graphs.
 
-        `seconds`: how much of its window an encoder with a fixed one is given, None for all of it.
+        `seconds` says how much of a fixed window the encoder gets; None stands for the whole window.
         """
 
     def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
-        """Decoder inputs for several clips at once, one a row, from what the encoder gave for each: (1, frames, n)."""
+        """Decoder inputs for several clips, one to a row, from the encoder's output for each clip: (1, frames, n)."""
 
     def longest(self, samples: int, prompt: int) -> int:
-        """How many tokens decoding may add after `prompt` tokens, for audio of that many samples."""
+        """How many tokens may follow a prompt of `prompt` tokens, for audio of `samples` samples."""

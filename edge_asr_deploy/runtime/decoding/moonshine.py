@@ -33,21 +33,21 @@ class Moonshine:
         return (self._start,)
 
     def languages(self) -> dict[int, str]:
-        """None: a Moonshine knows one language, without a token for it."""
+        """Empty: a Moonshine knows one language and has no token for it."""
         return {}
 
     def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
         """`input_values`: float32 (1, n), and masks of the same length for encoder and decoder.
 
-        The decoder downsamples its mask itself, so that one, too, counts samples. It hears all of any length, and
-        nothing else: `seconds` does not matter.
+        The decoder downsamples its mask itself, so both masks count samples. `seconds` is ignored, because Moonshine
+        takes audio of any length without padding.
         """
         samples = np.pad(samples, (0, max(0, moonshine.SHORTEST - len(samples))))
         mask = np.ones((1, len(samples)), np.int64)
         return {"input_values": samples[None], "attention_mask": mask, "encoder_attention_mask": mask}
 
     def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
-        """`encoder_hidden_states`, short rows padded with zeros, and a mask over samples that hides these."""
+        """`encoder_hidden_states`, with short rows padded by zeros, and a mask over samples that hides the padding."""
         frames = [clip.shape[1] for clip in hidden]
         longest = max(frames)
         padded = [np.pad(clip, ((0, 0), (0, longest - clip.shape[1]), (0, 0))) for clip in hidden]
@@ -56,5 +56,5 @@ class Moonshine:
         return {"encoder_hidden_states": np.concatenate(padded), "encoder_attention_mask": mask.astype(np.int64)}
 
     def longest(self, samples: int, prompt: int) -> int:
-        """The family's cap, and what is left of the decoder's positions."""
+        """The smaller of the family's cap and the number of free positions in the decoder."""
         return min(moonshine.Moonshine().length_cap(samples), self._positions - prompt)

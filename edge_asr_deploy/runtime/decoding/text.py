@@ -1,4 +1,4 @@
-"""Tokens to text, as Transformers' `batch_decode(skip_special_tokens=True)`, stripped."""
+"""Turns tokens into text, as Transformers' `batch_decode(skip_special_tokens=True)` does, and strips it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tokenizers import Tokenizer
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.decoding.configuration import read_json
-from edge_asr_deploy.runtime.startup.token_texts import kept_decode
+from edge_asr_deploy.runtime.startup.token_texts import cached_decode
 
-# What Transformers does to a decoded text when the tokenizer's configuration asks to clean up spaces.
+# The replacements that Transformers makes in a text when the tokenizer's configuration asks to clean up spaces.
 CLEAN_UP = {
     " .": ".",
     " ?": "?",
@@ -27,23 +27,25 @@ CLEAN_UP = {
 
 
 class TextDecoder:
-    """The tokenizer of a bundle, one way. Token ids from `first_timestamp` on are times, not text.
+    """The decoding half of a bundle's tokenizer. Token ids from `first_timestamp` on are times, not text.
 
-    For a bundle of a known hash what decoding needs of it is kept, and the rest not read again.
+    If `bundle_hash` is given, the start-up cache keeps this half, so that later starts need not read the whole file.
     """
 
     def __init__(self, bundle: Path, first_timestamp: int | None = None, bundle_hash: str | None = None) -> None:
-        kept = None if bundle_hash is None else kept_decode(bundle, bundle_hash)
-        self._decode = kept or _tokenizer(bundle / "tokenizer.json").decode
+        cached = None if bundle_hash is None else cached_decode(bundle, bundle_hash)
+        self._decode = cached or _tokenizer(bundle / "tokenizer.json").decode
         self._first_timestamp = first_timestamp
         self._clean_up = bool(read_json(bundle / "tokenizer_config.json").get("clean_up_tokenization_spaces"))
 
     def __call__(self, tokens: Sequence[int]) -> str:
         """The text without special tokens and outer spaces."""
-        last = self._first_timestamp
-        text: str = self._decode([token for token in tokens if last is None or token < last])
-        for spaced, clean in CLEAN_UP.items() if self._clean_up else ():
-            text = text.replace(spaced, clean)
+        if self._first_timestamp is not None:
+            tokens = [token for token in tokens if token < self._first_timestamp]
+        text: str = self._decode(list(tokens))
+        if self._clean_up:
+            for spaced, clean in CLEAN_UP.items():
+                text = text.replace(spaced, clean)
         return text.strip()
 
 
@@ -51,4 +53,4 @@ def _tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare exceptions
-        raise UserError("bundle", path, f"is no tokenizer ({error}); export the bundle again") from None
+        raise UserError("bundle", path, f"is not a tokenizer ({error}); export the bundle again") from None

@@ -18,7 +18,7 @@ from edge_asr_deploy.runtime.decoding.languages import LANGUAGE_CODES
 
 
 class Whisper:
-    """A Whisper of any size, English-only or multilingual. Decoding is that of Transformers' `generate`, greedy."""
+    """A Whisper of any size, English-only or multilingual. It decodes like Transformers' greedy `generate`."""
 
     def __init__(self, bundle: Path) -> None:
         generation, preprocessor = read_generation(bundle), read_json(bundle / "preprocessor_config.json")
@@ -38,11 +38,11 @@ class Whisper:
 
     @property
     def first_timestamp(self) -> int | None:
-        """Times follow `<|notimestamps|>` in every Whisper vocabulary."""
+        """In every Whisper vocabulary, the tokens for times follow `<|notimestamps|>`."""
         return None if self._no_timestamps is None else self._no_timestamps + 1
 
     def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
-        """`<|startoftranscript|> <|language|> <|task|> <|notimestamps|>`; an English-only model has no middle."""
+        """`<|startoftranscript|> <|language|> <|task|> <|notimestamps|>`. English-only models lack the middle two."""
         end = () if self._no_timestamps is None else (self._no_timestamps,)
         if not self._languages:
             refuse_choice(language, task)
@@ -54,16 +54,16 @@ class Whisper:
         return {token: name.strip("<|>") for name, token in self._languages.items()}
 
     def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
-        """`input_features`: float32 (1, mel bins, 100 * seconds), the beginning of what a full window holds."""
+        """`input_features`: float32 (1, mel bins, 100 * seconds), the beginning of the full window's features."""
         features = self._log_mel(samples)
         return {"input_features": features if seconds is None else features[:, :, : seconds * SAMPLE_RATE // HOP]}
 
     def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
-        """`encoder_hidden_states`; all rows have as many frames."""
+        """`encoder_hidden_states`. All rows have the same number of frames."""
         return {"encoder_hidden_states": np.concatenate(hidden)}
 
     def longest(self, samples: int, prompt: int) -> int:
-        """What is left of the decoder's positions."""
+        """The number of free positions in the decoder."""
         return self._positions - prompt
 
     def _language(self, language: str | None) -> int | None:
@@ -72,18 +72,20 @@ class Whisper:
         wanted = language.lower()
         token = self._languages.get(f"<|{LANGUAGE_CODES.get(wanted, wanted)}|>")
         if token is None:
-            known = ", ".join(self.languages().values())
-            raise UserError("--language", language, f"this model does not know it; choose one of {known}")
+            names = ", ".join(self.languages().values())
+            raise UserError("--language", language, f"this model does not know the language; choose one of {names}")
         return token
 
     def _task(self, task: str) -> int:
         if task not in self._tasks:
-            raise UserError("--task", task, f"choose one of {', '.join(self._tasks)}")
+            raise UserError(
+                "--task", task, f"this model does not have the task; choose one of {', '.join(self._tasks)}"
+            )
         return self._tasks[task]
 
 
 def refuse_choice(language: str | None, task: str | None) -> None:
-    """UserError when a model without language and task tokens is asked for more than transcribing English."""
+    """Refuse any language or task but transcribing English, for models without language and task tokens."""
     if language is not None and language.lower() not in ("en", "english"):
         raise UserError("--language", language, "this model was made for one language; leave --language out")
     if task not in (None, "transcribe"):

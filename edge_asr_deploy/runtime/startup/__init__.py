@@ -1,1 +1,1 @@
-"""What makes the second start fast: optimized graphs, verified bundles, token texts."""
+"""Make later starts fast, with a cache of optimized graphs, verified bundles and token texts."""

@@ -1,8 +1,8 @@
-"""Derived files kept on disk between starts, such as optimized graphs: made once, checked each time, never needed.
+"""A best-effort cache on disk for derived files such as optimized graphs: checked at every start, rebuilt when stale.
 
-Whatever goes wrong, there is no entry and the caller does without. An entry is a folder that appears all at once; of
-two processes that make the same one, the later drops its own. `hashlib` is imported only where bytes are read: it loads
-OpenSSL, 3 MB and some milliseconds that a later start does not need.
+It is safe to delete. If anything goes wrong, there is no entry, and the caller works without one. An entry is a folder
+that appears atomically; if two processes make the same entry, the later one drops its own. `hashlib` is imported only
+where bytes are hashed, because it loads OpenSSL: 3 MB and some milliseconds that later starts do not need.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from edge_asr_deploy.files import write_atomically
 VARIABLE = "EDGE_ASR_STARTUP_CACHE"
 OFF = frozenset({"0", "off", "no", "false"})
 INDEX = "entry.json"
-# Bytes of all entries together; beyond it those go that were not used for longest.
+# The bytes of all entries together. Beyond this limit, the least recently used entries are removed.
 LIMIT = 1 << 30
 
 Stamp = list[int]
-Read = TypeVar("Read")
+Content = TypeVar("Content")
 
 
 def startup_root() -> Path | None:
-    """Where entries are: EDGE_ASR_STARTUP_CACHE, else `startup` in EDGE_ASR_CACHE or `~/.cache/edge_asr_deploy`.
+    """The cache's folder: EDGE_ASR_STARTUP_CACHE, else `startup` in EDGE_ASR_CACHE or `~/.cache/edge_asr_deploy`.
 
-    None when EDGE_ASR_STARTUP_CACHE is `off`, and for a user without a home.
+    None when EDGE_ASR_STARTUP_CACHE is `off`, and for a user without a home folder.
     """
     chosen = os.environ.get(VARIABLE)
     if chosen:
@@ -44,13 +44,13 @@ def startup_root() -> Path | None:
 
 
 def stamp(path: Path) -> Stamp:
-    """What differs when a file was written, replaced or moved: size, times of modification and change (ns), inode."""
+    """Size, times of modification and change (ns), and inode: these differ after a write, a replacement or a move."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """A JSON object; empty when there is none, or none that can be read."""
+    """Read a JSON object; empty when the file is missing or unreadable."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -59,16 +59,16 @@ def read_index(path: Path) -> dict[str, Any]:
 
 
 def write_index(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object, onto the disk. OSError when that fails."""
+    """Write a JSON object durably. OSError when that fails."""
     write_atomically(path, json.dumps(content), lasting=True)
 
 
 def entry(name: str, about: str, make: Callable[[Path], None]) -> Path | None:
-    """The folder of an entry, whose files are as they were made; `make` fills it where there is none.
+    """The folder of an intact entry. If there is none, `make` fills a new folder.
 
-    `about` tells everything that the files depend on: an entry of that name about something else is made again, and so
-    is one with a damaged file. A file is trusted while its stamp is as it was noted, else read and hashed. None where
-    nothing can be kept; errors of `make` other than OSError are the caller's.
+    `about` lists everything that the files depend on. An entry of the same name with another `about`, or with a damaged
+    file, is made again. A file whose stamp has not changed is trusted; any other file is hashed. None when nothing can
+    be stored. Errors of `make` other than OSError are passed on.
     """
     root = startup_root()
     if root is None:
@@ -90,11 +90,13 @@ def entry(name: str, about: str, make: Callable[[Path], None]) -> Path | None:
     return folder
 
 
-def use(name: str, about: str, make: Callable[[Path], None], read: Callable[[Path], Read]) -> Read | None:
-    """What `read` makes of an entry's folder (`entry`); None where there is none to be had, or none that can be read.
+def load_or_make(
+    name: str, about: str, make: Callable[[Path], None], read: Callable[[Path], Content]
+) -> Content | None:
+    """Read an entry, which is made first if necessary. None when that fails; see `entry` for the arguments.
 
-    Whatever `make` and `read` raise counts as that: onnxruntime's and tokenizers' exceptions have no public base class,
-    and what is really wrong shows when the caller does without.
+    Every exception of `make` and `read` counts as a failure, because those of onnxruntime and tokenizers have no public
+    base class. If the bundle itself is at fault, the error shows when the caller works without the cache.
     """
     try:
         folder = entry(name, about, make)
@@ -109,24 +111,24 @@ def use(name: str, about: str, make: Callable[[Path], None], read: Callable[[Pat
 
 
 def _discard(folder: Path) -> None:
-    """Remove an entry that turned out to be of no use. Processes that have its files open keep them."""
+    """Remove an entry. Processes that have its files open can still use them."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_sound(folder: Path, about: str) -> bool:
-    """Whether the files are those that were made about the same thing."""
+    """Whether an entry has this `about` and all its files are unchanged."""
     index = read_index(folder / INDEX)
     files = index.get("files")
     if index.get("about") != about or not isinstance(files, dict):
         return False
     try:
         stamps = {name: stamp(folder / name) for name in files}
-        changed = [name for name, known in files.items() if stamps[name] != known["stamp"]]
+        changed = [name for name, record in files.items() if stamps[name] != record["stamp"]]
         if any(_digest(folder / name) != files[name]["sha256"] for name in changed):
             return False
         if changed or time.time() - (folder / INDEX).stat().st_mtime > STALE_SECONDS:
-            # The index's own time says when the entry was last of use, to a day.
-            renewed = {name: {**known, "stamp": stamps[name]} for name, known in files.items()}
+            # The index's own modification time tells when the entry was last used, to the day.
+            renewed = {name: {**record, "stamp": stamps[name]} for name, record in files.items()}
             with suppress(OSError):
                 write_index(folder / INDEX, {**index, "files": renewed})
     except (OSError, KeyError, TypeError):
@@ -135,7 +137,7 @@ def _is_sound(folder: Path, about: str) -> bool:
 
 
 def _describe(folder: Path, about: str) -> None:
-    """Note what the files are."""
+    """Write the index of the files' hashes and stamps."""
     files = {}
     for path in sorted(folder.iterdir()):
         files[path.name] = {"sha256": _digest(path), "stamp": stamp(path)}
@@ -143,13 +145,13 @@ def _describe(folder: Path, about: str) -> None:
 
 
 def _prune(root: Path, newest: Path) -> None:
-    """Remove what killed processes left, and the entries that were not used for longest while all exceed `LIMIT`."""
+    """Remove folders left by killed processes; then the least recently used entries until the rest fits `LIMIT`."""
     for parent in root.iterdir():
         if parent.is_dir():
             clear_stale(parent)
-    ages = {path: (path / INDEX).stat().st_mtime for path in _visible(root) if (path / INDEX).is_file()}
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in ages}
-    for path in sorted(ages, key=ages.__getitem__):
+    last_used = {path: (path / INDEX).stat().st_mtime for path in _folders(root) if (path / INDEX).is_file()}
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in last_used}
+    for path in sorted(last_used, key=last_used.__getitem__):
         if sum(sizes.values()) <= LIMIT:
             break
         if path != newest:
@@ -157,7 +159,7 @@ def _prune(root: Path, newest: Path) -> None:
             del sizes[path]
 
 
-def _visible(root: Path) -> Iterator[Path]:
+def _folders(root: Path) -> Iterator[Path]:
     """The folders of entries (`KIND/NAME`)."""
     return (path for path in root.glob("*/*") if path.is_dir() and not path.name.startswith("."))
 

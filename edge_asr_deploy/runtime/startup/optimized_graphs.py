@@ -1,8 +1,8 @@
-"""Sessions from graphs that onnxruntime optimized at an earlier start, their weights mapped from disk.
+"""Opens sessions from graphs that onnxruntime optimized at an earlier start, with weights mapped from disk.
 
-Optimizing is most of what loading takes, in time and in memory: packed codes are unpacked by folding whole planes of
-them, then fused into low-bit operators. What comes out depends on the bundle, onnxruntime, the processor and the
-accuracy level, so all of these make up an entry.
+Optimizing takes most of the time and memory of loading: onnxruntime unpacks packed codes by folding whole planes of
+them, then fuses low-bit operators. The result depends on the bundle, onnxruntime, the processor and the accuracy level,
+so a cache entry is about all of these.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import onnxruntime
 
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
-from edge_asr_deploy.runtime.startup.cache import use
+from edge_asr_deploy.runtime.startup.cache import load_or_make
 
-# Part of every entry: raise it when sessions are made in another way.
+# Part of every cache key. Raise it when sessions are created in another way.
 LAYOUT = 2
 MODEL = "model.onnx"
 
 
 def open_optimized(path: Path, settings: SessionSettings, bundle_hash: str | None) -> onnxruntime.InferenceSession:
-    """As `open_session`; from an optimized copy where there is one or one can be kept, for a bundle of a known hash."""
+    """Like `open_session`, but with an optimized copy from the start-up cache if `bundle_hash` is given."""
     if bundle_hash is None:
         return open_session(path, settings)
     about = describe(path.name, settings, bundle_hash)
-    session = use(
+    session = load_or_make(
         f"graphs/{path.stem}-{bundle_hash[:16]}-{zlib.crc32(about.encode()):08x}",
         about,
         lambda partial: _optimize(path, settings, partial),
@@ -51,7 +51,7 @@ def describe(graph: str, settings: SessionSettings, bundle_hash: str) -> str:
 
 
 def release_memory() -> None:
-    """Give free memory back to the system: optimizing leaves holes of a hundred megabytes. Only glibc has this."""
+    """Return free memory to the system, because optimizing leaves a hundred megabytes unused. Needs glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -1,4 +1,4 @@
-"""The decoding half of a tokenizer: half a megabyte, where the whole of Whisper's takes 22 MB and 50 ms to read."""
+"""The decoding half of a tokenizer: half a megabyte, whereas Whisper's whole tokenizer takes 22 MB and 50 ms."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from edge_asr_deploy.runtime.startup.cache import use
+from edge_asr_deploy.runtime.startup.cache import load_or_make
 
-# Part of every entry: raise it when other files are written.
+# Part of every cache key. Raise it when other files are written.
 LAYOUT = 1
 TEXTS, SPANS, DECODER = "texts.npy", "spans.npy", "decoder.json"
-# What a tokenizer has besides, for the way from text to tokens.
-OTHER_WAY: dict[str, Any] = {
+# Empty values for the parts of a tokenizer that are only needed from text to tokens.
+NO_ENCODING: dict[str, Any] = {
     "added_tokens": [],
     "normalizer": None,
     "pre_tokenizer": None,
     "post_processor": None,
     "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""},
 }
-# The beginning of a token that gives no text.
+# The begin of a span whose token gives no text.
 SKIPPED = -1
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """What every token stands for, and what joins them.
+class TokenTexts:
+    """The text of every token, and the decoder that joins texts.
 
-    `texts`: the UTF-8 of all tokens, one after the other. `spans`, (tokens, 2): where each begins and ends; SKIPPED for
-    special ones and numbers without a token. `decoder`: of the tokenizers package; None puts spaces between.
+    `texts` is the UTF-8 of all tokens, one after the other. `spans`, (tokens, 2), tells where each begins and ends; it
+    is SKIPPED for special tokens and unused ids. `decoder` is one of the tokenizers package; None puts spaces between
+    texts.
     """
 
     texts: NDArray[np.uint8]
@@ -42,20 +43,20 @@ class Pieces:
     decoder: Any
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """What `Tokenizer.decode` gives, special tokens skipped."""
+        """The same text as `Tokenizer.decode`, without special tokens."""
         spans = (self.spans[token].tolist() for token in tokens if token < len(self.spans))
-        pieces = [self.texts[start:end].tobytes().decode() for start, end in spans if start != SKIPPED]
-        return " ".join(pieces) if self.decoder is None else str(self.decoder.decode(pieces))
+        texts = [self.texts[start:end].tobytes().decode() for start, end in spans if start != SKIPPED]
+        return " ".join(texts) if self.decoder is None else str(self.decoder.decode(texts))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """From a folder that `write` filled."""
+        """Read a folder that `write` filled."""
         decoder = tokenizers.Tokenizer.from_str((folder / DECODER).read_text(encoding="utf-8")).decoder
         return cls(np.load(folder / TEXTS), np.load(folder / SPANS), decoder)
 
 
 def write(tokenizer_file: Path, folder: Path) -> None:
-    """Write the decoding half of a `tokenizer.json`."""
+    """Write the decoding half of a `tokenizer.json` to a folder."""
     content = tokenizer_file.read_text(encoding="utf-8")
     tokenizer = tokenizers.Tokenizer.from_str(content)
     special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
@@ -69,15 +70,15 @@ def write(tokenizer_file: Path, folder: Path) -> None:
     spans[[text is None for text in texts]] = SKIPPED
     np.save(folder / TEXTS, np.frombuffer(b"".join(encoded), np.uint8))
     np.save(folder / SPANS, spans)
-    (folder / DECODER).write_text(json.dumps({**json.loads(content), **OTHER_WAY}), encoding="utf-8")
+    (folder / DECODER).write_text(json.dumps({**json.loads(content), **NO_ENCODING}), encoding="utf-8")
 
 
-def kept_decode(bundle: Path, bundle_hash: str) -> Callable[[Sequence[int]], str] | None:
-    """Tokens to text for a bundle of that hash, kept since an earlier start or from now on; None without a cache."""
+def cached_decode(bundle: Path, bundle_hash: str) -> Callable[[Sequence[int]], str] | None:
+    """The function from tokens to text for the bundle of this hash, through the cache. None when the cache fails."""
     about = f"layout {LAYOUT}\ntokenizer of {bundle_hash}\ntokenizers {tokenizers.__version__} numpy {np.__version__}"
-    return use(
+    return load_or_make(
         f"texts/{bundle_hash[:16]}",
         about,
         lambda partial: write(bundle / "tokenizer.json", partial),
-        lambda folder: Pieces.read(folder).decode,
+        lambda folder: TokenTexts.read(folder).decode,
     )

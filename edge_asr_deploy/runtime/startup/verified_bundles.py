@@ -1,4 +1,4 @@
-"""Bundles whose every byte was checked once: while no file's stamp changes, later starts need not read them again."""
+"""Remembers bundles whose every byte was verified, so that later starts need not read unchanged files again."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from edge_asr_deploy.runtime.startup.cache import Stamp, read_index, stamp, star
 if TYPE_CHECKING:
     from edge_asr_deploy.bundle.manifest import Manifest
 
-# Notes take 2 kB each: The oldest go beyond this number.
+# The number of notes that are kept, 2 kB each. Beyond it, the oldest are removed.
 NOTES = 256
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What a start needs of a bundle's manifest; `targets`: the files of encoder and decoder, by target.
+    """The part of a bundle's manifest that a start needs. `targets` has the encoder and decoder file of each target.
 
-    `hash` is that of `bundle.bundle_hash`; None where it is not certain: the files are not what the manifest says, or
-    nobody has looked.
+    `hash` is that of `bundle.bundle_hash`. It is None if the files differ from the manifest, or if the bundle has not
+    been verified yet.
     """
 
     family: str
@@ -34,10 +34,9 @@ class Verified:
 
 
 def verified_bundle(bundle: Path, verify: bool) -> Verified:
-    """A bundle that was verified, now or at an earlier start. UserError when it is damaged.
+    """Verify a bundle, now or through the note of an earlier start. UserError when it is damaged.
 
-    Without `verify` a bundle whose files are not those of its manifest is taken as it is; one without a manifest, or
-    with a broken one, never is.
+    Without `verify`, files that differ from the manifest are accepted. A missing or broken manifest is always an error.
     """
     root = startup_root()
     note = None if root is None else _note(root, bundle)
@@ -47,34 +46,35 @@ def verified_bundle(bundle: Path, verify: bool) -> Verified:
             if recorded.get("stamps") == _stamps(bundle):
                 targets = {name: (str(first), str(second)) for name, (first, second) in recorded["targets"].items()}
                 return Verified(str(recorded["family"]), targets, str(recorded["hash"]))
-    # pydantic takes 15 MB and 80 ms that a later start does not need.
+    # Imported only here: these modules load pydantic, 15 MB and 80 ms that a later start does not need.
     from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
     from edge_asr_deploy.bundle.verification import verify as verify_bundle
 
     if note is None:
-        return _known((verify_bundle if verify else read_manifest)(bundle), None)
+        manifest = verify_bundle(bundle) if verify else read_manifest(bundle)
+        return _verified(manifest, None)
     try:
-        # Before the files are read: what changes meanwhile must not be taken for verified.
+        # The stamps are read before the files, so that a file which changes meanwhile does not count as verified.
         stamps = _stamps(bundle)
         manifest = verify_bundle(bundle)
     except (UserError, OSError):
         if verify:
             raise
-        return _known(read_manifest(bundle), None)
-    found = _known(manifest, bundle_hash(manifest))
+        return _verified(read_manifest(bundle), None)
+    verified = _verified(manifest, bundle_hash(manifest))
     with suppress(OSError):
-        write_index(note, {**dataclasses.asdict(found), "stamps": stamps})
+        write_index(note, {**dataclasses.asdict(verified), "stamps": stamps})
         _prune(note.parent)
-    return found
+    return verified
 
 
-def _known(manifest: Manifest, digest: str | None) -> Verified:
+def _verified(manifest: Manifest, digest: str | None) -> Verified:
     targets = {name: (graphs.encoder, graphs.decoder) for name, graphs in manifest.targets.items()}
     return Verified(manifest.family, targets, digest)
 
 
 def _note(root: Path, bundle: Path) -> Path | None:
-    """Named by the folder's device and inode, which need no hash: a bundle that is replaced gets another."""
+    """The note's path: named by the folder's device and inode, which change when a bundle is replaced."""
     try:
         status = bundle.stat()
     except OSError:

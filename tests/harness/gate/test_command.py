@@ -130,7 +130,7 @@ def with_change(gated: Gated, folder: Path, **changes: object) -> Path:
     ("changes", "named"),
     [
         ({"model_sha256": "b" * 64}, "made from other weights"),
-        ({"schema_version": 7}, "has schema 7, this version reads 1"),
+        ({"schema_version": 7}, "has schema 7, but this version reads 1"),
         ({"clips": "none"}, "clips is broken"),
         ({"surplus": 1}, "surplus is broken"),
         ({"speed": {"this": {"encoder": 1}}}, "speed.this.prompt is broken"),
@@ -161,7 +161,7 @@ def test_a_record_that_is_no_json_is_one_clear_line(gated: Gated, tmp_path: Path
     [
         (["--baseline", "absent.json"], "--update-baseline"),
         (["--allow-unmeasured", "weather"], "no such check"),
-        (["--tolerance", "weather=1"], "choose KEY=VALUE"),
+        (["--tolerance", "weather=1"], "write KEY=VALUE"),
         (["--tolerance", "size=-1"], "size=-1"),
         (["--tolerance", "size"], "size="),
         (["--junit", "absent/check.xml"], "its folder does not exist"),

@@ -1,4 +1,4 @@
-"""Audio of fixed lengths."""
+"""Clips of fixed lengths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.benchmark.fixed_lengths import stretches
+from edge_asr_deploy.harness.benchmark.fixed_lengths import fixed_lengths
 
 
 def utterance(name: str, seconds: float, source: str = "a", declared: float | None = None) -> Utterance:
@@ -18,20 +18,20 @@ def utterance(name: str, seconds: float, source: str = "a", declared: float | No
 
 
 def test_the_shortest_that_is_long_enough_is_cut() -> None:
-    [(clip, stretch)] = stretches([utterance("1", 9), utterance("2", 4), utterance("3", 2)], [3])
+    [(clip, record)] = fixed_lengths([utterance("1", 9), utterance("2", 4), utterance("3", 2)], [3])
     assert (clip.id, len(clip.samples()), clip.samples()[0]) == ("3 s", 48_000, 2)
-    assert [(piece.id, piece.seconds) for piece in stretch.pieces] == [("2", 3)]
+    assert [(piece.id, piece.seconds) for piece in record.pieces] == [("2", 3)]
 
 
 def test_a_declared_duration_is_not_trusted() -> None:
-    [(clip, _)] = stretches([utterance("1", 1, declared=3.5), utterance("2", 4, declared=4)], [3])
+    [(clip, _)] = fixed_lengths([utterance("1", 1, declared=3.5), utterance("2", 4, declared=4)], [3])
     assert clip.samples()[0] == 2
 
 
 def test_longer_audio_is_joined_within_the_largest_corpus_in_order_of_ids() -> None:
     speech = [utterance("3", 2, "big"), utterance("1", 1, "big"), utterance("2", 2.5, "small")]
-    [(clip, stretch)] = stretches(speech, [4])
-    assert [(piece.source, piece.id, piece.seconds) for piece in stretch.pieces] == [
+    [(clip, record)] = fixed_lengths(speech, [4])
+    assert [(piece.source, piece.id, piece.seconds) for piece in record.pieces] == [
         ("big", "1", 1),
         ("big", "3", 2),
         ("big", "1", 1),
@@ -51,11 +51,11 @@ def test_every_length_is_exact_and_the_order_of_the_corpus_does_not_matter(
     speech = [utterance(str(number), seconds) for number, seconds in enumerate(durations)]
     shuffled = speech.copy()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    made = stretches(speech, lengths)
+    made = fixed_lengths(speech, lengths)
     assert [len(clip.samples()) for clip, _ in made] == [round(length * 16_000) for length in lengths]
-    assert [stretch for _, stretch in stretches(shuffled, lengths)] == [stretch for _, stretch in made]
+    assert [record for _, record in fixed_lengths(shuffled, lengths)] == [record for _, record in made]
 
 
 def test_speech_without_a_sample_is_refused() -> None:
-    with pytest.raises(UserError, match="none has a sample of sound"):
-        stretches([utterance("1", 0)], [1])
+    with pytest.raises(UserError, match="all of them are empty"):
+        fixed_lengths([utterance("1", 0)], [1])

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr_deploy.runtime.startup import cache as kept
+from edge_asr_deploy.runtime.startup import cache
 
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(kept.VARIABLE, str(tmp_path / "startup"))
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "startup"))
     return tmp_path / "startup"
 
 
@@ -31,7 +31,7 @@ class Maker:
 
 
 def made(maker: Callable[[Path], None], name: str = "kind/name", about: str = "this") -> Path:
-    folder = kept.entry(name, about, maker)
+    folder = cache.entry(name, about, maker)
     assert folder is not None
     return folder
 
@@ -53,10 +53,10 @@ def test_an_entry_about_something_else_is_made_again() -> None:
         lambda folder: (folder / "file").write_bytes(b"cOntent"),
         lambda folder: (folder / "file").write_bytes(b"cont"),
         lambda folder: (folder / "file").unlink(),
-        lambda folder: (folder / kept.INDEX).unlink(),
-        lambda folder: (folder / kept.INDEX).write_bytes(b'{"about": "this", "fi'),
-        lambda folder: (folder / kept.INDEX).write_text('{"about": "this", "files": {"file": 3}}'),
-        lambda folder: (folder / kept.INDEX).write_text('["about", "this"]'),
+        lambda folder: (folder / cache.INDEX).unlink(),
+        lambda folder: (folder / cache.INDEX).write_bytes(b'{"about": "this", "fi'),
+        lambda folder: (folder / cache.INDEX).write_text('{"about": "this", "files": {"file": 3}}'),
+        lambda folder: (folder / cache.INDEX).write_text('["about", "this"]'),
     ],
     ids=["changed", "cut", "gone", "no index", "cut index", "odd index", "another index"],
 )
@@ -70,9 +70,9 @@ def test_a_damaged_entry_is_made_again(damage: Callable[[Path], None]) -> None:
 def test_a_file_that_was_only_touched_is_read_and_kept() -> None:
     maker = Maker()
     os.utime(made(maker) / "file", (0, 0))
-    before = kept.read_index(made(maker) / kept.INDEX)
+    before = cache.read_index(made(maker) / cache.INDEX)
     assert maker.times == 1
-    assert before == kept.read_index(made(maker) / kept.INDEX)
+    assert before == cache.read_index(made(maker) / cache.INDEX)
 
 
 def test_nothing_of_a_making_that_failed_is_left(root: Path) -> None:
@@ -81,7 +81,7 @@ def test_nothing_of_a_making_that_failed_is_left(root: Path) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        kept.entry("kind/name", "this", fails)
+        cache.entry("kind/name", "this", fails)
     assert [*(root / "kind").iterdir()] == []
 
 
@@ -105,37 +105,37 @@ def test_makers_at_once_all_get_a_whole_entry(root: Path) -> None:
 @pytest.mark.parametrize("value", ["off", "0", "OFF"])
 def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, value: str, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(kept.VARIABLE, value)
+    monkeypatch.setenv(cache.VARIABLE, value)
     maker = Maker()
-    assert kept.entry("kind/name", "this", maker) is None
+    assert cache.entry("kind/name", "this", maker) is None
     assert maker.times == 0
     assert [*tmp_path.iterdir()] == []
 
 
 def test_a_place_that_cannot_be_written_means_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "occupied").write_text("a file")
-    monkeypatch.setenv(kept.VARIABLE, str(tmp_path / "occupied" / "startup"))
-    assert kept.entry("kind/name", "this", Maker()) is None
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "occupied" / "startup"))
+    assert cache.entry("kind/name", "this", Maker()) is None
 
 
 def test_without_a_variable_it_lies_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(kept.VARIABLE)
+    monkeypatch.delenv(cache.VARIABLE)
     monkeypatch.setenv("EDGE_ASR_CACHE", "/somewhere")
-    assert kept.startup_root() == Path("/somewhere/startup")
+    assert cache.startup_root() == Path("/somewhere/startup")
 
 
 def test_beyond_the_limit_the_longest_unused_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     big = Maker(b"x" * 1000)
     folders = [made(big, f"kind/{name}") for name in "abc"]
     for age, folder in zip((2000, 3000, 1000), folders, strict=True):
-        os.utime(folder / kept.INDEX, (time.time() - age, time.time() - age))
-    monkeypatch.setattr(kept, "LIMIT", 4000)
+        os.utime(folder / cache.INDEX, (time.time() - age, time.time() - age))
+    monkeypatch.setattr(cache, "LIMIT", 4000)
     newest = made(big, "kind/d")
     assert [folder.exists() for folder in (*folders, newest)] == [True, False, True, True]
 
 
 def test_an_entry_above_the_limit_stays_while_it_is_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "LIMIT", 10)
+    monkeypatch.setattr(cache, "LIMIT", 10)
     assert made(Maker(b"x" * 1000)).exists()
 
 
