@@ -165,7 +165,7 @@ def _pivot(result: SweepResult) -> tuple[list[str], list[str], list[tuple[list[s
 
 
 def _notes(result: SweepResult) -> list[str]:
-    """What onnxruntime did at each setting: the levels are not comparable unsaid."""
+    """onnxruntime's accuracy level at each setting: results at different levels are not comparable."""
     levels: dict[str, str] = {}
     for record in result.cells:
         if record.measured and "setting" in record.values:
@@ -173,7 +173,7 @@ def _notes(result: SweepResult) -> list[str]:
             levels[record.values["setting"]] = (
                 f"accuracy level {measured.accuracy_level}, {measured.accuracy_level_note}"
             )
-    return [f"{setting}: {said}" for setting, said in levels.items()]
+    return [f"{setting}: {note}" for setting, note in levels.items()]
 
 
 def _shown(record: Record | None, metric: Metric) -> str:
