@@ -7,12 +7,15 @@ RUN pip install --no-cache-dir setuptools==80.9.0 wheel==0.45.1
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE ./
 COPY recipes recipes
 COPY edge_asr_deploy edge_asr_deploy
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels .
+# The pinned list is that of this kind of processor: x86_64 has a few packages more.
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
+    && for list in requirements.txt "requirements-$(uname -m).txt"; do \
+        if [ -f "edge_asr_deploy/pack/$list" ]; then cat "edge_asr_deploy/pack/$list"; fi; done > requirements.txt
 
 FROM python:3.11.13-slim-bookworm AS runtime
 RUN useradd --create-home edge
 WORKDIR /app
-COPY edge_asr_deploy/pack/requirements.txt ./
+COPY --from=build /app/requirements.txt ./
 COPY --from=build /app/wheels wheels
 RUN pip install --no-cache-dir --no-compile --no-deps --only-binary=:all: --requirement requirements.txt \
     && pip install --no-cache-dir --no-compile --no-deps --no-index wheels/*.whl

@@ -18,7 +18,7 @@ test: $(VENV)/.dev lint
 test-fast: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fast -n 2
 
-# The runtime on emulated Cortex-A72 and A76, see docs/arm.md; ARM_TESTS="arm and not real" leaves real checkpoints out.
+# The runtime on emulated Cortex-A72 and A76, see docs/design/arm.md; ARM_TESTS="arm and not real" leaves real checkpoints out.
 ARM_TESTS ?= arm
 test-arm: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/arm -m "$(ARM_TESTS)" -rs

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LIMIT = 250_000_000
+LIMIT = 320_000_000
 Stage = list[tuple[str, str]]
 
 

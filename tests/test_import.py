@@ -15,6 +15,7 @@ from edge_asr_deploy.sources import ROOT, imports_of
 FLOORS = (
     ("__main__",),
     ("cli",),
+    ("api",),
     ("experiments",),
     ("boards",),
     ("pack",),

@@ -39,18 +39,18 @@ def make_environment(connection: Connection, platform: str) -> str:
     A board without internet gets wheels that this machine downloads for it.
     """
     python = ".".join(map(str, connection.about["python"]))
-    key = hashlib.sha256(f"{python}\n{requirements()}".encode()).hexdigest()[:16]
-    first = _ask(connection, key, {})
+    key = hashlib.sha256(f"{python}\n{requirements(platform)}".encode()).hexdigest()[:16]
+    first = _ask(connection, key, platform, {})
     if first["made"]:
         return key
     with tempfile.TemporaryDirectory() as folder:
         wheels = {path: sha256 for path, sha256 in hashes(download_wheels(platform, [python], Path(folder))).items()}
         synchronize(connection, wheels)
-        second = _ask(connection, key, {path.name: sha256 for path, sha256 in wheels.items()})
+        second = _ask(connection, key, platform, {path.name: sha256 for path, sha256 in wheels.items()})
     if not second["made"]:
         connection.fail(f"no environment can be made there ({pip_fault(second['log'])}); mend its Python or pip")
     return key
 
 
-def _ask(connection: Connection, key: str, wheels: Mapping[str, str]) -> dict[str, Any]:
-    return connection.ask("environment", key=key, requirements=requirements(), wheels=wheels, space=SPACE)
+def _ask(connection: Connection, key: str, platform: str, wheels: Mapping[str, str]) -> dict[str, Any]:
+    return connection.ask("environment", key=key, requirements=requirements(platform), wheels=wheels, space=SPACE)

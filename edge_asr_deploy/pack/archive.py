@@ -59,7 +59,7 @@ def pack(bundle: Path, output: Path, platform: str, pythons: Sequence[str], whee
         needed = download_wheels(platform, pythons, folder) if wheels else []
         contents: dict[str, Path | bytes] = {
             RUN: run_script(platform, pythons, wheels),
-            REQUIREMENTS: requirements().encode(),
+            REQUIREMENTS: requirements(platform).encode(),
             **{f"{WHEELS}/{path.name}": path for path in (*needed, build_wheel(folder))},
             **{f"{BUNDLE}/{name}": bundle / name for name in ("manifest.json", *manifest.files)},
         }

@@ -17,9 +17,14 @@ MACHINES = {"linux_aarch64": "aarch64", "linux_x86_64": "x86_64"}
 _NEWEST_GLIBC = 36
 
 
-def requirements() -> str:
-    """The pinned list, `name==version` a line; it is complete, so pip installs it without dependencies."""
-    return resources.files("edge_asr_deploy.pack").joinpath("requirements.txt").read_text(encoding="utf-8")
+def requirements(platform: str) -> str:
+    """The pinned list for a platform (a key of MACHINES), `name==version` a line.
+
+    It is complete, so that pip installs it without dependencies.
+    """
+    folder = resources.files("edge_asr_deploy.pack")
+    parts = [folder.joinpath("requirements.txt"), folder.joinpath(f"requirements-{MACHINES[platform]}.txt")]
+    return "".join(part.read_text(encoding="utf-8") for part in parts if part.is_file())
 
 
 def download_wheels(platform: str, pythons: Sequence[str], folder: Path) -> list[Path]:
@@ -33,7 +38,7 @@ def download_wheels(platform: str, pythons: Sequence[str], folder: Path) -> list
     tags = ["manylinux2014", *(f"manylinux_2_{minor}" for minor in range(18, _NEWEST_GLIBC + 1))]
     with tempfile.TemporaryDirectory() as inputs:
         listed = Path(inputs) / "requirements.txt"
-        listed.write_text(requirements(), encoding="utf-8")
+        listed.write_text(requirements(platform), encoding="utf-8")
         for python in pythons:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
             command += ["--no-deps", "--only-binary=:all:", "--python-version", python, "--dest", str(folder)]

@@ -35,7 +35,7 @@ TOLERANCE = 2e-3
 TOKEN_AGREEMENT = 0.99
 # For one int8 layer: integer sums are exact, only their scaling differs.
 LAYER_TOLERANCE = 1e-4
-# For an attention with integer products: a share that is rounded to the next code differs by 1/255 of its row's largest.
+# For an attention with integer products: a share that is rounded to the next code is off by 1/255 of its row's maximum.
 ATTENTION_TOLERANCE = 1e-2
 # The graph's distance from float activations, as a multiple of PyTorch's: 1.0 to 1.5 on two short clips, as some values
 # are rounded to other codes. Layers are compared one by one before; a mistake between layers costs a multiple of this.

@@ -67,8 +67,8 @@ def observe(
     """The values that the layers at `paths` read on these samples, by the paths of the layers that share an input.
 
     Padding counts, unlike in the statistics for weights: the device computes it too, frames of speech attend to it, and
-    clipping it costs more than wider ranges do (docs/methods.md has the figures). `float_columns`: by path the channels
-    that are not rounded, and therefore not observed.
+    clipping it costs more than wider ranges do (figures: docs/reference/methods.md). `float_columns`: by path the
+    channels that are not rounded, and therefore not observed.
     """
     observed_by_paths: dict[tuple[str, ...], Observed] = {}
     with ExitStack() as stack:

@@ -230,7 +230,7 @@ def moonshine_rounds_windows_apart(recipe: RecipeParts) -> Refusals:
     if recipe.family == "moonshine" and recipe.stem.activations == "int8-dynamic":
         yield (
             f"stem.activations {recipe.stem.activations!r}",
-            "on one scale Moonshine's convolutions lose too much (docs/performance.md); choose int8-token or float",
+            "on one scale Moonshine's convolutions lose too much (docs/log/performance.md); choose int8-token or float",
         )
 
 

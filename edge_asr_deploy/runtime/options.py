@@ -10,7 +10,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.whisper import TAIL_SECONDS
 from edge_asr_deploy.options import Option
 
-# Seconds of silence after the clip that `auto` means: docs/performance.md has what others cost.
+# Seconds of silence after the clip that `auto` means: docs/log/performance.md has what others cost.
 AUTO_MARGIN = 3.0
 ACCURACY_LEVEL = Option(
     "Of the low-bit MatMul: 4, onnxruntime's default, rounds activations to int8; 0 and 1 keep them float.",

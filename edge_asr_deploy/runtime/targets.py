@@ -1,7 +1,7 @@
 """The devices that a bundle is made for: what each multiplies in which form, and how sessions are run there.
 
 One stored set of weights serves all of them: per component a small graph takes the codes either to onnxruntime's
-low-bit MatMul (`low-bit`) or, unpacked to int8, to its integer one (`int8`). docs/targets.md has the figures.
+low-bit MatMul (`low-bit`) or, unpacked to int8, to its integer one (`int8`). docs/guide/targets.md has the figures.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,9 @@ from edge_asr_deploy.runtime.audio.reading import read_audio
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.support.exported import export
 from tests.support.loopback import SECOND, Loopback
+
+# The platform of this machine, which stands for the board.
+HERE = f"linux_{platform.machine()}"
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 
@@ -105,7 +109,7 @@ def prepared(board: Loopback, there: Path, there_too: Path) -> Loopback:
     """Boards whose environment is made already: it is the one that the tests run in."""
     found = subprocess.run(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True)
     python = found.stdout.decode().strip()
-    key = hashlib.sha256(f"{python}\n{requirements()}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{python}\n{requirements(HERE)}".encode()).hexdigest()[:16]
     for folder in (there, there_too):
         binary = folder / "environments" / key / "bin" / "python"
         binary.parent.mkdir(parents=True)

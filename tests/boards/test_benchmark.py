@@ -77,7 +77,7 @@ def test_how_the_bundle_is_run_goes_along(
     CliRunner().invoke(app, [*command(bundle, tmp_path), *how, "--on", "pi"])
     said = [str(word) for word in asked[0]]
     found = {name: said[said.index(name) + 1] for name in ("--audio-context", "--target", "--accuracy-level")}
-    assert found == {"--audio-context": "3.0", "--target": "generic", "--accuracy-level": "1"}
+    assert found == {"--audio-context": "auto", "--target": "generic", "--accuracy-level": "1"}
 
 
 class Small(BaseModel):

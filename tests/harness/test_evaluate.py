@@ -15,7 +15,7 @@ from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.evaluate import evaluate, find_baseline
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import Result
-from edge_asr_deploy.harness.evaluation.score import judge
+from edge_asr_deploy.harness.evaluation.score import score
 from edge_asr_deploy.harness.evaluation.speech import Item
 from edge_asr_deploy.harness.evaluation.transcripts import Text
 from tests.support.fakes import Workers, speech, write_bundle
@@ -78,7 +78,7 @@ def test_outputs_that_are_wrong_as_a_whole_are_counted(tmp_path: Path, workers: 
 def test_a_loop_counts_though_the_runtime_cut_it() -> None:
     [utterance] = speech({"one": "some words"})
     texts = [Text("some words", tokens=100, windows=1, hit_length_cap=True, loops=1)]
-    accuracy = judge([Item(utterance, "some words", "p", 1.0)], texts, str.lower, 0)  # type: ignore[arg-type]
+    accuracy = score([Item(utterance, "some words", "p", 1.0)], texts, str.lower, 0)  # type: ignore[arg-type]
     assert (accuracy.pooled.wer, accuracy.runaway) == (0, 1)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edge_asr_deploy.harness.benchmark import soak as module
 from edge_asr_deploy.harness.benchmark.soak import Point, memory_slope, soak
+from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.measure import Subject
 from edge_asr_deploy.harness.machine.state import BoardState
 from edge_asr_deploy.runtime.session import SessionSettings
@@ -60,7 +61,7 @@ class Leaking(FakeWorker):
 def run(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[module.Soak, list[float]]:
     Leaking.now, Leaking.heard = 0.0, 0
     workers = Workers(lambda bundle, length: "text")
-    monkeypatch.setattr(module, "Worker", lambda bundle, settings, target: Leaking(workers, bundle.name))
+    monkeypatch.setattr(measure, "Worker", lambda bundle, *_: Leaking(workers, bundle.name))
     monkeypatch.setattr(module, "monotonic", lambda: Leaking.now)
     told: list[float] = []
     clips = speech({"one": None, "two": None})

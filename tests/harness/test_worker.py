@@ -21,13 +21,15 @@ from tests.support.fakes import transcript
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, requests: bytes, transcribe: Any) -> list[dict[str, Any]]:
-    def open_bundle(bundle: Path, settings: SessionSettings, verify: bool, target: str | None) -> SimpleNamespace:
-        assert (bundle, settings.threads, verify, target) == (Path("tiny"), 1, False, None)
+    def open_bundle(bundle: str, settings: SessionSettings, **options: object) -> SimpleNamespace:
+        assert (bundle, settings.threads) == ("tiny", 1)
+        assert options == {"audio_context": None, "target": None, "verify": False}
         return SimpleNamespace(transcribe=transcribe)
 
     monkeypatch.setattr(worker, "Transcriber", SimpleNamespace(open=open_bundle))
     replies = io.BytesIO()
-    worker.serve(io.BytesIO(b'{"bundle": "tiny", "settings": {"threads": 1}}\n' + requests), replies)
+    job = {"bundle": "tiny", "settings": {"threads": 1}, "target": None, "audio_context": None}
+    worker.serve(io.BytesIO(json.dumps(job).encode() + b"\n" + requests), replies)
     return [json.loads(line) for line in replies.getvalue().splitlines()]
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINNED = {
     canonicalize_name(line.partition("==")[0]): line.partition("==")[2]
-    for line in requirements().splitlines()
+    for line in requirements("linux_aarch64").splitlines()
     if not line.startswith("#")
 }
 # What packages ask for and nothing on a board loads; tests/test_import.py shows that.
@@ -35,8 +35,8 @@ LEFT_OUT = {
     "soundfile": {"pycparser"},
     "jiwer": {"click"},
 }
-# Bytes unpacked, without bytecode. Of x86-64's 182 MB onnxruntime and numpy are 133.
-LIMITS = {"linux_aarch64": 160_000_000, "linux_x86_64": 185_000_000}
+# Bytes unpacked, without bytecode. Of x86-64's 182 MB onnxruntime and numpy are 133; onnx and its two come on top.
+LIMITS = {"linux_aarch64": 160_000_000, "linux_x86_64": 250_000_000}
 
 
 def test_it_runs_from_the_wheel_alone(tmp_path: Path) -> None:
@@ -123,7 +123,8 @@ def test_the_runtime_install_is_small(tmp_path: Path, platform: str) -> None:
 @pytest.mark.parametrize("machine", MACHINES.values())
 def test_there_is_a_wheel_of_everything(tmp_path: Path, machine: str, python: str) -> None:
     listed = tmp_path / "requirements.txt"
-    listed.write_text(requirements())
+    platform = next(name for name, one in MACHINES.items() if one == machine)
+    listed.write_text(requirements(platform))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps", "--only-binary=:all:"]
     command += ["--target", str(tmp_path / "x"), "--python-version", python, "--requirement", str(listed)]
     tags = ["manylinux2014", "manylinux_2_26", "manylinux_2_27", "manylinux_2_28", "manylinux_2_34"]

@@ -9,7 +9,8 @@ import pytest
 from onnx import numpy_helper
 from rich.console import Console
 
-from edge_asr_deploy.harness.gate.gate import Options, check, update
+from edge_asr_deploy.harness.gate.gate import check, update
+from edge_asr_deploy.harness.gate.options import CheckOptions
 from tests.support.fixtures_real import Exporter
 from tests.support.gated import DECODER, Gated, edit_graph
 
@@ -26,11 +27,11 @@ def corrupt(model: onnx.ModelProto) -> None:
 
 def test_one_corrupted_scale_of_thousands_is_heard(exported: Exporter, data: Path, tmp_path: Path) -> None:
     good, quiet = exported("whisper-tiny.en", 4, 8), Console(quiet=True)
-    options = Options(data=[data / "common_voice_en.jsonl"], float_bundle="none", number=6)
-    record = tmp_path / "record.json"
-    update([good], record, options, quiet)
-    assert check([good], record, options, ["speed"], None, quiet).passed
+    record, speech = tmp_path / "record.json", data / "common_voice_en.jsonl"
+    options = CheckOptions(baseline=record, data=(speech,), float_bundle="none", number=6, allow_unmeasured=("speed",))
+    update([good], options, quiet)
+    assert check([good], options).passed
     bad = Gated(good, good, record, data).altered(tmp_path, edit_graph(DECODER, corrupt))
-    report = check([bad], record, options, ["speed"], None, quiet)
+    report = check([bad], options)
     assert "tokens" in {one.name for one in report.bundles[0].checks if one.verdict == "failed"}
     assert not report.passed

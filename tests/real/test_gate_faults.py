@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from edge_asr_deploy.harness.gate.gate import Options, update
+from edge_asr_deploy.harness.gate.gate import update
+from edge_asr_deploy.harness.gate.options import CheckOptions
 from tests.support.fixtures_real import Exporter
 from tests.support.gate_faults import (
     checked,
@@ -29,8 +30,8 @@ pytestmark = [pytest.mark.real_full, pytest.mark.timeout(1800)]
 def gated(exported: Exporter, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Gated:
     bundle, float_bundle = exported("whisper-tiny.en", 4), exported("whisper-tiny.en", 32)
     baseline, speech = tmp_path_factory.mktemp("gate") / "record.json", data / "common_voice_en.jsonl"
-    options = Options(data=[speech], float_bundle=str(float_bundle), number=10)
-    update([bundle], baseline, options, Console(quiet=True))
+    options = CheckOptions(baseline=baseline, data=(speech,), float_bundle=str(float_bundle), number=10)
+    update([bundle], options, Console(quiet=True))
     return Gated(bundle, float_bundle, baseline, speech)
 
 

@@ -12,16 +12,21 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
-from rich.console import Console
 
 from edge_asr_deploy.harness.gate.checks import NAMES, Check
-from edge_asr_deploy.harness.gate.gate import Options, check
+from edge_asr_deploy.harness.gate.gate import check
+from edge_asr_deploy.harness.gate.options import CheckOptions
 from tests.support.gated import DECODER, ENCODER, Gated
 
 
 def checked(gated: Gated, bundle: Path, speed: bool = False) -> dict[str, Check]:
-    options = Options(data=[gated.data], float_bundle=str(gated.float_bundle) if speed else "none")
-    report = check([bundle], gated.baseline, options, [] if speed else ["speed"], None, Console(quiet=True))
+    options = CheckOptions(
+        baseline=gated.baseline,
+        data=(gated.data,),
+        float_bundle=str(gated.float_bundle) if speed else "none",
+        allow_unmeasured=() if speed else ("speed",),
+    )
+    report = check([bundle], options)
     found = {one.name: one for one in report.bundles[0].checks}
     assert tuple(found) == NAMES
     assert report.passed == (not failed(found))

@@ -25,7 +25,7 @@ from edge_asr_deploy.experiments.sweep.record import (
 )
 from edge_asr_deploy.harness.evaluation.bootstrap import difference_interval
 from edge_asr_deploy.harness.evaluation.result import Measured, NormalizerName, Result, Settings, Size
-from edge_asr_deploy.harness.evaluation.score import judge
+from edge_asr_deploy.harness.evaluation.score import score
 from edge_asr_deploy.harness.evaluation.speech import Item
 from edge_asr_deploy.harness.evaluation.transcripts import Text
 from edge_asr_deploy.harness.inspection.cost import GraphCost, OperatorCost
@@ -51,7 +51,7 @@ def finding(wrong: list[int], bits: int = 4) -> Finding:
         model="m",
         model_sha256="s",
         size=Size(encoder=1, decoder=2, onnx=3_000_000, other=4),
-        accuracy=judge(items, texts, str.lower, 0),  # type: ignore[arg-type]
+        accuracy=score(items, texts, str.lower, 0),  # type: ignore[arg-type]
         speed=None,
     )
     result = Result(

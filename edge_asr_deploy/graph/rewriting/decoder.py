@@ -7,7 +7,7 @@ output and also hands them out. The k/v projections' weights are initializers of
 not fuse quantized weights that an `If` takes from outside.
 
 One query row against many keys is fastest as two plain products, with the keys' channels as the rows of the first
-(docs/performance.md). So the cached keys of the cross-attention lie in memory as (batch, heads, head_dim, frames),
+(docs/log/performance.md). So the cached keys of the cross-attention lie in memory as (batch, heads, head_dim, frames),
 though their declared shape is that of Optimum's file: nobody but the other branch reads them.
 
 Inputs, outputs and their order are those of Optimum's `decoder_model_merged.onnx`; as there, the cross-attention

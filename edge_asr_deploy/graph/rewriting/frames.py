@@ -15,7 +15,7 @@ def free_length(graph: ir.Graph, positions: int) -> None:
     Two mel frames become one of the window's `positions`. The last `TAIL_SECONDS` always take the window's last
     positions, so that a shorter input leaves out silence between the speech and the end. Whisper stores something about
     the whole clip in the last frames: without them the decoder does not notice where the speech ends and repeats itself
-    (docs/performance.md). Weights must be in place already; they are not changed.
+    (docs/log/performance.md). Weights must be in place already; they are not changed.
     """
     add = Finder(graph).node("/Add")
     features, table = add.inputs

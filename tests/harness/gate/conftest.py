@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from edge_asr_deploy.harness.gate.gate import Options, update
+from edge_asr_deploy.harness.gate.gate import update
+from edge_asr_deploy.harness.gate.options import CheckOptions
 from edge_asr_deploy.recipe.document import Recipe, float_recipe, parse
 from edge_asr_deploy.runtime.audio.reading import read_audio
 from edge_asr_deploy.runtime.transcriber import Transcriber
@@ -30,8 +31,8 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Gated:
     low = parse({"name": "whisper-w4", "family": "whisper", "stem": {"bits": 16}, **bits}, "test")
     bundle, float_bundle = _export(low, folder / "tiny-w4"), _export(float_recipe("whisper"), folder / "tiny-float")
     data = _speech(folder, bundle)
-    options = Options(data=[data], float_bundle=str(float_bundle))
-    [baseline] = update([bundle], None, options, Console(quiet=True))
+    options = CheckOptions(data=(data,), float_bundle=str(float_bundle))
+    [baseline] = update([bundle], options, Console(quiet=True))
     return Gated(bundle, float_bundle, baseline, data)
 
 
