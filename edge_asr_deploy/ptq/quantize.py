@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from edge_asr_deploy.ptq.methods import needs_statistics, qep
 from edge_asr_deploy.ptq.methods.quik import spec_of
 from edge_asr_deploy.ptq.needs import needs_samples
 from edge_asr_deploy.ptq.rotation import rotate
-from edge_asr_deploy.ptq.rounding import round_together
+from edge_asr_deploy.ptq.rounding import by_spec, round_together
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.document import Recipe
@@ -273,7 +273,7 @@ class _Driver:
 
         Layers with the same spec are rounded together; all of them use the same statistics.
         """
-        for common, paths in _by_spec(shared.paths, self.specs):
+        for common, paths in by_spec(shared.paths, self.specs):
             spec = spec_of(paths[0], common)
             if not spec.is_integer:
                 continue
@@ -292,15 +292,3 @@ class _Driver:
 
     def module(self, path: str) -> Any:
         return self.model.get_submodule(path)
-
-
-def _by_spec(paths: Iterable[str], specs: Mapping[str, WeightSpec]) -> list[tuple[WeightSpec, list[str]]]:
-    """The paths by their spec, both in the order in which they come."""
-    groups: list[tuple[WeightSpec, list[str]]] = []
-    for path in paths:
-        same = next((members for spec, members in groups if spec == specs[path]), None)
-        if same is None:
-            groups.append((specs[path], [path]))
-        else:
-            same.append(path)
-    return groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -17,6 +18,18 @@ from edge_asr_deploy.quantized.scales import PlainScales, Scales, TwoLevelScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.methods import QuikOptions, SpqrOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
+
+
+def by_spec(paths: Iterable[str], specs: Mapping[str, WeightSpec]) -> list[tuple[WeightSpec, list[str]]]:
+    """The paths by their spec, both in the order in which they come."""
+    groups: list[tuple[WeightSpec, list[str]]] = []
+    for path in paths:
+        same = next((members for spec, members in groups if spec == specs[path]), None)
+        if same is None:
+            groups.append((specs[path], [path]))
+        else:
+            same.append(path)
+    return groups
 
 
 def round_together(

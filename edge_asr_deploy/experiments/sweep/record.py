@@ -152,10 +152,7 @@ def read_results(folder: Path) -> SweepResult | None:
 
 @dataclass(frozen=True)
 class CellState:
-    """A cell with its keys, and its finding or error once it has ended.
-
-    `keys` and `checkpoint` (the hash of the model's weights) are None where they cannot be computed.
-    """
+    """A cell and how it ended, if it has; `keys` and `checkpoint` (the weights' hash) are None if not computable."""
 
     cell: Cell
     keys: Keys | None

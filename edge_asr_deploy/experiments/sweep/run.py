@@ -149,8 +149,8 @@ class _Planner:
         )
 
     def checkpoint(self, cell: Cell) -> Checkpoint:
-        found: Checkpoint = self._once(["model", cell.model], lambda: resolve(cell.model))
-        return found
+        checkpoint: Checkpoint = self._once(["model", cell.model], lambda: resolve(cell.model))
+        return checkpoint
 
     def _once(self, parts: list[Any], compute: Any) -> Any:
         key = json.dumps(parts)
