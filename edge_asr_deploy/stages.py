@@ -46,7 +46,7 @@ def hear(
     from edge_asr_deploy.ptq.calibration.samples import prepare
     from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 
-    known = TokenCache(cache_root(), checkpoint.sha256, language, metadata.version("transformers"))
+    token_cache = TokenCache(cache_root(), checkpoint.sha256, language, metadata.version("transformers"))
     return prepare(
         model,
         family(recipe.family),
@@ -55,7 +55,7 @@ def hear(
         recipe.calibration.seconds,
         language,
         progress=progress,
-        known=known,
+        token_cache=token_cache,
     )
 
 

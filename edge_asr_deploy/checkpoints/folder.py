@@ -1,4 +1,4 @@
-"""A Transformers folder as it lies on disk: is it complete, of a known architecture, and are its weights whole?"""
+"""Checks of a Transformers folder: complete, of a supported architecture, with whole weight files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_folder(folder: Path) -> tuple[Family, list[Path]]:
 
 
 def is_complete(folder: Path) -> bool:
-    """False for a folder that lacks a file: of a snapshot of the Hub, other programs may have fetched only a part."""
+    """False for a folder that lacks a file, such as a Hub snapshot of which another program fetched only a part."""
     try:
         check_folder(folder)
     except UserError:
@@ -39,7 +39,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def grid_note(family: Family, weights: list[Path]) -> str | None:
-    """A sentence when a matrix that stands for all has no more than 256 values: its floats are 8-bit codes already."""
+    """A note for weights that already lie on an 8-bit grid: a typical matrix has at most 256 different values."""
     if weights[0].suffix != ".safetensors":
         return None
     import numpy as np
@@ -101,7 +101,7 @@ def _check_whole(path: Path) -> None:
                 return
         except (SafetensorError, OSError) as error:
             raise UserError("--model", path, f"is cut short or corrupt ({error}); {_AGAIN}") from None
-    # torch writes zip files, whose table of contents stands at the end, and wrote pickles before.
+    # torch writes zip files, whose table of contents is at the end; older versions wrote pickles.
     with path.open("rb") as file:
         is_pickle = file.read(1) == b"\x80"
     if not is_pickle and not zipfile.is_zipfile(path):

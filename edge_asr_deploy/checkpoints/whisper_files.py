@@ -1,4 +1,4 @@
-"""The small files of a Transformers Whisper, as OpenAI's own have them on the Hub."""
+"""The small files of a Transformers Whisper, with the same contents as in OpenAI's models on the Hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRANSLATE, TRANSCRIBE, NO_TIMESTAMPS = "<|translate|>", "<|transcribe|>", "<|not
 
 @dataclass(frozen=True)
 class Dimensions:
-    """The numbers that shape a Whisper."""
+    """The sizes of a Whisper."""
 
     width: int
     mels: int
@@ -69,7 +69,7 @@ def write_whisper_files(
 
 def _ids(dimensions: Dimensions, tokens: Mapping[str, int]) -> dict[str, int]:
     return {
-        # As on the Hub: 50257 in both kinds, which is the start in one and the end in the other. Nothing reads it.
+        # As on the Hub: 50257 in both kinds of model, which is the start in one and the end in the other. It is unused.
         "bos_token_id": tokens[END if dimensions.is_multilingual else START],
         "eos_token_id": tokens[END],
         "pad_token_id": tokens[END],
@@ -104,7 +104,7 @@ def _config(dimensions: Dimensions, tokens: Mapping[str, int]) -> dict[str, Any]
 
 
 def _generation(dimensions: Dimensions, tokens: Mapping[str, int], ct2_config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the Hub has, but for `forced_decoder_ids`: deprecated, and without it `generate` builds the same prompt."""
+    """As on the Hub without `forced_decoder_ids`, which is deprecated: `generate` builds the same prompt without it."""
     generation: dict[str, Any] = {
         **_ids(dimensions, tokens),
         "max_length": dimensions.target_positions,

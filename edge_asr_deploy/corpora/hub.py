@@ -21,7 +21,7 @@ from edge_asr_deploy.runtime.audio.reading import read_audio
 
 DUMMY = "hf-internal-testing/librispeech_asr_dummy"
 PROBE_SECONDS = 5.0
-# Rows that wait in memory, audio and all, while a stream is shuffled.
+# Rows, with their audio, that are in memory while a stream is shuffled.
 SHUFFLED_ROWS = 256
 _TEXT = ("text", "sentence", "transcription", "transcript", "normalized_text")
 _SPEAKER = ("speaker_id", "speaker", "client_id")
@@ -67,22 +67,22 @@ def read_dataset(name: str, number: int, seed: int) -> list[Utterance]:
         splits = datasets.load_dataset(location, configuration or None, streaming=is_local or not _is_offline())
         split = next((split for split in _SPLITS if split in splits), next(iter(splits)))
         rows = splits[split]
-        # A stream is shuffled through a buffer; a table, which the cache gives without the Hub, at once.
+        # A stream is shuffled through a buffer. Without the Hub the cache gives a table, which is shuffled as a whole.
         streams = isinstance(rows, datasets.IterableDataset)
         rows = rows.shuffle(seed=seed, **({"buffer_size": SHUFFLED_ROWS} if streams else {})).take(number)
-        found = list(_utterances(rows, Path(location).name))
+        utterances = list(_utterances(rows, Path(location).name))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError("calibration", name, f"cannot be loaded as a data set ({reason})") from None
-    if not found:
+    if not utterances:
         raise UserError("calibration", name, f"split `{split}` has no rows; choose another data set")
-    return sorted(found, key=lambda utterance: utterance.id)
+    return sorted(utterances, key=lambda utterance: utterance.id)
 
 
 def hub_answers(dataset: str) -> bool:
-    """True when the Hub has this data set and says so soon, or when HF_HUB_OFFLINE leaves only the local cache to try.
+    """True when the Hub answers soon that it has this data set, or when HF_HUB_OFFLINE allows only the local cache.
 
-    `datasets` alone would retry for half a minute.
+    Without this check `datasets` would retry for half a minute.
     """
     import huggingface_hub
 

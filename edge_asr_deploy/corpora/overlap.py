@@ -1,4 +1,4 @@
-"""Calibration speech is never evaluation speech."""
+"""Refuses calibration speech that is also evaluation speech."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ NAMED = 3
 
 
 def refuse_overlap(calibration: Sequence[Utterance], evaluation: Sequence[Utterance]) -> None:
-    """UserError when a recording is in both, by the fingerprint of its audio; it names the calibration clips."""
-    judged = {utterance.fingerprint() for utterance in evaluation}
-    both = [utterance.id for utterance in calibration if utterance.fingerprint() in judged]
+    """UserError, naming the calibration clips, when a recording (by its fingerprint) is in both."""
+    evaluated = {utterance.fingerprint() for utterance in evaluation}
+    both = [utterance.id for utterance in calibration if utterance.fingerprint() in evaluated]
     if both:
         names = ", ".join(both[:NAMED]) + (f" and {len(both) - NAMED} more" if len(both) > NAMED else "")
         remedy = "choose other speech with --calibration, for a word error rate on these clips would flatter"

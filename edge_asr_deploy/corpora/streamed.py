@@ -1,6 +1,6 @@
-"""Splits of the Hub's data sets, streamed once: the clips stay on disk, and the next run asks no network for them.
+"""Splits of the Hub's data sets, streamed once: the clips stay on disk, and the next run needs no network.
 
-`datasets` streams, but never decodes (it would need torchcodec): a clip is kept as the bytes the Hub has.
+`datasets` streams, but never decodes (it would need torchcodec): a clip is stored as the Hub's own bytes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.audio.reading import SHORTEST_SECONDS
 
 PROBE_SECONDS = 5.0
-# Rows that wait in memory, audio and all, while a stream is shuffled.
+# Rows, with their audio, that are in memory while a stream is shuffled.
 SHUFFLED_ROWS = 256
-# Part of every folder's name: raise it when other things are kept than before.
+# Part of every folder's name. Raise it when the stored files change.
 LAYOUT = "v1"
-# A longer message is no message for a person.
+# Longer messages of the Hub are whole pages, which are not shown.
 MESSAGE = 120
 _TEXT = ("text", "sentence", "normalized_text", "transcript", "transcription")
 _SPEAKER = ("speaker_id", "client_id")
@@ -35,7 +35,10 @@ _SUFFIXES = (".flac", ".wav", ".mp3", ".ogg")
 
 @dataclass(frozen=True)
 class Split:
-    """A split on the Hub, in its stored order, or shuffled by `seed`. `thing` and `name` say whose wish it is."""
+    """A split on the Hub, in its stored order, or shuffled by `seed`.
+
+    `thing` and `name` are for messages: the option that names the split, and its value.
+    """
 
     repository: str
     configuration: str
@@ -45,7 +48,7 @@ class Split:
     seed: int | None = None
 
     def folder(self) -> Path:
-        """Where its clips are kept: below EDGE_ASR_CACHE, else ~/.cache/edge_asr_deploy."""
+        """The folder of its clips: below EDGE_ASR_CACHE, else ~/.cache/edge_asr_deploy."""
         root = Path(os.environ.get("EDGE_ASR_CACHE") or Path.home() / ".cache" / "edge_asr_deploy")
         order = "" if self.seed is None else f"-seed{self.seed}"
         parts = (self.repository.replace("/", "--"), self.configuration, f"{self.split}{order}-{LAYOUT}")
@@ -53,7 +56,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Row:
     """A line of rows.jsonl: a clip whose bytes are in `file`."""
 
     file: str
@@ -64,18 +67,18 @@ class _Kept:
 
 
 def read_split(split: Split, source: str, number: int | None, fetched: Callable[[], None]) -> list[Utterance]:
-    """The first `number` rows of a split (None: all), from the disk as far as it has them, else from the Hub.
+    """The first `number` rows of a split (None: all): rows on disk first, further rows from the Hub.
 
-    `fetched` is called for every clip from the Hub. What has arrived is kept also when the stream breaks. Clips shorter
-    than 0.1 s, which no model takes, are padded with silence: every row of the split counts. Ids are
+    `fetched` is called for every clip from the Hub. Clips that have arrived stay on disk when the stream breaks. Clips
+    shorter than 0.1 s, which no model takes, are padded with silence: every row of the split counts. Ids are
     `configuration/id`. UserError when the Hub cannot be reached, does not have it or does not let this user in; when
     `datasets` is not installed; when a clip is no audio; when the cache cannot be written.
     """
     folder = split.folder()
-    kept = _kept(folder)
-    if not _suffices(folder, kept, number):
-        kept = _fetch(split, folder, number, fetched)
-    chosen = kept[:number]
+    rows = _rows_on_disk(folder)
+    if not _suffices(folder, rows, number):
+        rows = _fetch(split, folder, number, fetched)
+    chosen = rows[:number]
     if not chosen:
         raise UserError(split.thing, split.name, f"split `{split.split}` has no rows; choose another set")
     utterances: dict[str, Utterance] = {}
@@ -86,28 +89,28 @@ def read_split(split: Split, source: str, number: int | None, fetched: Callable[
     return list(utterances.values())
 
 
-def _suffices(folder: Path, kept: list[_Kept], number: int | None) -> bool:
+def _suffices(folder: Path, rows: list[_Row], number: int | None) -> bool:
+    if number is not None and len(rows) >= number:
+        return True
     complete = folder / "complete"
-    return (number is not None and len(kept) >= number) or (
-        complete.exists() and complete.read_text(encoding="utf-8") == str(len(kept))
-    )
+    return complete.exists() and complete.read_text(encoding="utf-8") == str(len(rows))
 
 
-def _kept(folder: Path) -> list[_Kept]:
+def _rows_on_disk(folder: Path) -> list[_Row]:
     """The clips on disk, up to the first that is not whole: a line cut short by a kill, a file removed."""
-    index, kept = folder / "rows.jsonl", []
+    index, rows = folder / "rows.jsonl", []
     for line in index.read_text(encoding="utf-8").splitlines() if index.exists() else []:
         try:
-            row = _Kept(**json.loads(line))
+            row = _Row(**json.loads(line))
         except (ValueError, TypeError):
             break
         if not (folder / row.file).exists():
             break
-        kept.append(row)
-    return kept
+        rows.append(row)
+    return rows
 
 
-def _fetch(split: Split, folder: Path, number: int | None, fetched: Callable[[], None]) -> list[_Kept]:
+def _fetch(split: Split, folder: Path, number: int | None, fetched: Callable[[], None]) -> list[_Row]:
     if importlib.util.find_spec("datasets") is None:
         raise UserError(split.thing, split.name, 'needs the `datasets` package; pip install "edge-asr-deploy[export]"')
     import filelock
@@ -115,38 +118,38 @@ def _fetch(split: Split, folder: Path, number: int | None, fetched: Callable[[],
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / "lock"):
-            # Another process may have fetched them meanwhile.
-            kept = _kept(folder)
-            if _suffices(folder, kept, number):
-                return kept
-            with _appendable(folder / "rows.jsonl", kept) as index:
-                for row in _rows(split, len(kept), number):
-                    kept.append(_keep(split, folder, len(kept), row))
-                    index.write(_line(kept[-1]))
+            # Another process may have fetched the rows while this one waited for the lock.
+            rows = _rows_on_disk(folder)
+            if _suffices(folder, rows, number):
+                return rows
+            with _appendable(folder / "rows.jsonl", rows) as index:
+                for row in _rows(split, len(rows), number):
+                    rows.append(_store(split, folder, len(rows), row))
+                    index.write(_line(rows[-1]))
                     index.flush()
                     fetched()
-            if number is None or len(kept) < number:
-                (folder / "complete").write_text(str(len(kept)), encoding="utf-8")
-            return kept
+            if number is None or len(rows) < number:
+                (folder / "complete").write_text(str(len(rows)), encoding="utf-8")
+            return rows
     except OSError as error:
         remedy = "free some space there, or set EDGE_ASR_CACHE to a folder that can be written"
         raise UserError("EDGE_ASR_CACHE", folder, f"cannot be written ({error.strerror or error}); {remedy}") from None
 
 
-def _appendable(index: Path, kept: list[_Kept]) -> io.TextIOWrapper:
+def _appendable(index: Path, rows: list[_Row]) -> io.TextIOWrapper:
     """The index, opened behind its last whole line."""
     partial = index.with_suffix(".partial")
-    partial.write_text("".join(_line(row) for row in kept), encoding="utf-8")
+    partial.write_text("".join(_line(row) for row in rows), encoding="utf-8")
     partial.replace(index)
     return index.open("a", encoding="utf-8")
 
 
-def _line(row: _Kept) -> str:
+def _line(row: _Row) -> str:
     return json.dumps(asdict(row), ensure_ascii=True) + "\n"
 
 
 def _rows(split: Split, have: int, number: int | None) -> Iterator[dict[str, Any]]:
-    """Rows of the stream from `have` on; its faults as UserErrors."""
+    """Rows of the stream from `have` on; faults of the stream become UserErrors."""
     import datasets
 
     _probe(split, have)
@@ -171,14 +174,14 @@ def _probe(split: Split, have: int) -> None:
     except RepositoryNotFoundError as error:
         raise _explained(error, split) from None
     except (OSError, ValueError) as error:
-        known = f"{have} of its clips are on disk; " if have else ""
+        on_disk = f"{have} of its clips are on disk; " if have else ""
         remedy = "check the network and HF_HUB_OFFLINE, or give a .jsonl manifest"
-        reason = f"the Hub cannot be reached ({_first_line(error)}); {known}{remedy}"
+        reason = f"the Hub cannot be reached ({_first_line(error)}); {on_disk}{remedy}"
         raise UserError(split.thing, split.name, reason) from None
 
 
 def _explained(error: Exception, split: Split) -> UserError:
-    """What the user can do about a fault of the stream."""
+    """The error to show for a fault of the stream, with a remedy."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     page = f"https://huggingface.co/datasets/{split.repository}"
@@ -193,12 +196,12 @@ def _explained(error: Exception, split: Split) -> UserError:
 
 
 def _first_line(error: Exception) -> str:
-    """What it says; only its kind where that is a page, as with the Hub's connection errors."""
+    """The first line of a message; only the type where the message is a page, as with the Hub's connection errors."""
     line = (str(error) or type(error).__name__).splitlines()[0]
     return line if len(line) <= MESSAGE else type(error).__name__
 
 
-def _keep(split: Split, folder: Path, index: int, row: dict[str, Any]) -> _Kept:
+def _store(split: Split, folder: Path, index: int, row: dict[str, Any]) -> _Row:
     """Write a row's audio, under its name only when it is whole."""
     audio, text, speaker = row["audio"], _first(row, _TEXT), _first(row, _SPEAKER)
     given = str(row.get("id") or Path(audio["path"] or "").stem or index)
@@ -207,7 +210,7 @@ def _keep(split: Split, folder: Path, index: int, row: dict[str, Any]) -> _Kept:
     partial = path.with_suffix(".partial")
     partial.write_bytes(data)
     partial.replace(path)
-    return _Kept(path.name, given, text, None if speaker is None else str(speaker), seconds)
+    return _Row(path.name, given, text, None if speaker is None else str(speaker), seconds)
 
 
 def _audio(split: Split, name: str, audio: dict[str, Any]) -> tuple[bytes, float, str]:

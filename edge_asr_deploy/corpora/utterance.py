@@ -1,4 +1,4 @@
-"""One recording and what was said in it."""
+"""One recording and its reference text."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Utterance:
         return recording if self.span is None else recording[slice(*self.span)]
 
     def fingerprint(self) -> str:
-        """sha256 of the whole recording as read: whatever the file is called, and whatever part of it is taken."""
+        """sha256 of the whole recording's samples, whatever its file name and whatever part of it is taken."""
         return hashlib.sha256(self._recording().tobytes()).hexdigest()
 
     def cut(self, seconds: float) -> Utterance:
-        """The utterance cut to at most its first `seconds`; no text fits what is left, so it has none."""
+        """The utterance cut to at most its first `seconds`, without text: the reference belongs to the whole clip."""
         start, end = self.span or (0, None)
         stop = start + round(seconds * SAMPLE_RATE)
         span = (start, stop if end is None else min(stop, end))

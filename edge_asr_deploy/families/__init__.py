@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.moonshine import Moonshine
-from edge_asr_deploy.families.structure import Block, Family, Step, Structure
+from edge_asr_deploy.families.structure import Block, Family, SharedInput, Structure
 from edge_asr_deploy.families.whisper import Whisper
 
-__all__ = ["FAMILIES", "Block", "Family", "Moonshine", "Step", "Structure", "Whisper", "family"]
+__all__ = ["FAMILIES", "Block", "Family", "Moonshine", "SharedInput", "Structure", "Whisper", "family"]
 
 FAMILIES: tuple[Family, ...] = (Whisper(), Moonshine())
 

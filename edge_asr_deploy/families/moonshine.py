@@ -13,8 +13,8 @@ from edge_asr_deploy.families.structure import (
     AttentionShape,
     Block,
     Half,
+    SharedInput,
     StemPart,
-    Step,
     Structure,
     attention,
 )
@@ -52,7 +52,7 @@ class Moonshine:
                 _encoder_block(f"model.encoder.layers.{i}", lowest) for i in range(config.encoder_num_hidden_layers)
             ),
             decoder=tuple(_decoder_block(f"model.decoder.layers.{i}") for i in range(layers)),
-            cross=Step(
+            cross=SharedInput(
                 tuple(f"model.decoder.layers.{i}.encoder_attn.{name}_proj" for i in range(layers) for name in "kv"),
                 "cross_attention",
                 "model.encoder.layer_norm",
@@ -98,10 +98,10 @@ def _encoder_block(path: str, lowest: float | None) -> Block:
     return Block(
         path,
         (
-            Step(inputs, "encoder", f"{path}.input_layernorm"),
-            Step((output,), "encoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
-            Step((f"{path}.mlp.fc1",), "encoder", f"{path}.post_attention_layernorm"),
-            Step((f"{path}.mlp.fc2",), "encoder", lowest=lowest),
+            SharedInput(inputs, "encoder", f"{path}.input_layernorm"),
+            SharedInput((output,), "encoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
+            SharedInput((f"{path}.mlp.fc1",), "encoder", f"{path}.post_attention_layernorm"),
+            SharedInput((f"{path}.mlp.fc2",), "encoder", lowest=lowest),
         ),
     )
 
@@ -112,12 +112,14 @@ def _decoder_block(path: str) -> Block:
     return Block(
         path,
         (
-            Step(inputs, "decoder", f"{path}.input_layernorm"),
-            Step((output,), "decoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
-            Step(cross_query, "decoder", f"{path}.post_attention_layernorm"),
-            Step((cross_output,), "decoder", source=f"{path}.encoder_attn.v_proj", closes=f"{path}.encoder_attn"),
-            Step((f"{path}.mlp.fc1",), "decoder", f"{path}.final_layernorm"),
+            SharedInput(inputs, "decoder", f"{path}.input_layernorm"),
+            SharedInput((output,), "decoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
+            SharedInput(cross_query, "decoder", f"{path}.post_attention_layernorm"),
+            SharedInput(
+                (cross_output,), "decoder", source=f"{path}.encoder_attn.v_proj", closes=f"{path}.encoder_attn"
+            ),
+            SharedInput((f"{path}.mlp.fc1",), "decoder", f"{path}.final_layernorm"),
             # fc1 gives the values first and behind them the gate, which passes through an activation.
-            Step((f"{path}.mlp.fc2",), "decoder", source=f"{path}.mlp.fc1"),
+            SharedInput((f"{path}.mlp.fc2",), "decoder", source=f"{path}.mlp.fc1"),
         ),
     )

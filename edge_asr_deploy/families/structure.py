@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Half = Literal["encoder", "decoder"]
-# What a recipe decides on apart: the parts of every model.
+# The parts of every model that a recipe decides on separately.
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
 # Module paths that every family shares: the tied table as embedding and as vocabulary head.
 TABLE, HEAD = "model.decoder.embed_tokens", "proj_out"
-# By Transformers' names of activation functions what none of their values is below.
+# The smallest value of an activation function, by Transformers' name of it.
 LOWEST = {"gelu": -0.17, "relu": 0.0}
 
 
@@ -19,8 +19,8 @@ LOWEST = {"gelu": -0.17, "relu": 0.0}
 class StemPart:
     """A tensor in front of the blocks: a convolution over frames or a table of positions, by its module path.
 
-    `reads`: a convolution reads a `waveform` (one channel: too little to multiply integers), what `gelu` gives, or
-    `features` of another kind.
+    `reads`: the input of a convolution: a `waveform` (one channel, too little work for integers), the output of `gelu`,
+    or other `features`.
     """
 
     path: str
@@ -45,14 +45,14 @@ class AttentionShape:
 
 
 @dataclass(frozen=True)
-class Step:
-    """Linear layers that read one and the same tensor, so that one set of input statistics serves them all.
+class SharedInput:
+    """Linear layers that read the same tensor, so that one set of input statistics serves them all.
 
     `paths` are module paths from the model's root. `norm` is the LayerNorm whose output they read, where they read one:
-    a scale per input channel can be folded into it exactly. `source` is the Linear whose first output channels, one for
-    each input channel here, reach this step linearly: a scale can be folded into those. `closes` is the attention
-    module whose output the one layer of this step computes: once the step is quantized, that attention need not be
-    computed again. `lowest`: nothing that they read is below it.
+    a scale per input channel can be folded into it exactly. `source` is a Linear whose first output channels, one for
+    each input channel here, reach these layers linearly: a scale can be folded into that Linear. `closes` is the
+    attention module whose output the one layer here computes: once this layer is quantized, that attention need not be
+    computed again. `lowest`: the smallest value that the layers can read, where one is known.
     """
 
     paths: tuple[str, ...]
@@ -65,50 +65,50 @@ class Step:
 
 @dataclass(frozen=True)
 class Block:
-    """One transformer layer; its steps stand in the order in which data reaches them."""
+    """One transformer layer. `inputs` stand in the order in which data reaches them."""
 
     path: str
-    steps: tuple[Step, ...]
+    inputs: tuple[SharedInput, ...]
 
     @property
-    def readers(self) -> tuple[Step, ...]:
-        """The steps that read the residual stream: each through the LayerNorm that it names."""
-        return tuple(step for step in self.steps if step.norm is not None)
+    def readers(self) -> tuple[SharedInput, ...]:
+        """The shared inputs that come from the residual stream, each through the LayerNorm that it names."""
+        return tuple(shared for shared in self.inputs if shared.norm is not None)
 
     @property
     def writers(self) -> tuple[str, ...]:
-        """The module paths of the Linears whose output is added to the residual stream: all the others."""
-        return tuple(path for step in self.steps if step.norm is None for path in step.paths)
+        """The module paths of the Linears whose output is added to the residual stream: all other layers."""
+        return tuple(path for shared in self.inputs if shared.norm is None for path in shared.paths)
 
 
 @dataclass(frozen=True)
 class Structure:
     """The quantizable parts of one checkpoint, all as module paths.
 
-    The key and value projections of every decoder block's cross-attention read the encoder's output: they are one
-    step, `cross`, and in no block's steps. `table` (the token embedding) and `head` (the vocabulary projection) are one
-    tensor.
+    The key and value projections of every decoder block's cross-attention read the encoder's output. They share one
+    input, `cross`, which is in no block's `inputs`. `table` (the token embedding) and `head` (the vocabulary
+    projection) are one tensor.
     """
 
     encoder: tuple[Block, ...]
     decoder: tuple[Block, ...]
-    cross: Step
+    cross: SharedInput
     encoder_norm: str
     decoder_norm: str
     table: str
     head: str
 
-    def steps(self) -> Iterator[Step]:
-        """Every step, in the order in which the model computes them: encoder, cross-attention K/V, decoder."""
+    def shared_inputs(self) -> Iterator[SharedInput]:
+        """Every shared input, in the order in which the model computes them: encoder, cross-attention K/V, decoder."""
         for block in self.encoder:
-            yield from block.steps
+            yield from block.inputs
         yield self.cross
         for block in self.decoder:
-            yield from block.steps
+            yield from block.inputs
 
     def components(self) -> dict[str, str]:
         """Module path -> component of every weight matrix that can be quantized; the table last."""
-        linears = {path: step.component for step in self.steps() for path in step.paths}
+        linears = {path: shared.component for shared in self.shared_inputs() for path in shared.paths}
         return {**linears, self.table: "embedding"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,8 @@ from edge_asr_deploy.families.structure import (
     AttentionShape,
     Block,
     Half,
+    SharedInput,
     StemPart,
-    Step,
     Structure,
     attention,
 )
@@ -26,8 +27,8 @@ FRAMES_PER_SECOND = 50
 # The clip is padded to this; the decoder has so many positions.
 WINDOW_SECONDS, POSITIONS = 30, 448
 MEL_BINS = 80
-# What an encoder input shorter than its window ends with: the window's own last positions. Whisper keeps something
-# about the whole clip there; without them a decoder does not notice where the speech ends.
+# An encoder input shorter than the window ends with this much of the window's last positions. Whisper stores something
+# about the whole clip there; without them the decoder does not notice where the speech ends.
 TAIL_SECONDS = 2
 
 
@@ -51,7 +52,7 @@ class Whisper:
         return Structure(
             encoder=tuple(_encoder_block(f"model.encoder.layers.{i}", lowest) for i in range(config.encoder_layers)),
             decoder=tuple(_decoder_block(f"model.decoder.layers.{i}", lowest) for i in range(config.decoder_layers)),
-            cross=Step(
+            cross=SharedInput(
                 tuple(
                     f"model.decoder.layers.{i}.encoder_attn.{name}_proj"
                     for i in range(config.decoder_layers)
@@ -73,7 +74,7 @@ class Whisper:
 
     def frames(self, samples: int, config: Any) -> int:
         """One frame for every 320 samples begun, at most the encoder's 1500."""
-        return min(-(-samples // SAMPLES_PER_FRAME), int(config.max_source_positions))
+        return min(math.ceil(samples / SAMPLES_PER_FRAME), int(config.max_source_positions))
 
     def prompt(self, generation: Any, language: str, task: str) -> tuple[int, ...]:
         """<|startoftranscript|>, for multilingual models language and task, <|notimestamps|>."""
@@ -95,10 +96,10 @@ def _encoder_block(path: str, lowest: float | None) -> Block:
     return Block(
         path,
         (
-            Step(inputs, "encoder", f"{path}.self_attn_layer_norm"),
-            Step((output,), "encoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
-            Step((f"{path}.fc1",), "encoder", f"{path}.final_layer_norm"),
-            Step((f"{path}.fc2",), "encoder", lowest=lowest),
+            SharedInput(inputs, "encoder", f"{path}.self_attn_layer_norm"),
+            SharedInput((output,), "encoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
+            SharedInput((f"{path}.fc1",), "encoder", f"{path}.final_layer_norm"),
+            SharedInput((f"{path}.fc2",), "encoder", lowest=lowest),
         ),
     )
 
@@ -109,11 +110,13 @@ def _decoder_block(path: str, lowest: float | None) -> Block:
     return Block(
         path,
         (
-            Step(inputs, "decoder", f"{path}.self_attn_layer_norm"),
-            Step((output,), "decoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
-            Step(cross_query, "decoder", f"{path}.encoder_attn_layer_norm"),
-            Step((cross_output,), "decoder", source=f"{path}.encoder_attn.v_proj", closes=f"{path}.encoder_attn"),
-            Step((f"{path}.fc1",), "decoder", f"{path}.final_layer_norm"),
-            Step((f"{path}.fc2",), "decoder", lowest=lowest),
+            SharedInput(inputs, "decoder", f"{path}.self_attn_layer_norm"),
+            SharedInput((output,), "decoder", source=f"{path}.self_attn.v_proj", closes=f"{path}.self_attn"),
+            SharedInput(cross_query, "decoder", f"{path}.encoder_attn_layer_norm"),
+            SharedInput(
+                (cross_output,), "decoder", source=f"{path}.encoder_attn.v_proj", closes=f"{path}.encoder_attn"
+            ),
+            SharedInput((f"{path}.fc1",), "decoder", f"{path}.final_layer_norm"),
+            SharedInput((f"{path}.fc2",), "decoder", lowest=lowest),
         ),
     )

@@ -1,4 +1,4 @@
-"""A traced model becomes the two graphs of a bundle: its attention rewritten, its codes in place."""
+"""From a traced model to the two graphs of a bundle: attention rewritten, codes in place of float weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MERGED = "decoder_model_merged.onnx"
 
 
 def encoder_graph(traced: Path, config: Any, quantized: QuantizedModel) -> tuple[ir.Model, list[Layer]]:
-    """The encoder traced into the folder `traced`, with its weights in place, and what is stored how."""
+    """The encoder traced into the folder `traced`, with its weights in place, and the record of each stored tensor."""
     kind = family(quantized.family)
     encoder = load(traced / ENCODER)
     replace_encoder_attention(encoder.graph, kind.attention(config.to_dict(), "encoder"), quantized.attention)
@@ -62,10 +62,10 @@ def require_all(weights: Sequence[QuantizedWeight], placed: Sequence[Layer]) -> 
 
 def _matmuls(graph: ir.Graph, prefix: str) -> dict[str, ir.Node]:
     """The Linears of a traced graph: MatMuls with an initializer behind them, by module path."""
-    found = {}
+    by_path = {}
     for node in graph:
         weight = node.inputs[1] if node.op_type == "MatMul" else None
         if weight is not None and weight.const_value is not None and len(weight.const_value.shape) == 2:
             path = str(node.name).removeprefix("/").removesuffix("/MatMul").replace("/", ".")
-            found[prefix + path] = node
-    return found
+            by_path[prefix + path] = node
+    return by_path

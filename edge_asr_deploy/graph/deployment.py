@@ -1,4 +1,4 @@
-"""One set of weights, several targets: each distinct graph is written once, all of a component over one data file."""
+"""One set of weights for several targets: each distinct graph is written once, and graphs share data files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Half = Callable[[Path, Any, QuantizedModel], tuple[Any, list[Layer]]]
 
 @dataclass(frozen=True)
 class Deployment:
-    """Graphs, the targets that run them, the quantized model as it runs there, and what is stored how."""
+    """Graphs, the targets that run them, the quantized model as it runs there, and records of the stored tensors."""
 
     targets: tuple[str, ...]
     graphs: Graphs
@@ -29,7 +29,7 @@ class Deployment:
 
 
 def deploy(model: Any, quantized: Mapping[str, QuantizedModel], folder: Path, progress: Progress) -> list[Deployment]:
-    """Write the graphs of `model`, as `quantized` by target, into `folder`; `progress` is told what is being done.
+    """Write the graphs of `model`, as `quantized` by target, into `folder`; `progress` is told each stage.
 
     `model` (a Whisper or Moonshine for conditional generation) holds the values of the weights already, as `quantize`
     leaves it. The first target's graphs have Optimum's names, the others' carry the name of the first target that
@@ -40,7 +40,7 @@ def deploy(model: Any, quantized: Mapping[str, QuantizedModel], folder: Path, pr
         trace(model, Path(scratch))
 
         def write(half: Half, standard: str, is_encoder: bool) -> dict[str, tuple[str, list[Layer]]]:
-            """By target the file of its half of the model, and what is stored in it how."""
+            """By target the file of its half of the model, and records of the tensors in it."""
             halves = {name: _half(whole, is_encoder) for name, whole in quantized.items()}
             files = _files(standard, {name: _key(one) for name, one in halves.items()})
             data = SharedData(folder / f"{standard}_data") if len(set(files.values())) > 1 else None
@@ -66,13 +66,13 @@ def deploy(model: Any, quantized: Mapping[str, QuantizedModel], folder: Path, pr
 
 
 def _half(whole: QuantizedModel, is_encoder: bool) -> QuantizedModel:
-    """What of a model stands in one of its graphs; only the encoder's has another kind of attention."""
+    """The part of a model in one of its graphs; only the encoder has int8 attention."""
     weights = tuple(weight for weight in whole.weights if weight.name.startswith("model.encoder.") == is_encoder)
     return replace(whole, weights=weights, attention=whole.attention if is_encoder else None)
 
 
 def _key(half: QuantizedModel) -> Hashable:
-    """What a graph over given weights depends on."""
+    """Everything that a graph depends on beside the weights' values."""
     return frozenset((weight.name, weight.inputs) for weight in half.weights), half.attention
 
 

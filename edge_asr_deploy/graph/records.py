@@ -1,4 +1,4 @@
-"""What the manifest says of each matrix in a graph."""
+"""The manifest's record of each tensor in a graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 
 def quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
-    """Of a matrix of codes; `builder` made what is stored of it."""
+    """The record of a matrix of codes; `builder` holds its stored tensors."""
     columns = weight.float_columns
     return Layer(
         name=weight.name,
@@ -33,7 +33,7 @@ def quantized_layer(weight: QuantizedWeight, builder: Builder) -> Layer:
 
 
 def float_layer(name: str, component: str, bits: int, array: Any, builder: Builder, products: int = 0) -> Layer:
-    """Of a tensor that stays float, or is int8 on disk only; `products` float MatMuls read it."""
+    """The record of a tensor that stays float, or is int8 on disk only; `products` float MatMuls read it."""
     method = "int8 per row" if bits == 8 else f"float{bits}"
     return Layer(
         name=name,

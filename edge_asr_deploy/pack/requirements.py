@@ -1,4 +1,4 @@
-"""What a board needs besides this package: one pinned list (requirements.txt), and its wheels for other machines."""
+"""The packages that a board needs: one pinned list (requirements.txt), and their wheels for other machines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def requirements(platform: str) -> str:
 def download_wheels(platform: str, pythons: Sequence[str], folder: Path) -> list[Path]:
     """Fetch the wheels of the pinned list for `platform` (a key of MACHINES) and these Pythons (`3.11`) into `folder`.
 
-    By this machine's own pip, index and cache. UserError when pip is missing, or finds no wheel.
+    Uses this machine's pip, index and cache. UserError when pip is missing, or finds no wheel.
     """
     if util.find_spec("pip") is None:
         raise UserError("pip", sys.executable, "has no pip to download wheels with; `python -m ensurepip` brings it")
@@ -50,7 +50,7 @@ def download_wheels(platform: str, pythons: Sequence[str], folder: Path) -> list
 
 
 def pip_fault(log: str) -> str:
-    """The line of pip's messages that says what was wrong."""
+    """The line of pip's messages that names the error."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     faults = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (faults or lines or ["pip gave no reason"])[-1]

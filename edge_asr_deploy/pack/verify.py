@@ -1,4 +1,4 @@
-"""`edge-deploy verify`: is an archive or a bundle what it was when it was made? Nothing is unpacked."""
+"""`edge-deploy verify`: whether an archive or a bundle is unchanged since it was made. Nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack.archive import BUNDLE, RUN, SUMS
 
 _REMEDY = "pack it again, or copy it again from where it came"
-# Hash list and manifest are read as a whole.
+# Hash list and manifest are read into memory, up to this size.
 _LARGEST_TEXT = 64_000_000
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found good. `sha256`: of the archive, or `bundle_hash`; compare it with the maker's."""
+    """An intact archive or bundle. `sha256`: of the archive, or `bundle_hash`; compare it with the maker's."""
 
     name: str
     sha256: str
@@ -34,7 +34,7 @@ class Verified:
 def verify(path: Path) -> Verified:
     """Check every byte of an archive against its hash list and its bundle's manifest, or a bundle against its manifest.
 
-    The hash list finds damage; who changes the list as well is found by the sha256 only, which the maker knows.
+    The hash list finds damage. A change of both a file and the list is found only by comparing the maker's sha256.
     UserError names the first fault: cut short, no such archive, a member outside its folder, a link, a device, a name
     twice, or a missing, extra or changed file.
     """

@@ -1,1 +1,1 @@
-"""Does the exported graph compute what PyTorch computes? torch and onnx meet here only."""
+"""The proof that an exported graph computes the same as PyTorch. torch and onnx meet only here."""

@@ -1,9 +1,9 @@
 """The encoder's self-attention with 8-bit operands, in PyTorch: what the exported graph computes, rounding included.
 
-Queries are rounded to uint8 block by block, keys and values to int8, each on its own extremes. The shares that softmax
-gives are rounded to uint8 on a scale for each row, its largest / 255: one scale for all would lose every row that
-attends to many frames alike. Values are rounded without their mean over the frames, which every output gets back: the
-shares sum to one, so that this is exact, and most of what rounded shares lack or have too much is lack of the mean.
+Queries are rounded to uint8 block by block, keys and values to int8, each on its own extremes. The outputs of softmax
+are rounded to uint8 with one scale per row, its largest value / 255: with one scale for all, rows that attend to many
+frames alike would become zeros. Values are rounded without their mean over the frames, which is added to every output:
+this is exact, as the shares of a row sum to one, and most of the error of rounded shares is an error of this mean.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge_asr_deploy.ptq.stem import convolve
 from edge_asr_deploy.quantized.inputs import SIGNED_TOP, SMALLEST, TOP, Dynamic, InputRounding
 from edge_asr_deploy.quantized.model import QuantizedModel
 
-# Transformers looks attention functions up by name, in its own public table.
+# Transformers looks up attention functions by name in a public table.
 NAME = "edge_asr_int8"
 
 
@@ -63,9 +63,11 @@ def attend(
 
 
 def block_sizes(frames: int, blocks: int) -> list[int]:
-    """How `frames` queries are split: all blocks of one size but the last, which takes the rest."""
+    """Sizes of the blocks that `frames` queries are split into: all alike but the last, which takes the rest."""
     size = frames // blocks
-    return [size] * (blocks - 1) + [frames - size * (blocks - 1)] if size else [frames]
+    if not size:
+        return [frames]
+    return [size] * (blocks - 1) + [frames - size * (blocks - 1)]
 
 
 def _signed(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the two graphs are fed with, from a prepared clip."""
+"""Inputs of the two graphs, from a prepared clip."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Layer by layer: does a graph compute on a layer's own rounded input what PyTorch computes on that very input?
+"""Layer by layer: whether a graph computes the same as PyTorch on the same input of each int8 layer.
 
-Whole models cannot be compared so closely where activations are rounded. A sum that differs in its last bit falls on
-the other side of a rounding edge now and then, and after some layers the two are as far apart as rounding itself is
-coarse; layer by layer nothing of that adds up.
+Whole models cannot be compared so closely where activations are rounded. Sums that differ in their last bit are
+sometimes rounded to different codes, and after some layers the two models differ as much as rounding errors do. With
+the same input for every layer these differences do not add up.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edge_asr_deploy.quantized.model import QuantizedModel
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
-# Layers whose inputs and outputs are held at a time: those of a whole encoder would be gigabytes.
+# So many layers' inputs and outputs are in memory at a time: those of a whole encoder would be gigabytes.
 TOGETHER = 8
 Expected = Callable[..., Tensor]
 ROUNDING = ("DynamicQuantizeLinear", "QuantizeLinear")
@@ -61,18 +61,18 @@ def layer_distances(
         decoder, decoder_names = _exposed(folder / graphs.decoder, Path(scratch), wanted, settings)
         feeds = {name: value.numpy() for name, value in encoder_inputs(model, encoder, sample).items()}
         hidden = encoder.run(["last_hidden_state"], feeds)[0]
-        found = _distances(encoder, encoder_names, feeds, wanted)
+        distances = _distances(encoder, encoder_names, feeds, wanted)
         common = {"encoder_hidden_states": hidden, "encoder_attention_mask": feeds.get("attention_mask")}
         feeds = decoder_feeds(decoder, common, sample.tokens.numpy())
-        found |= _distances(decoder, decoder_names, feeds, wanted)
+        distances |= _distances(decoder, decoder_names, feeds, wanted)
         crossed = [w.name for w in quantized.weights if w.inputs is not None and w.component == "cross_attention"]
-        found |= _cross_distances(model, decoder, feeds, hidden, {name: wanted[name] for name in crossed})
-    assert found.keys() == wanted.keys(), wanted.keys() - found.keys()
-    return found
+        distances |= _cross_distances(model, decoder, feeds, hidden, {name: wanted[name] for name in crossed})
+    assert distances.keys() == wanted.keys(), wanted.keys() - distances.keys()
+    return distances
 
 
 def _expectations(model: Any, quantized: QuantizedModel) -> dict[str, Expected]:
-    """What PyTorch computes from what a layer reads, by the layer's module path."""
+    """Functions from a layer's input to PyTorch's output, by the layer's module path."""
     wanted: dict[str, Expected] = {
         weight.name: partial(_linear, weight=weight) for weight in quantized.weights if weight.inputs is not None
     }
@@ -91,13 +91,13 @@ def _expectations(model: Any, quantized: QuantizedModel) -> dict[str, Expected]:
 def _exposed(
     path: Path, scratch: Path, wanted: Iterable[str], settings: SessionSettings
 ) -> tuple[onnxruntime.InferenceSession, dict[str, list[str]]]:
-    """A session that also gives what the layers in the main graph read and their products; their names, by layer."""
+    """A session with the inputs and products of the main graph's layers as outputs, and their names by layer."""
     model = ir.load(path)
     values = {value.name: value for node in model.graph for value in node.outputs}
     exposed: dict[str, ir.Value] = {}
     names = {}
     for layer in wanted:
-        # The head's product is the graph's output, where no shortlist is scored again.
+        # Without a shortlist the head's product is the graph's output.
         product = values.get(product_name(layer)) or (values.get("logits") if layer == TABLE else None)
         if product is None:
             continue
@@ -121,7 +121,7 @@ def _operands(product: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
 
 
 def _read(product: ir.Value) -> ir.Value:
-    """What a layer rounds; of a convolution that rounds its windows (they are gathered) what these are made of."""
+    """The input that a layer rounds. For a convolution that rounds gathered windows: the frames that it gathers."""
     rounded = _before(product, *ROUNDING)
     producer = rounded.producer()
     windows = producer is not None and producer.op_type == "Reshape" and _before(rounded, "Reshape").producer()
@@ -135,7 +135,7 @@ def _before(value: ir.Value | None, *kinds: str) -> ir.Value:
 
 
 def _node_before(value: ir.Value | None, *kinds: str) -> ir.Node:
-    """The next node of these kinds on the way up from `value`, along first inputs."""
+    """The nearest node of these kinds that `value` comes from, along first inputs."""
     node = None if value is None else value.producer()
     while node is not None and node.op_type not in kinds:
         first = node.inputs[0]
@@ -150,7 +150,7 @@ def _distances(
     feeds: dict[str, Any],
     wanted: Mapping[str, Expected],
 ) -> dict[str, float]:
-    found = {}
+    distances = {}
     layers = list(names)
     for start in range(0, len(layers), TOGETHER):
         chunk = layers[start : start + TOGETHER]
@@ -159,8 +159,8 @@ def _distances(
         for layer in chunk:
             *reads, product = (arrays[name] for name in names[layer])
             expected = wanted[layer](*(torch.from_numpy(read) for read in reads))
-            found[layer] = _distance(product, expected.numpy())
-    return found
+            distances[layer] = _distance(product, expected.numpy())
+    return distances
 
 
 def _cross_distances(
@@ -170,18 +170,18 @@ def _cross_distances(
     hidden: NDArray[np.float32],
     wanted: Mapping[str, Expected],
 ) -> dict[str, float]:
-    found = {}
+    distances = {}
     for layer, compute in wanted.items():
         number, kind = layer.split(".")[-3], {"k_proj": "key", "v_proj": "value"}[layer.rsplit(".", 1)[1]]
         (heads,) = decoder.run([f"present.{number}.encoder.{kind}"], feeds)
         batch, count, frames, channels = heads.shape
-        if kind == "key":  # Turned in memory, see graph.decoder.
+        if kind == "key":  # Its memory holds the transpose (graph.rewriting.decoder).
             heads = heads.reshape(batch, count, channels, frames).swapaxes(2, 3)
         product = heads.transpose(0, 2, 1, 3).reshape(*hidden.shape[:2], -1)
         bias = model.get_submodule(layer).bias
         expected = compute(torch.from_numpy(hidden)).numpy()
-        found[layer] = _distance(product, expected if bias is None else expected + bias.detach().numpy())
-    return found
+        distances[layer] = _distance(product, expected if bias is None else expected + bias.detach().numpy())
+    return distances
 
 
 def _linear(read: Tensor, weight: QuantizedWeight) -> Tensor:

@@ -1,6 +1,6 @@
-"""After every export: is the graph valid, does it run on low-bit kernels, does it compute what PyTorch computes?
+"""After every export: the graph is valid, runs on low-bit or integer kernels, and computes the same as PyTorch.
 
-Run through onnxruntime, as deployed. Each check raises UserError with the figure that failed; none is optional.
+Graphs run through onnxruntime, as deployed. Each check raises UserError with the figure that failed; none is optional.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.quantized.model import Int8Attention, QuantizedModel
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 
-# Same weights and float activations on both sides: what is left is the order of float32 sums.
+# Both sides have the same weights and float activations, and differ only in the order of float32 sums.
 TOLERANCE = 2e-3
 TOKEN_AGREEMENT = 0.99
-# Of one int8 layer: integer sums are exact, what is left is their scaling.
+# For one int8 layer: integer sums are exact, only their scaling differs.
 LAYER_TOLERANCE = 1e-4
-# Of an attention with integer products: a share that tips is one 255th of the largest in its row.
+# For an attention with integer products: a share that is rounded to the next code is off by 1/255 of its row's maximum.
 ATTENTION_TOLERANCE = 1e-2
-# Rounding errors of the same kind, but tipped differently: on two short clips 1.0 to 1.5 times as large. Every layer is
-# compared by itself; this is for what lies between them, where a mistake costs a multiple.
+# The graph's distance from float activations, as a multiple of PyTorch's: 1.0 to 1.5 on two short clips, as some values
+# are rounded to other codes. Layers are compared one by one before; a mistake between layers costs a multiple of this.
 EXCESS = 3.0
-# Products with float weights, however onnxruntime fused them.
+# Operators of products with float weights after onnxruntime's fusions.
 FLOAT_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")
 STANDARD = Graphs()
-# Steps that are decoded one by one through the cache, to compare with all positions at once.
+# So many last tokens are decoded one by one through the cache, to compare with one call on all tokens.
 CACHED_STEPS = 4
 
 
@@ -51,9 +51,9 @@ CACHED_STEPS = 4
 class Agreement:
     """Distance of the exported graphs from PyTorch, on teacher-forced clips; both sides round the same activations.
 
-    Where none are rounded, the two differ in the order of float32 sums alone. Where some are, such differences tip
-    values over rounding edges, and behind a few layers `encoder`, `logits`, `cached` and `tokens` say how coarse int8
-    is, not whether the graph is right: that is then in `layers` and `excess`.
+    With float activations the two differ only in the order of float32 sums. With rounded activations such differences
+    round some values to other codes. After a few layers `encoder`, `logits`, `cached` and `tokens` then tell how coarse
+    int8 is, and only `layers`, `attention` and `excess` tell whether the graph is right.
     """
 
     encoder: float
@@ -88,12 +88,11 @@ def check_operators(
 ) -> dict[str, Counter[str]]:
     """Every integer matrix runs in the kernel that the layers promise, and none is expanded to float.
 
-    That is onnxruntime's low-bit MatMul where activations are float, one of `INTEGER_KERNELS` where they are int8; so
-    are convolutions that multiply integers, and both products of every block of the encoder's attention where that is
-    given.
-    What runs in float besides is what the layers name, float matrices and rotations and the float columns of hybrid
-    methods, both products of the decoder's cross-attention, in either branch of its If, and the mean that int8
-    attention takes of values. Returns the operators of the optimized graphs, by file.
+    Layers with float activations run in onnxruntime's low-bit MatMul. Layers and convolutions with int8 activations run
+    in one of `INTEGER_KERNELS`, and so do both products of every block of the encoder's attention where `attention` is
+    given. Float products are those that the layers name (float matrices, rotations, the float columns of hybrid
+    methods), both products of the decoder's cross-attention in either branch of its If, and the mean of values that
+    int8 attention computes. Returns the operators of the optimized graphs, by file.
     """
     low_bit, whole, apart = Counter[str](), Counter[str](), Counter[str]()
     for layer in layers:
@@ -111,14 +110,18 @@ def check_operators(
     models = {name: optimized(folder / name) for name in (graphs.encoder, graphs.decoder)}
     counts = {name: count(model) for name, model in models.items()}
     for name, counted in counts.items():
-        if (found := counted["MatMulNBits"]) != (expected := low_bit[name]):
-            remedy = f"{found} of {expected} integer matrices run in a low-bit kernel; choose other bits or group sizes"
+        in_low_bit = counted["MatMulNBits"]
+        in_integer = sum(counted[kernel] for kernel in INTEGER_KERNELS)
+        in_float = sum(counted[kind] for kind in FLOAT_PRODUCTS)
+        if in_low_bit != low_bit[name]:
+            share = f"{in_low_bit} of {low_bit[name]}"
+            remedy = f"{share} integer matrices run in a low-bit kernel; choose other bits or group sizes"
             raise UserError("export", name, remedy)
-        if (found := sum(counted[kernel] for kernel in INTEGER_KERNELS)) != (expected := whole[name]):
-            remedy = f"{found} of {expected} int8 products run in an integer kernel; report this"
+        if in_integer != whole[name]:
+            remedy = f"{in_integer} of {whole[name]} int8 products run in an integer kernel; report this"
             raise UserError("export", name, remedy)
-        if (found := sum(counted[kind] for kind in FLOAT_PRODUCTS)) != apart[name]:
-            remedy = f"{found} products run in float, the manifest names {apart[name]}; report this"
+        if in_float != apart[name]:
+            remedy = f"{in_float} products run in float, the manifest names {apart[name]}; report this"
             raise UserError("export", name, remedy)
         if large := expanded(models[name], LARGE):
             raise UserError("export", name, f"{large[0]} is expanded to float at run time; choose other group sizes")
@@ -139,8 +142,8 @@ def measure_agreement(
 ) -> Agreement:
     """Compare both graphs with `model`, which holds the same (fake-quantized) weights, on some prepared clips.
 
-    Inputs of products are rounded in PyTorch, too, as `quantized` says. Where the head scores a shortlist alone
-    exactly, the logits of the tokens that both find best are compared: the others are rough by design.
+    PyTorch rounds inputs of products as well, as `quantized` says. Where the head scores only a shortlist exactly, the
+    comparison takes the logits of the best tokens, where both sides agree on them: other logits are rough by design.
     """
     settings = SessionSettings(accuracy_level=1)
     encoder, decoder = (open_session(folder / name, settings) for name in (graphs.encoder, graphs.decoder))
@@ -162,7 +165,7 @@ def measure_agreement(
 
 
 def check_agreement(agreement: Agreement) -> None:
-    """UserError when the exported graphs compute something else than PyTorch."""
+    """UserError when the exported graphs differ from PyTorch by more than the tolerances."""
     if agreement.layers is not None and agreement.excess is not None:
         if not agreement.layers <= LAYER_TOLERANCE:
             remedy = f"one differs from PyTorch by {agreement.layers:.2g} of its range, more than {LAYER_TOLERANCE:g}"
@@ -243,7 +246,7 @@ def _decode(
     tokens: NDArray[np.int64],
     past: dict[str, NDArray[np.float32]] | None,
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """Logits for `tokens`, and the past for the next call (the cross-attention's part is the first call's)."""
+    """Logits for `tokens`, and the past for the next call (the cross-attention's part comes from the first call)."""
     feeds = decoder_feeds(decoder, common, tokens, past)
     outputs = dict(zip((value.name for value in decoder.get_outputs()), decoder.run(None, feeds), strict=True))
     present = {name.replace("present", "past_key_values"): v for name, v in outputs.items() if name != "logits"}
@@ -253,7 +256,7 @@ def _decode(
 
 
 def _excess(graph: NDArray[np.float32], fake: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
-    """|graph - exact| / |fake - exact|; where nothing is rounded before these, against what float sums may differ."""
+    """|graph - exact| / |fake - exact|, the divisor at least what float sums may differ by."""
     scale = float(np.linalg.norm(exact))
     noise = max(float(np.linalg.norm(fake - exact)), TOLERANCE * scale)
     return float(np.linalg.norm(graph - exact)) / noise

@@ -1,4 +1,4 @@
-"""Activations in 8 bits: which layers have them, on what ranges, and what they do to a model in PyTorch."""
+"""Activations in 8 bits: which layers round them, on which ranges, and how a PyTorch model computes with them."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def quantize_activations(
     fixed = {name for name, spec in covered.items() if spec.kind == "int8-static"}
     if fixed and not samples:
         raise UserError("calibration", "no clips", "int8-static takes its ranges from speech; give a corpus with clips")
-    lowest = {path: step.lowest for step in structure.steps() for path in step.paths}
+    lowest = {path: shared.lowest for shared in structure.shared_inputs() for path in shared.paths}
     chosen: dict[str, InputRounding] = {
         name: per_row(lowest[name]) if spec.by_token(name) else Dynamic() for name, spec in covered.items()
     }
     if fixed:
-        kept = {w.name: columns.index for w in weights if (columns := w.float_columns) is not None}
-        for paths, observed in observe(model, structure, fixed, samples, progress, kept).items():
+        float_columns = {w.name: w.float_columns.index for w in weights if w.float_columns is not None}
+        for paths, observed in observe(model, structure, fixed, samples, progress, float_columns).items():
             for path in fixed.intersection(paths):
                 chosen[path] = affine(*extremes(observed, covered[path]))
     return [replace(w, inputs=chosen.get(w.name)) for w in weights]
@@ -62,32 +62,35 @@ def observe(
     paths: set[str],
     samples: Sequence[Sample],
     progress: Progress = silent,
-    kept: Mapping[str, NDArray[np.int64]] | None = None,
+    float_columns: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> dict[tuple[str, ...], Observed]:
-    """What the layers at `paths` read while `model` hears the samples, by the paths of the layers that share an input.
+    """The values that the layers at `paths` read on these samples, by the paths of the layers that share an input.
 
-    Padding counts, unlike in the statistics for weights: the device computes it too, frames that are heard attend to
-    it, and clipping it costs them more than wider ranges do (figures: docs/reference/methods.md). `kept`: by path the
-    channels that stay float, which are left out.
+    Padding counts, unlike in the statistics for weights: the device computes it too, frames of speech attend to it, and
+    clipping it costs more than wider ranges do (figures: docs/reference/methods.md). `float_columns`: by path the
+    channels that are not rounded, and therefore not observed.
     """
-    found: dict[tuple[str, ...], Observed] = {}
+    observed_by_paths: dict[tuple[str, ...], Observed] = {}
     with ExitStack() as stack:
-        for step in structure.steps():
-            if not paths.intersection(step.paths):
+        for shared in structure.shared_inputs():
+            if not paths.intersection(shared.paths):
                 continue
-            observed = found[step.paths] = Observed()
-            apart = (kept or {}).get(step.paths[0])
+            observed = Observed()
+            observed_by_paths[shared.paths] = observed
+            columns = (float_columns or {}).get(shared.paths[0])
 
-            def take(values: Tensor, observed: Observed = observed, apart: NDArray[np.int64] | None = apart) -> Tensor:
-                observed.add(values if apart is None else values.index_fill(-1, torch.from_numpy(apart), 0))
+            def take(
+                values: Tensor, observed: Observed = observed, columns: NDArray[np.int64] | None = columns
+            ) -> Tensor:
+                observed.add(values if columns is None else values.index_fill(-1, torch.from_numpy(columns), 0))
                 return values
 
-            stack.enter_context(on_input(model.get_submodule(step.paths[0]), take))
+            stack.enter_context(on_input(model.get_submodule(shared.paths[0]), take))
         for done, sample in enumerate(samples, 1):
             with torch.no_grad():
                 model(sample.inputs, decoder_input_ids=sample.tokens, use_cache=False)
             progress("ranges of activations", done, len(samples))
-    return found
+    return observed_by_paths
 
 
 @contextmanager
@@ -104,23 +107,23 @@ def fake_activations(model: Any, weights: Sequence[QuantizedWeight]) -> Iterator
 
 
 def rounded_input(values: Tensor, weight: QuantizedWeight) -> Tensor:
-    """What the layer of `weight` computes on: `values` rounded, those of its float columns as they are.
+    """The input that the layer of `weight` computes on: `values` rounded, except in its float columns.
 
-    These count as zero for the range of the others, which keeps outlier channels from widening it.
+    Float columns count as zero for the range of the other columns, so that outlier channels do not widen it.
     """
     assert weight.inputs is not None
     columns = weight.float_columns
     if columns is None:
         return rounded(values, weight.inputs)
-    kept = torch.from_numpy(columns.index)
-    others = values.index_fill(-1, kept, 0)
-    return rounded(others, weight.inputs).index_copy(-1, kept, values[..., kept])
+    float_columns = torch.from_numpy(columns.index)
+    others = values.index_fill(-1, float_columns, 0)
+    return rounded(others, weight.inputs).index_copy(-1, float_columns, values[..., float_columns])
 
 
 def rounded(values: Tensor, rounding: InputRounding) -> Tensor:
-    """The values nearest to `values` (..., channels) on the grid that the rounding says, float32.
+    """`values` (..., channels) rounded to the nearest values of the rounding's grid, float32.
 
-    A `Dynamic` one is that of ONNX's DynamicQuantizeLinear: over the extremes of the whole tensor, and zero.
+    The grid of `Dynamic` is that of ONNX's DynamicQuantizeLinear: it spans zero and the extremes of the whole tensor.
     """
     match rounding:
         case Static(fixed_scale, zero_point):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.families import Block, Family, Step, Structure
+from edge_asr_deploy.families import Block, Family, SharedInput, Structure
 from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq import folding
 from edge_asr_deploy.ptq.calibration.importance import block_weights, frame_weights
 from edge_asr_deploy.ptq.calibration.samples import Sample
-from edge_asr_deploy.ptq.calibration.stream import Stream, compare, statistics
+from edge_asr_deploy.ptq.calibration.stream import Stream, collect_statistics, compare
 from edge_asr_deploy.ptq.calibration.twin import Twin
 from edge_asr_deploy.ptq.learning.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.learning.reconstruction import Learned
@@ -22,7 +22,7 @@ from edge_asr_deploy.ptq.methods import needs_statistics, qep
 from edge_asr_deploy.ptq.methods.quik import spec_of
 from edge_asr_deploy.ptq.needs import needs_samples
 from edge_asr_deploy.ptq.rotation import rotate
-from edge_asr_deploy.ptq.rounding import round_together
+from edge_asr_deploy.ptq.rounding import by_spec, round_together
 from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.document import Recipe
@@ -70,17 +70,20 @@ class _Driver:
         self.floats: dict[str, Tensor] = {}
 
     def uncalibrated(self) -> None:
-        for step in (*self.structure.steps(), self.table):
-            self.round(step)
+        for shared in (*self.structure.shared_inputs(), self.table):
+            self.round(shared)
 
     def calibrated(self, samples: Sequence[Sample]) -> None:
-        heard, weights, originals = self.encoder(samples)
-        self.cross(samples, heard, weights, originals)
-        self.decoder(samples, heard, originals)
+        encoder_outputs, weights, originals = self.encoder(samples)
+        self.cross(samples, encoder_outputs, weights, originals)
+        self.decoder(samples, encoder_outputs, originals)
 
     def encoder(self, samples: Sequence[Sample]) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
-        """Quantize the encoder's blocks. Its new outputs (1, frames, channels), the frames' weights (frames,), and the
-        float model's outputs where something reads them."""
+        """Quantize the encoder's blocks.
+
+        Returns the quantized encoder's outputs (1, frames, channels), the weights of their frames (frames,), and the
+        float model's outputs where a correction reads them.
+        """
         encoder, norm = self.model.get_encoder(), self.module(self.structure.encoder_norm)
         runs = [lambda s=sample: encoder(s.inputs) for sample in samples]  # type: ignore[misc]
         stream = Stream.enter(self.module(self.structure.encoder[0].path), runs, [s.frames for s in samples])
@@ -93,204 +96,199 @@ class _Driver:
     def cross(
         self,
         samples: Sequence[Sample],
-        heard: list[Tensor],
+        encoder_outputs: list[Tensor],
         weights: Sequence[Tensor],
         originals: list[Tensor] | None,
     ) -> None:
-        """Quantize the cross-attention's keys and values; scales folded into the encoder's norm change `heard`."""
-        step = self.structure.cross
-        self.fold_values(samples, heard)
-        importance = self.recipe.component(step.component).importance
+        """Quantize the cross-attention's keys and values.
+
+        Scales that are folded into the encoder's norm change `encoder_outputs` in place.
+        """
+        shared = self.structure.cross
+        self.fold_values(samples, encoder_outputs)
+        importance = self.recipe.component(shared.component).importance
         if importance is not None:
-            stream = self.enter_decoder(samples, heard)
+            stream = self.enter_decoder(samples, encoder_outputs)
             weights = frame_weights(self.model, self.structure, stream, weights, importance)
-        if self.is_scaled(step):
-            found = statistics(heard, weights, heard[0].shape[-1])
-            scales = folding.scale(self.model, step, found, self.spec(step))
-            for outputs in (heard, originals or []):
+        if self.is_scaled(shared):
+            statistics = collect_statistics(encoder_outputs, weights, encoder_outputs[0].shape[-1])
+            scales = folding.scale(self.model, shared, statistics, self.spec(shared))
+            for outputs in (encoder_outputs, originals or []):
                 outputs[:] = [values / scales for values in outputs]
-        self.floats = {path: self.module(path).weight.detach().clone() for path in step.paths} if originals else {}
-        self.round(step, *self.found(step, heard, weights, originals))
+        self.floats = {path: self.module(path).weight.detach().clone() for path in shared.paths} if originals else {}
+        self.round(shared, *self.statistics_of(shared, encoder_outputs, weights, originals))
 
-    def fold_values(self, samples: Sequence[Sample], heard: Sequence[Tensor]) -> None:
-        """Scale what the cross-attentions' output projections read, while the value projections are not yet rounded.
+    def fold_values(self, samples: Sequence[Sample], encoder_outputs: Sequence[Tensor]) -> None:
+        """Scale the inputs of the cross-attentions' output projections, before the value projections are rounded.
 
-        Values that are stored in float16 stay: scaled ones would no longer be float16 numbers.
+        Value projections stored in float16 are not scaled: their weights would no longer be float16 numbers.
         """
         readers = {
-            block.path: [s for s in block.steps if s.source in self.structure.cross.paths and self.is_scaled(s)]
+            block.path: [s for s in block.inputs if s.source in self.structure.cross.paths and self.is_scaled(s)]
             for block in self.structure.decoder
         }
         if not any(readers.values()):
             return
-        stream = self.enter_decoder(samples, heard)
+        stream = self.enter_decoder(samples, encoder_outputs)
         for block in self.structure.decoder:
             self.scale(block, stream, readers[block.path])
-            stream.advance(self.module(block.path))
+            stream.pass_through(self.module(block.path))
 
-    def decoder(self, samples: Sequence[Sample], heard: Sequence[Tensor], originals: Sequence[Tensor] | None) -> None:
+    def decoder(
+        self, samples: Sequence[Sample], encoder_outputs: Sequence[Tensor], originals: Sequence[Tensor] | None
+    ) -> None:
         """Quantize the decoder's blocks on the teacher-forced tokens, and the table on what reaches the head."""
         norm = self.module(self.structure.decoder_norm)
-        stream = self.enter_decoder(samples, heard)
-        corrects = any(self.spec(step).correction for block in self.structure.decoder for step in block.steps)
+        stream = self.enter_decoder(samples, encoder_outputs)
+        corrects = any(self.spec(shared).correction for block in self.structure.decoder for shared in block.inputs)
         twin = Twin(self.enter_decoder(samples, originals)) if originals is not None and corrects else None
         self.blocks(self.structure.decoder, stream, twin)
         outputs = [norm(hidden) for hidden in stream.hidden]
-        self.round(self.table, *self.found(self.table, outputs, stream.weights))
+        self.round(self.table, *self.statistics_of(self.table, outputs, stream.weights))
 
-    def enter_decoder(self, samples: Sequence[Sample], heard: Sequence[Tensor]) -> Stream:
+    def enter_decoder(self, samples: Sequence[Sample], encoder_outputs: Sequence[Tensor]) -> Stream:
         decoder = self.model.get_decoder()
         runs = [
             lambda s=sample, h=hidden: decoder(s.tokens, encoder_hidden_states=h, use_cache=False)  # type: ignore[misc]
-            for sample, hidden in zip(samples, heard, strict=True)
+            for sample, hidden in zip(samples, encoder_outputs, strict=True)
         ]
         return Stream.enter(self.module(self.structure.decoder[0].path), runs, [s.tokens.shape[1] for s in samples])
 
     def blocks(self, blocks: Sequence[Block], stream: Stream, twin: Twin | None) -> None:
-        """Quantize each block's steps on what the stream brings, then let the stream pass through the result.
+        """Quantize each block's layers on the stream's activations, then send the stream through the quantized block.
 
         The twin, if there is one, passes through the same blocks unrounded.
         """
         real = stream.weights
         for block in blocks:
             module = self.module(block.path)
-            importance = self.recipe.component(block.steps[0].component).importance
+            importance = self.recipe.component(block.inputs[0].component).importance
             stream.weights = block_weights(self.model, block, stream, real, importance)
-            self.scale(block, stream, [s for s in block.steps if s.source not in self.structure.cross.paths])
+            self.scale(block, stream, [s for s in block.inputs if s.source not in self.structure.cross.paths])
             if twin:
                 twin.enter(block.path, module, self.floats)
-            for steps in parts(block):
-                learned = self.learned(block, steps, stream)
-                for step in steps:
-                    self.step(module, step, stream, twin, learned)
-            stream.advance(module)
+            for shared_inputs in parts(block):
+                learned = self.learned(block, shared_inputs, stream)
+                for shared in shared_inputs:
+                    self.round_shared(module, shared, stream, twin, learned)
+            stream.pass_through(module)
             if twin:
-                twin.advance()
+                twin.leave()
         stream.weights = real
 
-    def step(self, module: Any, step: Step, stream: Stream, twin: Twin | None, learned: Learned | None) -> None:
-        """Round one step of a block, and replay the attention that it closes."""
-        if not self.needs_statistics(step):
-            self.round(step)
+    def round_shared(
+        self, module: Any, shared: SharedInput, stream: Stream, twin: Twin | None, learned: Learned | None
+    ) -> None:
+        """Round the layers of one shared input, and replay the attention whose output they compute, if they do."""
+        if not self.needs_statistics(shared):
+            self.round(shared)
             return
-        linear = self.module(step.paths[0])
+        linear = self.module(shared.paths[0])
         inputs: Iterable[Tensor] = stream.inputs(module, linear)
-        originals: Iterable[Tensor] | None = twin.inputs(step.paths[0]) if twin else None
-        if step.closes:
+        originals: Iterable[Tensor] | None = twin.inputs(shared.paths[0]) if twin else None
+        if shared.closes:
             inputs, originals = list(inputs), None if originals is None else list(originals)
-        self.round(step, *self.found(step, inputs, stream.weights, originals), learned)
-        if step.closes:
-            stream.replay(self.module(step.closes), [linear(values) for values in inputs])
+        self.round(shared, *self.statistics_of(shared, inputs, stream.weights, originals), learned)
+        if shared.closes:
+            stream.replay(self.module(shared.closes), [linear(values) for values in inputs])
             if twin and originals is not None:
-                twin.replay(step.closes, step.paths[0], list(originals))
+                twin.replay(shared.closes, shared.paths[0], list(originals))
 
-    def learned(self, block: Block, steps: Sequence[Step], stream: Stream) -> Learned | None:
-        """What a method that learns on parts of blocks finds for these steps, if theirs is one."""
-        chosen = dict.fromkeys(self.specs[path] for step in steps for path in step.paths)
+    def learned(self, block: Block, shared_inputs: Sequence[SharedInput], stream: Stream) -> Learned | None:
+        """The grids and codes of a method that learns on parts of blocks; None for other methods."""
+        chosen = dict.fromkeys(self.specs[path] for shared in shared_inputs for path in shared.paths)
         if not any(spec.is_integer and isinstance(spec.quantizer, Learning) for spec in chosen):
             return None
         if len(chosen) > 1:
             raise UserError(
                 "recipe layers",
-                steps[0].paths[0],
+                shared_inputs[0].paths[0],
                 "what learns needs one spec in all of an attention or feed-forward part",
             )
         (spec,) = chosen
-        return learn_part(self.model, block, steps, stream, spec, self.structure.cross.paths)
+        return learn_part(self.model, block, shared_inputs, stream, spec, self.structure.cross.paths)
 
-    def scale(self, block: Block, stream: Stream, wanted: Sequence[Step]) -> None:
-        """Scale the input channels of the wanted steps by the recipe, before anything of the block is rounded."""
+    def scale(self, block: Block, stream: Stream, wanted: Sequence[SharedInput]) -> None:
+        """Scale the wanted shared inputs by the recipe, before anything of the block is rounded."""
         wanted = [s for s in wanted if self.is_scaled(s)]
         if not wanted:
             return
         module = self.module(block.path)
-        for step in block.steps:
-            if step not in wanted and not step.closes:
+        for shared in block.inputs:
+            if shared not in wanted and not shared.closes:
                 continue
-            linear = self.module(step.paths[0])
+            linear = self.module(shared.paths[0])
             inputs: Iterable[Tensor] = stream.inputs(module, linear)
-            if step.closes:
+            if shared.closes:
                 inputs = list(inputs)
-                stream.replay(self.module(step.closes), [linear(values) for values in inputs])
-            if step in wanted:
-                found = statistics(inputs, stream.weights, linear.in_features)
-                folding.scale(self.model, step, found, self.spec(step))
+                stream.replay(self.module(shared.closes), [linear(values) for values in inputs])
+            if shared in wanted:
+                statistics = collect_statistics(inputs, stream.weights, linear.in_features)
+                folding.scale(self.model, shared, statistics, self.spec(shared))
         stream.forget()
 
-    def is_scaled(self, step: Step) -> bool:
-        """True when the recipe scales the step's inputs and none of the layers that this changes is in float16 already.
+    def is_scaled(self, shared: SharedInput) -> bool:
+        """True when the recipe scales this input and no layer that the scales change is stored in float16.
 
-        Scaled ones would no longer be float16 numbers.
+        Scaled weights of such a layer would no longer be float16 numbers.
         """
-        changed = (*step.paths, step.source) if step.source else step.paths
+        changed = (*shared.paths, shared.source) if shared.source else shared.paths
         narrow = any(self.specs[path].bits == 16 for path in changed)
-        return not narrow and folding.is_scaled(self.model, step, self.spec(step))
+        return not narrow and folding.is_scaled(self.model, shared, self.spec(shared))
 
-    def spec(self, step: Step) -> WeightSpec:
-        """The spec by which the layers of a step are prepared together: of several, the narrowest of the integer ones.
+    def spec(self, shared: SharedInput) -> WeightSpec:
+        """The spec by which layers with a shared input are prepared together: the one with the fewest bits.
 
-        Its rounding errors are by far the largest; scales that are good for it are exact for the others all the same.
+        Its rounding errors are by far the largest. For the other layers its scales are exact as well.
         """
-        return min((self.specs[path] for path in step.paths), key=lambda spec: spec.bits)
+        return min((self.specs[path] for path in shared.paths), key=lambda spec: spec.bits)
 
-    def needs_statistics(self, step: Step) -> bool:
-        """True when the recipe looks at the inputs of some layer of the step."""
-        return any(needs_statistics(self.specs[path]) for path in step.paths)
+    def needs_statistics(self, shared: SharedInput) -> bool:
+        """True when the recipe's method needs the inputs of one of these layers."""
+        return any(needs_statistics(self.specs[path]) for path in shared.paths)
 
-    def found(
+    def statistics_of(
         self,
-        step: Step,
+        shared: SharedInput,
         inputs: Iterable[Tensor],
         weights: Sequence[Tensor],
         originals: Iterable[Tensor] | None = None,
     ) -> tuple[Statistics | None, Tensor | None]:
-        """Statistics of the step's inputs and their drift, if its methods read any."""
-        channels = self.module(step.paths[0]).weight.shape[1]
-        if not self.needs_statistics(step):
+        """Statistics of a shared input and its drift from the float model; None where no method reads them."""
+        channels = self.module(shared.paths[0]).weight.shape[1]
+        if not self.needs_statistics(shared):
             return None, None
-        if self.spec(step).correction is None or originals is None:
-            return statistics(inputs, weights, channels), None
+        if self.spec(shared).correction is None or originals is None:
+            return collect_statistics(inputs, weights, channels), None
         return compare(inputs, originals, weights, channels)
 
     def round(
         self,
-        step: Step,
-        found: Statistics | None = None,
+        shared: SharedInput,
+        statistics: Statistics | None = None,
         drift: Tensor | None = None,
         learned: Learned | None = None,
     ) -> None:
         """Round the weights of layers that share an input, and write the rounded values into the model.
 
-        Layers of one spec are rounded together, those of another apart from them, on the same statistics.
+        Layers with the same spec are rounded together; all of them use the same statistics.
         """
-        for common, paths in _by_spec(step.paths, self.specs):
+        for common, paths in by_spec(shared.paths, self.specs):
             spec = spec_of(paths[0], common)
             if not spec.is_integer:
                 continue
             weights = {path: self.module(path).weight.data for path in paths}
-            if spec.correction is not None and found is not None and drift is not None:
+            if spec.correction is not None and statistics is not None and drift is not None:
                 for weight in weights.values():
-                    weight.copy_(qep(weight, found.hessian, drift, spec.correction))
-            for quantized in round_together(weights, step.component, spec, found, learned):
+                    weight.copy_(qep(weight, statistics.hessian, drift, spec.correction))
+            for quantized in round_together(weights, shared.component, spec, statistics, learned):
                 weights[quantized.name].copy_(torch.from_numpy(quantized.dequantize()))
                 self.done.append(quantized)
                 self.progress(quantized.name, len(self.done), self.total)
 
     @property
-    def table(self) -> Step:
-        return Step((self.structure.table,), "embedding", self.structure.decoder_norm)
+    def table(self) -> SharedInput:
+        return SharedInput((self.structure.table,), "embedding", self.structure.decoder_norm)
 
     def module(self, path: str) -> Any:
         return self.model.get_submodule(path)
-
-
-def _by_spec(paths: Iterable[str], specs: Mapping[str, WeightSpec]) -> list[tuple[WeightSpec, list[str]]]:
-    """The paths by their spec, both in the order in which they come."""
-    groups: list[tuple[WeightSpec, list[str]]] = []
-    for path in paths:
-        same = next((members for spec, members in groups if spec == specs[path]), None)
-        if same is None:
-            groups.append((specs[path], [path]))
-        else:
-            same.append(path)
-    return groups

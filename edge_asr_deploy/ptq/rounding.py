@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -19,11 +20,23 @@ from edge_asr_deploy.recipe.methods import QuikOptions, SpqrOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
 
 
+def by_spec(paths: Iterable[str], specs: Mapping[str, WeightSpec]) -> list[tuple[WeightSpec, list[str]]]:
+    """The paths by their spec, both in the order in which they come."""
+    groups: list[tuple[WeightSpec, list[str]]] = []
+    for path in paths:
+        same = next((members for spec, members in groups if spec == specs[path]), None)
+        if same is None:
+            groups.append((specs[path], [path]))
+        else:
+            same.append(path)
+    return groups
+
+
 def round_together(
     weights: dict[str, Tensor],
     component: str,
     spec: WeightSpec,
-    found: Statistics | None,
+    statistics: Statistics | None,
     learned: Learned | None = None,
 ) -> list[QuantizedWeight]:
     """Round matrices (out, in) that read the same input: stacked, so that one factorization serves them all.
@@ -31,13 +44,13 @@ def round_together(
     Those of SpQR are rounded one by one, since their output channels share statistics. Where grids and codes have been
     learned, those are taken.
     """
-    hessian = None if found is None else found.hessian
+    hessian = None if statistics is None else statistics.hessian
     if learned is not None:
         parts = [_on_grid(*learned.rounded[name], spec, name) for name in weights]
     elif isinstance(spec.quantizer, SpqrOptions):
-        parts = [round_matrix(weight, spec, found, name) for name, weight in weights.items()]
+        parts = [round_matrix(weight, spec, statistics, name) for name, weight in weights.items()]
     else:
-        stacked = round_matrix(torch.cat(list(weights.values())), spec, found, " / ".join(weights))
+        stacked = round_matrix(torch.cat(list(weights.values())), spec, statistics, " / ".join(weights))
         parts, start = [], 0
         for weight in weights.values():
             parts.append(stacked.rows(slice(start, start + len(weight))))
@@ -53,20 +66,20 @@ def round_together(
     ]
 
 
-def round_matrix(weight: Tensor, spec: WeightSpec, found: Statistics | None, name: str) -> QuantizedWeight:
+def round_matrix(weight: Tensor, spec: WeightSpec, statistics: Statistics | None, name: str) -> QuantizedWeight:
     """A matrix (out, in) rounded by its spec's quantizer; neither its component nor its error is filled in."""
     options = spec.quantizer
-    if isinstance(options, QuikOptions | SpqrOptions) and found is None:
+    if isinstance(options, QuikOptions | SpqrOptions) and statistics is None:
         raise ValueError(f"{name}: {options.method} needs statistics of its inputs")
-    if isinstance(options, SpqrOptions) and found is not None:
-        rounded = spqr(weight, spec, options, found.hessian, name)
+    if isinstance(options, SpqrOptions) and statistics is not None:
+        rounded = spqr(weight, spec, options, statistics.hessian, name)
         plain = _weight(name, spec, rounded.codes, rounded.scales, rounded.zero_points)
         return replace(plain, outliers=rounded.outliers)
-    if isinstance(options, QuikOptions) and found is not None:
-        grid, codes, kept, values = quik(weight, spec, options, found, name)
-        columns = FloatColumns(kept.numpy(), values.numpy())
+    if isinstance(options, QuikOptions) and statistics is not None:
+        grid, codes, channels, values = quik(weight, spec, options, statistics, name)
+        columns = FloatColumns(channels.numpy(), values.numpy())
         return replace(_on_grid(grid, codes, spec, name), outliers=columns)
-    grid, codes = round_weight(weight, spec, None if found is None else found.hessian, name)
+    grid, codes = round_weight(weight, spec, None if statistics is None else statistics.hessian, name)
     return _on_grid(grid, codes, spec, name)
 
 

@@ -72,8 +72,8 @@ def test_a_whole_quantized_model_is_judged_alike(name: str) -> None:
 
 def test_padding_is_dropped_from_fixed_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensitivity, "PADDING", 4)
-    assert [h.shape[1] for h in probe("whisper", cuts=True).heard] == [24, 25, 26]
-    assert [h.shape[1] for h in probe("whisper").heard] == [short.FRAMES] * 3
+    assert [h.shape[1] for h in probe("whisper", cuts=True).encoder_outputs] == [24, 25, 26]
+    assert [h.shape[1] for h in probe("whisper").encoder_outputs] == [short.FRAMES] * 3
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -46,7 +46,7 @@ def test_every_matrix_is_looked_at_and_its_inputs_are_the_real_ones(name: str) -
     assert found.keys() == structure.components().keys()
     assert found[structure.table].inputs is None
     assert all(one.inputs is not None for path, one in found.items() if path != structure.table)
-    path = structure.encoder[0].steps[0].paths[0]
+    path = structure.encoder[0].inputs[0].paths[0]
     weight = model.get_submodule(path).weight.detach().numpy()
     assert found[path].shape == weight.shape
     assert found[path].weight.deviation == pytest.approx(weight.std(), rel=1e-5)

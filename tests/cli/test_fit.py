@@ -20,7 +20,7 @@ from edge_asr_deploy import pipeline
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.experiments.analysis.sensitivity import Probe
-from edge_asr_deploy.experiments.mixed.walk import Judge, Judged
+from edge_asr_deploy.experiments.mixed.walk import Score, Scorer
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.recipe.files import for_bits, load_document
@@ -169,16 +169,16 @@ def test_the_joint_search_goes_on_where_it_was_killed(fit: Callable[..., Result]
 
 
 def test_a_rise_in_wer_is_walked_to_on_onnxruntime(fit: Callable[..., Result], monkeypatch: Any) -> None:
-    """Rises that fall with size, from a judge that only counts bits: the real one has a test of its own."""
+    """Rises that fall with size, from a scorer that only counts bits: the real one has a test of its own."""
     asked: list[Recipe] = []
 
-    def judge(self: Judge, recipe: Recipe) -> Judged:
+    def score(self: Scorer, recipe: Recipe) -> Score:
         asked.append(recipe)
         bits = sum(layer.bits or 0 for layer in recipe.layers.values()) + recipe.component("decoder").bits
-        return Judged(bits, 100.0 / bits)
+        return Score(bits, 100.0 / bits)
 
-    monkeypatch.setattr(Judge, "prepare", lambda self: None)
-    monkeypatch.setattr(Judge, "judge", judge)
+    monkeypatch.setattr(Scorer, "prepare", lambda self: None)
+    monkeypatch.setattr(Scorer, "score", score)
     monkeypatch.setattr("edge_asr_deploy.experiments.mixed.walk.held_out", lambda *args: [])
     ran = fit("--max-wer-rise", "99", "--json")
     assert ran.exit_code == 0, ran.output

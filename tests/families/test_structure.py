@@ -56,7 +56,7 @@ def test_steps_tell_true_when_the_model_runs(name: str) -> None:
     sample = short.samples(name, 1)[0]
     with torch.no_grad():
         model(sample.inputs, decoder_input_ids=sample.tokens)
-    for step in structure.steps():
+    for step in structure.shared_inputs():
         first = received[step.paths[0]]
         assert all(received[path] is first or torch.equal(received[path], first) for path in step.paths)
         if step.norm is not None:
@@ -66,11 +66,11 @@ def test_steps_tell_true_when_the_model_runs(name: str) -> None:
             assert torch.equal(made[step.closes], model.get_submodule(path)(first))
     order = [path for path in received if path != structure.head]
     cross = set(structure.cross.paths)
-    walked = [path for b in (*structure.encoder, *structure.decoder) for step in b.steps for path in step.paths]
+    walked = [path for b in (*structure.encoder, *structure.decoder) for step in b.inputs for path in step.paths]
     assert sorted(walked) == sorted(set(order) - cross)
     position = {path: index for index, path in enumerate(order)}
     for block in (*structure.encoder, *structure.decoder):
-        firsts = [min(position[path] for path in step.paths) for step in block.steps]
+        firsts = [min(position[path] for path in step.paths) for step in block.inputs]
         assert firsts == sorted(firsts)
     assert torch.equal(made[structure.decoder_norm], received[structure.head])
     assert torch.equal(made[structure.encoder_norm], received[structure.cross.paths[0]])

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="the exporter is not installed: pip install 
 import torch
 from transformers import MoonshineConfig, MoonshineForConditionalGeneration
 
-from edge_asr_deploy.families import Step, family
+from edge_asr_deploy.families import SharedInput, family
 from edge_asr_deploy.ptq.folding import fold, is_foldable
 from tests.support import short as models
 
@@ -44,8 +44,8 @@ FOLDS = {
 CASES = [(name, first) for name, firsts in FOLDS.items() for first in firsts]
 
 
-def steps(model: Any, name: str) -> dict[str, Step]:
-    return {step.paths[0]: step for step in family(name).structure(model.config).steps()}
+def shared_inputs(model: Any, name: str) -> dict[str, SharedInput]:
+    return {shared.paths[0]: shared for shared in family(name).structure(model.config).shared_inputs()}
 
 
 def logits(model: Any, name: str) -> torch.Tensor:
@@ -59,9 +59,9 @@ def logits(model: Any, name: str) -> torch.Tensor:
 def test_a_fold_changes_the_layers_but_not_the_model(name: str, first: str, seed: int) -> None:
     model = models.shuffled(name, seed)
     before, weight = logits(model, name), model.get_submodule(first).weight.detach().clone()
-    step = steps(model, name)[first]
+    shared = shared_inputs(model, name)[first]
     scales = torch.randn(weight.shape[1], generator=torch.Generator().manual_seed(seed)).exp()
-    fold(model, step, scales)
+    fold(model, shared, scales)
     assert torch.equal(model.get_submodule(first).weight, weight * scales)
     assert (logits(model, name) - before).abs().max() < 1e-5 * before.abs().max()
 
@@ -70,13 +70,13 @@ def test_a_fold_changes_the_layers_but_not_the_model(name: str, first: str, seed
 def test_every_other_layer_stands_behind_an_activation(name: str) -> None:
     model = models.model(name)
     kinds = {first.split(".layers.")[0] + first.split(".layers.")[1][1:] for first in FOLDS[name]}
-    for first, step in steps(model, name).items():
+    for first, shared in shared_inputs(model, name).items():
         kind = first.split(".layers.")[0] + first.split(".layers.")[1][1:]
-        assert is_foldable(model, step) == (kind in kinds), first
+        assert is_foldable(model, shared) == (kind in kinds), first
         if kind not in kinds:
             assert first.endswith("fc2")
             with pytest.raises(ValueError, match="nothing before it can take a scale"):
-                fold(model, step, torch.ones(model.get_submodule(first).in_features))
+                fold(model, shared, torch.ones(model.get_submodule(first).in_features))
 
 
 def test_shared_heads_of_values_are_not_scaled() -> None:
@@ -91,6 +91,6 @@ def test_shared_heads_of_values_are_not_scaled() -> None:
         decoder_num_key_value_heads=1,
     )
     model = MoonshineForConditionalGeneration(config)
-    found = steps(model, "moonshine")
+    found = shared_inputs(model, "moonshine")
     assert not is_foldable(model, found["model.decoder.layers.0.self_attn.o_proj"])
     assert is_foldable(model, found["model.encoder.layers.0.self_attn.o_proj"])

@@ -152,7 +152,7 @@ def test_a_shift_changes_norm_and_layers_but_not_the_model(seed: int) -> None:
     before, generator = logits(model, "whisper"), torch.Generator().manual_seed(seed)
     shifted = 0
     for block in (*(structure := family("whisper").structure(model.config)).encoder, *structure.decoder):
-        for step in block.steps:
+        for step in block.inputs:
             if folding.is_shiftable(model, step):
                 folding.shift(model, step, torch.randn(32, generator=generator))
                 shifted += 1
@@ -163,7 +163,7 @@ def test_a_shift_changes_norm_and_layers_but_not_the_model(seed: int) -> None:
 
 def test_without_biases_nothing_is_shifted() -> None:
     model = models.shuffled("moonshine", 0)
-    for step in family("moonshine").structure(model.config).steps():
+    for step in family("moonshine").structure(model.config).shared_inputs():
         assert not folding.is_shiftable(model, step)
         with pytest.raises(ValueError, match="no biases that could take a shift"):
             folding.shift(model, step, torch.zeros(36))

@@ -154,7 +154,7 @@ def test_each_layer_is_calibrated_behind_the_quantized_ones_before_it(
     samples = models.samples(name)
     # The decoder was calibrated on the float embedding, which is rounded last.
     model, _ = run(name, models.recipe(name, GPTQ, embedding=FLOAT), samples)
-    for step in family(name).structure(model.config).steps():
+    for step in family(name).structure(model.config).shared_inputs():
         linear = model.get_submodule(step.paths[0])
         inputs: list[torch.Tensor] = []
         handle = linear.register_forward_pre_hook(lambda _, args, inputs=inputs: inputs.append(args[0][0]))

@@ -59,7 +59,7 @@ def test_pooled_positions_leave_a_block_as_they_would_alone(name: str, side: str
     block, stream = enter(model, name, side)
     module = model.get_submodule(block.path)
     with torch.no_grad():
-        for step in block.steps:
+        for step in block.inputs:
             if step.closes:
                 linear = model.get_submodule(step.paths[0])
                 outputs = [linear(values) for values in stream.inputs(module, linear)]

@@ -117,7 +117,7 @@ def test_stem_table_and_head_stay(name: str) -> None:
     changed = {path for path, value in before.named_parameters() if not torch.equal(value, after.get_parameter(path))}
     structure = family(name).structure(before.config)
     linears = set(structure.components()) - {structure.table}
-    norms = {step.norm for step in structure.steps() if step.norm}
+    norms = {step.norm for step in structure.shared_inputs() if step.norm}
     assert {path.rsplit(".", 1)[0] for path in changed} == linears | norms
     for norm in norms:
         assert (after.get_submodule(norm).weight == 1).all()

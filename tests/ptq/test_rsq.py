@@ -80,12 +80,12 @@ def test_attention_received_is_what_transformers_reports(name: str) -> None:
     for blocks, real in ((structure.encoder, sample.frames), (structure.decoder, 12)):
         stream = Stream.enter(model.get_submodule(blocks[0].path), [whole], [real])
         for block in blocks:
-            for attention in (step.closes for step in block.steps if step.closes):
+            for attention in (step.closes for step in block.inputs if step.closes):
                 module = model.get_submodule(attention)
                 (received,) = stream.received(model.get_submodule(block.path), module, stream.weights)
                 wanted = expected[attention][:, :real].sum((0, 1))
                 assert torch.allclose(received, wanted, rtol=1e-3, atol=1e-4), attention
-            stream.advance(model.get_submodule(block.path))
+            stream.pass_through(model.get_submodule(block.path))
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -120,10 +120,10 @@ def test_statistics_are_weighted_by_attention(name: str, hessians: dict[str, tor
     quantize(models.shuffled(name, 0), family(name), wide, samples)
     plain = models.shuffled(name, 0)
     structure = family(name).structure(plain.config)
-    cross = [s.closes for b in structure.decoder for s in b.steps if s.source in structure.cross.paths]
+    cross = [s.closes for b in structure.decoder for s in b.inputs if s.source in structure.cross.paths]
     cases: list[tuple[tuple[str, ...], Callable[[dict[str, torch.Tensor]], torch.Tensor]]] = [
-        (structure.encoder[0].steps[0].paths, lambda found: found["model.encoder.layers.0.self_attn"]),
-        (structure.decoder[0].steps[0].paths, lambda found: found["model.decoder.layers.0.self_attn"]),
+        (structure.encoder[0].inputs[0].paths, lambda found: found["model.encoder.layers.0.self_attn"]),
+        (structure.decoder[0].inputs[0].paths, lambda found: found["model.decoder.layers.0.self_attn"]),
         (structure.cross.paths, lambda found: torch.cat([found[path] for path in cross if path])),
     ]
     for paths, choose in cases:

@@ -152,7 +152,7 @@ def test_qep_sees_the_float_models_inputs_beside_the_quantized_ones(
     corrected = dict(zip((w.name for w in found), seen, strict=True))
     before = models.shuffled(name, 0)
     float_inputs, inputs = _inputs(before, name), _inputs(model, name)
-    for step in family(name).structure(model.config).steps():
+    for step in family(name).structure(model.config).shared_inputs():
         path = step.paths[0]
         weight, hessian, drift = corrected[path]
         # Of these layers the last row is never divided by the scales of a layer behind it.

@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.experiments.sweep.grid import Cell, Evaluation, lay_over
 from edge_asr_deploy.experiments.sweep.keys import (
+    EVALUATE_SOURCE,
     EXPORT_SOURCE,
-    JUDGE_SOURCE,
     NOT_PTQ,
     PTQ_SOURCE,
     Keys,
@@ -100,14 +100,14 @@ def test_only_methods_that_are_named_count() -> None:
 @pytest.mark.parametrize(
     ("edited", "stages"),
     [
-        ("runtime/targets.py", {EXPORT_SOURCE, JUDGE_SOURCE}),
-        ("runtime/decoding/audio_context.py", {EXPORT_SOURCE, JUDGE_SOURCE}),
+        ("runtime/targets.py", {EXPORT_SOURCE, EVALUATE_SOURCE}),
+        ("runtime/decoding/audio_context.py", {EXPORT_SOURCE, EVALUATE_SOURCE}),
         ("ptq/methods/gptq.py", {PTQ_SOURCE, EXPORT_SOURCE}),
         ("quantized/weight.py", {PTQ_SOURCE, EXPORT_SOURCE}),
         ("recipe/weights.py", {PTQ_SOURCE, EXPORT_SOURCE}),
         ("graph/rewriting/decoder.py", {EXPORT_SOURCE}),
         ("proof/verify.py", {EXPORT_SOURCE}),
-        ("harness/evaluation/wer.py", {JUDGE_SOURCE}),
+        ("harness/evaluation/wer.py", {EVALUATE_SOURCE}),
         ("cli/sweep.py", set()),
     ],
 )
@@ -117,7 +117,7 @@ def test_an_edited_file_makes_new_keys_for_the_stages_that_run_it(
     root = tmp_path / ROOT.name
     shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns("__pycache__", "*.onnx"))
     without = {PTQ_SOURCE: NOT_PTQ}
-    every = (PTQ_SOURCE, EXPORT_SOURCE, JUDGE_SOURCE)
+    every = (PTQ_SOURCE, EXPORT_SOURCE, EVALUATE_SOURCE)
     before = {stage: source_hash(stage, without.get(stage, ()), root) for stage in every}
     assert before == {stage: source_hash(stage, without.get(stage, ())) for stage in every}
     with (root / edited).open("a") as file:

@@ -17,7 +17,7 @@ from edge_asr_deploy.experiments.sweep.grid import Cell, Evaluation
 from edge_asr_deploy.experiments.sweep.record import (
     OLDER_RESULTS,
     RESULTS,
-    Known,
+    CellState,
     SweepResult,
     read_results,
     records,
@@ -71,16 +71,16 @@ def finding(wrong: list[int], bits: int = 4) -> Finding:
     return Finding(result=result, costs=costs, layers=[layer], versions={}, quantize_seconds=1.0)
 
 
-def known(method: str, wrong: list[int] | None, setting: str = "w4", error: str | None = None) -> Known:
+def known(method: str, wrong: list[int] | None, setting: str = "w4", error: str | None = None) -> CellState:
     values = {"model": "tiny", "method": method} | ({} if method == "float" else {"setting": setting})
     cell = Cell(values, parse({"name": "t", "family": "whisper"}, "test"), Evaluation(activation_bits=16))
-    return Known(cell, None, None if wrong is None else finding(wrong, 32 if method == "float" else 4), error)
+    return CellState(cell, None, None if wrong is None else finding(wrong, 32 if method == "float" else 4), error)
 
 
 FEW, MANY = [0, 1] * 20, [2, 3] * 20
 
 
-def result(*all_known: Known) -> SweepResult:
+def result(*states: CellState) -> SweepResult:
     return SweepResult(
         name="s",
         command="edge-deploy sweep",
@@ -89,7 +89,7 @@ def result(*all_known: Known) -> SweepResult:
         normalizer=None,
         reference="rtn",
         axes=["model", "method", "setting"],
-        cells=records(all_known, "rtn"),
+        cells=records(states, "rtn"),
     )
 
 

@@ -76,25 +76,25 @@ def analyze(options: AnalyzeOptions, console: Console) -> Analysis:
     return analysis
 
 
-def tables(found: Analysis) -> list[Table]:
+def tables(analysis: Analysis) -> list[Table]:
     """Two tables for people: statistics, and sensitivities with the most sensitive matrix first."""
-    statistics = Table(title=f"{found.model}: values", caption=found.speech)
+    statistics = Table(title=f"{analysis.model}: values", caption=analysis.speech)
     for column in ("matrix", "weights", "kurtosis", "outliers", "inputs", "kurtosis", "outliers"):
         statistics.add_column(column, justify="left" if column == "matrix" else "right", overflow="fold")
-    for one in found.statistics:
+    for one in analysis.statistics:
         statistics.add_row(one.path.removeprefix("model."), *_cells(one.weight), *_cells(one.inputs))
-    sensitivity = Table(title=f"{found.model}: KL of the logits, nats per token, each matrix alone rounded")
-    if not found.sensitivity:
+    sensitivity = Table(title=f"{analysis.model}: KL of the logits, nats per token, each matrix alone rounded")
+    if not analysis.sensitivity:
         return [statistics]
-    widths = sorted(next(iter(found.sensitivity.values())))
+    widths = sorted(next(iter(analysis.sensitivity.values())))
     sensitivity.add_column("matrix", overflow="fold")
     for bits in widths:
         sensitivity.add_column(f"{bits} bits", justify="right")
-    narrow = [bits for bits in widths if found.words and bits in next(iter(found.words.values()))]
+    narrow = [bits for bits in widths if analysis.words and bits in next(iter(analysis.words.values()))]
     for bits in narrow:
         sensitivity.add_column(f"WER %, {bits} bits", justify="right")
-    for path, costs in sorted(found.sensitivity.items(), key=lambda item: -item[1][widths[0]]):
-        changed = [f"{100 * found.words[path][bits]:.1f}" for bits in narrow] if found.words else []
+    for path, costs in sorted(analysis.sensitivity.items(), key=lambda item: -item[1][widths[0]]):
+        changed = [f"{100 * analysis.words[path][bits]:.1f}" for bits in narrow] if analysis.words else []
         sensitivity.add_row(path.removeprefix("model."), *(f"{costs[bits]:.1e}" for bits in widths), *changed)
     return [statistics, sensitivity]
 

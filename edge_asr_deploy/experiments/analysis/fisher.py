@@ -44,11 +44,11 @@ def fisher_sensitivities(
     model: Any, specs: Mapping[str, WeightSpec], choices: Sequence[int], squares: Mapping[str, Tensor]
 ) -> dict[str, dict[int, float]]:
     """1/2 sum g^2 (W - Q(W))^2 by path and width, nats per token."""
-    found: dict[str, dict[int, float]] = {}
+    sensitivities: dict[str, dict[int, float]] = {}
     for path, spec in specs.items():
         weight = model.get_submodule(path).weight.detach()
-        found[path] = {}
+        sensitivities[path] = {}
         for bits in choices:
             difference = weight - rounded(weight, spec.at(bits))
-            found[path][bits] = 0.5 * float((squares[path] * difference.square()).sum(dtype=torch.float64))
-    return found
+            sensitivities[path][bits] = 0.5 * float((squares[path] * difference.square()).sum(dtype=torch.float64))
+    return sensitivities

@@ -1,4 +1,4 @@
-"""Figures that took time, kept as they are made, so that a run that was killed goes on where it stopped."""
+"""Measurements that took time, stored one by one, so that a run that was killed goes on where it stopped."""
 
 from __future__ import annotations
 

@@ -19,35 +19,37 @@ LEAST = 1e-9
 
 
 def require_matplotlib() -> None:
-    """UserError, saying how to get it, where matplotlib is missing: found out before the measurements."""
+    """UserError with the command that installs matplotlib where it is missing; to be called before the measurements."""
     if find_spec("matplotlib") is None:
         raise UserError("plots need", "matplotlib", 'is not installed; pip install "edge-asr-deploy[fit]"')
 
 
-def plot_sensitivities(found: Mapping[str, Mapping[int, float]], path: Path) -> None:
+def plot_sensitivities(sensitivities: Mapping[str, Mapping[int, float]], path: Path) -> None:
     """KL of every matrix, one line of dots per width, on a logarithmic axis."""
-    figure, axes = _figure(found)
-    rows = range(len(found))
-    for bits in sorted(next(iter(found.values()))):
-        axes.plot([max(widths[bits], LEAST) for widths in found.values()], rows, "o", label=f"{bits} bits", ms=4)
+    figure, axes = _figure(sensitivities)
+    rows = range(len(sensitivities))
+    for bits in sorted(next(iter(sensitivities.values()))):
+        axes.plot(
+            [max(widths[bits], LEAST) for widths in sensitivities.values()], rows, "o", label=f"{bits} bits", ms=4
+        )
     axes.set_xscale("log")
     axes.set_xlabel("KL of the logits, nats per token, this matrix alone rounded")
     axes.legend(loc="best", fontsize=8)
-    _finish(figure, axes, list(found), path)
+    _finish(figure, axes, list(sensitivities), path)
 
 
-def plot_statistics(found: Sequence[MatrixStatistics], path: Path) -> None:
+def plot_statistics(statistics: Sequence[MatrixStatistics], path: Path) -> None:
     """Kurtosis of every matrix and of its inputs."""
-    figure, axes = _figure(found)
-    axes.plot([s.weight.kurtosis for s in found], range(len(found)), "o", label="weights", ms=4)
-    seen = [(s.inputs.kurtosis, row) for row, s in enumerate(found) if s.inputs is not None]
+    figure, axes = _figure(statistics)
+    axes.plot([s.weight.kurtosis for s in statistics], range(len(statistics)), "o", label="weights", ms=4)
+    seen = [(s.inputs.kurtosis, row) for row, s in enumerate(statistics) if s.inputs is not None]
     if seen:
         axes.plot(*zip(*seen, strict=True), "x", label="inputs", ms=5)
     axes.set_xscale("log")
     axes.axvline(3, color="grey", lw=0.8)
     axes.set_xlabel("kurtosis (3: normal distribution)")
     axes.legend(loc="best", fontsize=8)
-    _finish(figure, axes, [s.path for s in found], path)
+    _finish(figure, axes, [s.path for s in statistics], path)
 
 
 def plot_front(points: Sequence[Mapping[str, Any]], chosen: tuple[int, float], path: Path) -> None:

@@ -39,11 +39,11 @@ class Probe:
         self.model, self.structure, self.samples, self.prompt = model, structure, samples, prompt
         self.cuts = cuts
         with torch.no_grad():
-            self.encoder, heard = self._through(structure.encoder, self._enter_encoder())
+            self.encoder, hidden_states = self._through(structure.encoder, self._enter_encoder())
             norm = self._module(structure.encoder_norm)
-            self.heard = [norm(hidden) for hidden in heard]
-            self.decoder, said = self._through(structure.decoder, self._enter_decoder(self.heard))
-            self.reference = [self._log_probabilities(hidden) for hidden in said]
+            self.encoder_outputs = [norm(hidden) for hidden in hidden_states]
+            self.decoder, hidden_states = self._through(structure.decoder, self._enter_decoder(self.encoder_outputs))
+            self.reference = [self._log_probabilities(hidden) for hidden in hidden_states]
 
     @torch.no_grad()
     def divergence(self, path: str) -> float:
@@ -60,7 +60,7 @@ class Probe:
         for number, stream in enumerate(self.decoder):
             if path.startswith(f"{self.structure.decoder[number].path}."):
                 return self._decode(number, stream.copy())
-        return self._decode(0, self._enter_decoder(self.heard))
+        return self._decode(0, self._enter_decoder(self.encoder_outputs))
 
     def _decode(self, start: int, stream: Stream) -> Iterator[Tensor]:
         outputs = self._run(self.structure.decoder[start:], stream)
@@ -71,12 +71,12 @@ class Probe:
         entering = []
         for block in blocks:
             entering.append(stream.copy())
-            stream.advance(self._module(block.path))
+            stream.pass_through(self._module(block.path))
         return entering, stream.hidden
 
     def _run(self, blocks: Sequence[Any], stream: Stream) -> list[Tensor]:
         for block in blocks:
-            stream.advance(self._module(block.path))
+            stream.pass_through(self._module(block.path))
         return stream.hidden
 
     def _enter_encoder(self) -> Stream:
@@ -87,11 +87,11 @@ class Probe:
             stream.hidden = [h[:, : n + PADDING] for h, n in zip(stream.hidden, frames, strict=True)]
         return stream
 
-    def _enter_decoder(self, heard: Sequence[Tensor]) -> Stream:
+    def _enter_decoder(self, encoder_outputs: Sequence[Tensor]) -> Stream:
         decoder = self.model.get_decoder()
         runs = [
             lambda s=sample, h=hidden: decoder(s.tokens, encoder_hidden_states=h, use_cache=False)  # type: ignore[misc]
-            for sample, hidden in zip(self.samples, heard, strict=True)
+            for sample, hidden in zip(self.samples, encoder_outputs, strict=True)
         ]
         lengths = [sample.tokens.shape[1] for sample in self.samples]
         return Stream.enter(self._module(self.structure.decoder[0].path), runs, lengths)
@@ -108,23 +108,23 @@ def sensitivities(
     probe: Probe,
     specs: Mapping[str, WeightSpec],
     choices: Sequence[int],
-    known: Measurements,
+    measurements: Measurements,
     progress: Progress = silent,
 ) -> dict[str, dict[int, float]]:
     """KL in nats per token by path and width: each matrix of `specs` alone, rounded to nearest in that many bits.
 
-    Granularity and symmetry are the spec's. Widths up to 4 bits are measured, and kept in `known` as soon as they are;
-    wider ones follow from the two widest of these, as the divergence is quadratic in a small error.
+    Granularity and symmetry are the spec's. Widths up to 4 bits are measured, and stored in `measurements` at
+    once. Wider ones are extrapolated from the two widest measured, as the divergence is quadratic in a small error.
     """
     measured = measured_widths(choices)
-    found: dict[str, dict[int, float]] = {}
+    divergences: dict[str, dict[int, float]] = {}
     for number, (path, spec) in enumerate(specs.items()):
         weight = probe.model.get_submodule(path).weight
         figures: dict[int, tuple[float, float]] = {}
         for done, bits in enumerate(sorted(choices), 1):
             changed = spec.at(bits)
             measure = _measure if bits in measured else _error_alone
-            figures[bits] = known.measured(
+            figures[bits] = measurements.measured(
                 f"{path} {grid_name(changed)}{'' if bits in measured else ' error'}",
                 lambda p=path, w=weight, s=changed, m=measure: m(probe, p, w, s),  # type: ignore[misc]
             )
@@ -133,8 +133,11 @@ def sensitivities(
         ratio = statistics.geometric_mean(
             max(figures[bits][0], 1e-30) / max(figures[bits][1], 1e-30) for bits in measured[-2:]
         )
-        found[path] = {bits: figures[bits][0] if bits in measured else ratio * figures[bits][1] for bits in choices}
-    return found
+        divergences[path] = {}
+        for bits in choices:
+            divergence, error = figures[bits]
+            divergences[path][bits] = divergence if bits in measured else ratio * error
+    return divergences
 
 
 @torch.no_grad()
@@ -150,7 +153,7 @@ def measured_widths(choices: Sequence[int]) -> list[int]:
 
 
 def grid_name(spec: WeightSpec) -> str:
-    """What decides about a matrix that is rounded to nearest."""
+    """Everything that a matrix rounded to nearest depends on."""
     return f"{spec.bits} {spec.granularity} {'symmetric' if spec.symmetric else 'asymmetric'}"
 
 
@@ -161,7 +164,7 @@ def rounded(weight: Tensor, spec: WeightSpec) -> Tensor:
 
 
 def digest(samples: Sequence[Sample]) -> str:
-    """sha256 of what the model hears and reads: measurements on other speech are other measurements."""
+    """sha256 of the samples: measurements on other speech are other measurements."""
     result = hashlib.sha256()
     for sample in samples:
         result.update(f"{tuple(sample.inputs.shape)} {sample.frames} {sample.tokens.tolist()}".encode())
@@ -183,7 +186,7 @@ def _error_alone(probe: Probe, path: str, weight: Any, spec: WeightSpec) -> tupl
 
 @contextmanager
 def holding(weight: Any, values: Tensor) -> Iterator[None]:
-    """A parameter with other values for a while."""
+    """Within it the parameter holds other values."""
     before = weight.data
     weight.data = values
     try:

@@ -62,11 +62,11 @@ class Moments:
         if not values.numel():
             return
         self.count += values.numel()
-        wide = values.double()
-        power = wide
+        in_double = values.double()
+        power = in_double
         for index in range(4):
             self.powers[index] += power.sum()
-            power = power * wide
+            power = power * in_double
         self.absmax = torch.maximum(self.absmax, values.abs().amax(0))
         self.low, self.high = min(self.low, values.min().item()), max(self.high, values.max().item())
 

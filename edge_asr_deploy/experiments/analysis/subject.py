@@ -1,4 +1,4 @@
-"""A float model with the speech it is looked at on: what `analyze` and `fit` start from."""
+"""A float model with its calibration speech: what `analyze` and `fit` start from."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Subject:
 
     @property
     def measurements(self) -> Measurements:
-        """Where figures about this model on these samples are kept."""
+        """The stored measurements of this model on these samples."""
         key = (self.checkpoint.sha256, str(self.recipe.stem.bits), digest(self.samples), metadata.version("torch"))
         return Measurements(cache_root() / "analysis", *key)
 
@@ -62,7 +62,7 @@ class Subject:
         return Probe(self.model, self.structure, self.samples, self.prompt, cuts=self.family.fixed_window)
 
     def sensitivities(self, choices: Sequence[int], progress: Progress = silent) -> Sensitivities:
-        """KL by path and width, known ones from disk."""
+        """KL by path and width, stored ones from disk."""
         return sensitivities(self.probe(), self.specs, choices, self.measurements, progress)
 
     def fisher(self, choices: Sequence[int], progress: Progress = silent) -> Sensitivities:
@@ -73,12 +73,15 @@ class Subject:
         return fisher_sensitivities(self.model, self.specs, choices, squares)
 
     def word_changes(self, choices: Sequence[int], progress: Progress = silent) -> Sensitivities:
-        """Word errors per word of the float model's transcripts, by path and width, known ones from disk."""
+        """Word errors per word of the float model's transcripts, by path and width, stored ones from disk."""
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(self.checkpoint.folder)
-        prompt, kept = self.prompt + 1, self.measurements
-        return word_changes(self.model, tokenizer, self.specs, self.samples, prompt, choices, kept, progress)
+        # `self.prompt` counts the tokens that predict no text: all tokens of the prompt but its last.
+        prompt = self.prompt + 1
+        return word_changes(
+            self.model, tokenizer, self.specs, self.samples, prompt, choices, self.measurements, progress
+        )
 
     def statistics(self, progress: Progress = silent) -> list[MatrixStatistics]:
         """Statistics of every matrix and of its inputs."""
@@ -96,7 +99,7 @@ def load_subject(options: ExportOptions, clips: int, progress: Progress) -> Subj
     model = load_model(checkpoint)
     structure = kind.structure(model.config)
     recipe.require_matches(structure.components())
-    known = TokenCache(cache_root(), checkpoint.sha256, options.language, metadata.version("transformers"))
+    token_cache = TokenCache(cache_root(), checkpoint.sha256, options.language, metadata.version("transformers"))
     samples = prepare(
         model,
         kind,
@@ -105,7 +108,7 @@ def load_subject(options: ExportOptions, clips: int, progress: Progress) -> Subj
         wanted.seconds,
         options.language,
         progress=staged(progress, "transcribing calibration speech"),
-        known=known,
+        token_cache=token_cache,
     )
     narrow_in_place(model, structure.components(), recipe)
     prompt = len(kind.prompt(model.generation_config, options.language, "transcribe")) - 1

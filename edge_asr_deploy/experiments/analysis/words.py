@@ -1,4 +1,4 @@
-"""What rounding one matrix alone does to the words: a word error rate against the float model's own transcripts."""
+"""Word error rate of rounding one matrix alone, against the float model's own transcripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq.calibration.samples import Sample, transcribe
 from edge_asr_deploy.recipe.weights import WeightSpec
 
-# A model that repeats itself may say so many times the float model's tokens, and some more.
+# A model that repeats itself may give this many times the float model's tokens, and some more.
 LONGEST, MORE = 2, 8
 
 
@@ -25,42 +25,42 @@ def word_changes(
     samples: Sequence[Sample],
     prompt: int,
     choices: Sequence[int],
-    known: Measurements,
+    measurements: Measurements,
     progress: Progress = silent,
 ) -> dict[str, dict[int, float]]:
     """Word errors per word of the float model's text, by path and width, each matrix alone rounded to nearest.
 
     `samples` hold the float model's transcripts behind `prompt` tokens; greedy decoding. Widths up to 4 bits, or the
-    narrowest: wider ones change no words on few clips. Figures are kept in `known` as soon as they are measured.
+    narrowest: wider ones change no words on few clips. Figures are stored in `measurements` at once.
     """
-    said = [_words(tokenizer, sample.tokens[0, prompt:]) for sample in samples]
-    spoken = [(sample, words) for sample, words in zip(samples, said, strict=True) if words]
+    transcripts = [_words(tokenizer, sample.tokens[0, prompt:]) for sample in samples]
+    with_words = [(sample, words) for sample, words in zip(samples, transcripts, strict=True) if words]
     positions = getattr(model.config, "max_target_positions", None) or model.config.max_position_embeddings
     widths = measured_widths(choices)
-    found: dict[str, dict[int, float]] = {}
+    changes: dict[str, dict[int, float]] = {}
 
-    def hear(sample: Sample) -> str:
+    def transcript_of(sample: Sample) -> str:
         longest = min(LONGEST * (sample.tokens.shape[1] - prompt) + MORE, positions - prompt - 1)
         (tokens,) = transcribe(model, sample.inputs, tuple(sample.tokens[0, :prompt].tolist()), longest)
         return _words(tokenizer, tokens[0, prompt:])
 
     def measure(weight: Any, spec: WeightSpec) -> float:
-        if not spoken:
+        if not with_words:
             return 0.0
         with holding(weight, rounded(weight.detach(), spec)):
-            heard = [hear(sample) for sample, _ in spoken]
-        return float(jiwer.wer([words for _, words in spoken], heard))
+            hypotheses = [transcript_of(sample) for sample, _ in with_words]
+        return float(jiwer.wer([words for _, words in with_words], hypotheses))
 
     for number, (path, spec) in enumerate(specs.items()):
-        weight, found[path] = model.get_submodule(path).weight, {}
+        weight, changes[path] = model.get_submodule(path).weight, {}
         for done, bits in enumerate(widths, 1):
             changed = spec.at(bits)
-            found[path][bits] = known.measured(
+            changes[path][bits] = measurements.measured(
                 f"{path} {grid_name(changed)} words",
                 lambda w=weight, s=changed: measure(w, s),  # type: ignore[misc]
             )
             progress(f"{path}, {bits} bits", number * len(widths) + done, len(specs) * len(widths))
-    return found
+    return changes
 
 
 def _words(tokenizer: Any, tokens: Tensor) -> str:

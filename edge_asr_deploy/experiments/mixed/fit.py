@@ -18,7 +18,7 @@ from edge_asr_deploy.experiments.analysis.subject import Subject, load_subject
 from edge_asr_deploy.experiments.mixed.document import as_yaml
 from edge_asr_deploy.experiments.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.experiments.mixed.problem import Bits, Problem, Sizes, matrix_sizes, measure_rest, with_bits
-from edge_asr_deploy.experiments.mixed.walk import Judge, smallest_within
+from edge_asr_deploy.experiments.mixed.walk import Scorer, smallest_within
 from edge_asr_deploy.experiments.options import FitOptions, Proxy, Rule
 from edge_asr_deploy.files import require_folder, write_atomically
 from edge_asr_deploy.progress import Progress, shown, staged
@@ -41,7 +41,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came out. `divergence`: KL, nats per token, summed over matrices; `judged_on` says how a rise was found."""
+    """The result. `divergence`: KL, nats per token, summed over matrices; `judged_on`: the speech of `rise`."""
 
     recipe: str
     size: int
@@ -62,8 +62,8 @@ class Fit:
 def fit(options: FitOptions, output: Path, console: Console) -> Fit:
     """Choose bits per matrix, and write the recipe `output` and, in `<output>.fit`, `front.json` and `front.png`.
 
-    What was measured is kept (in the cache, trials and judged candidates in `<output>.fit`), so a run that was killed
-    goes on. UserError for a budget that cannot be met: it says the smallest possible size.
+    Measurements are stored in the cache, trials and scored candidates in `<output>.fit`, so a run that was killed goes
+    on where it stopped. UserError for a budget that cannot be met: it says the smallest possible size.
     """
     _check(options, output)
     checkpoint, recipe = chosen(options.export)
@@ -123,7 +123,7 @@ class _Named:
 
 
 def _check(options: FitOptions, output: Path) -> None:
-    """Found out before the work, not after it."""
+    """UserError for options that do not fit together, before the work starts."""
     require_matplotlib()
     if options.trials and find_spec("optuna") is None:
         raise UserError("--trials", options.trials, 'needs Optuna: pip install "edge-asr-deploy[fit]"')
@@ -178,7 +178,7 @@ def _by_rule(rule: Rule, subject: Subject, problem: Problem, budget: int) -> Bit
     try:
         return allocate(ranks, problem.sizes.matrices, budget - problem.sizes.rest)
     except ValueError:
-        # Of small matrices a narrower one may take more bytes, for the operators that unpack it.
+        # A small matrix may take more bytes with fewer bits, because of the operators that unpack it.
         raise UserError("--rule", rule, "does not reach the budget, though knapsack does; take that") from None
 
 
@@ -190,20 +190,21 @@ def _walk(
     aside: Path,
     console: Console,
 ) -> tuple[Bits, float, str, list[Point]]:
-    """The smallest choice on a coarser front whose measured rise is within the goal; all points, judged ones too."""
+    """The smallest choice on a coarser front whose measured rise is within the goal, and all points."""
     assert options.max_wer_rise is not None
     base = named.subject.recipe
-    judge = Judge(options.export, base, options.data, options.held_out, aside / "candidates", console)
-    judge.prepare()
+    scorer = Scorer(options.export, base, options.data, options.held_out, aside / "candidates", console)
+    scorer.prepare()
     candidates = problem.front(WALK)
     rises: dict[int, float | None] = {}
 
     def rise(index: int) -> float | None:
-        found = judge.judge(named.recipe(base, candidates[index])).rise
-        rises[index] = found
+        measured_rise = scorer.score(named.recipe(base, candidates[index])).rise
+        rises[index] = measured_rise
         size = problem.sizes.total(candidates[index]) / MB
-        console.print(f"{size:.2f} MB: {'too coarse to speak' if found is None else f'{found:+.2f} WER points'}")
-        return found
+        verdict = "too coarse to speak" if measured_rise is None else f"{measured_rise:+.2f} WER points"
+        console.print(f"{size:.2f} MB: {verdict}")
+        return measured_rise
 
     index = smallest_within(len(candidates), rise, options.max_wer_rise)
     if index is None:
@@ -215,8 +216,8 @@ def _walk(
         )
     bits, measured = candidates[index], rises[index]
     assert measured is not None
-    judged = [Point(problem.sizes.total(candidates[i]), problem.cost(candidates[i]), r) for i, r in rises.items()]
-    return bits, measured, judge.speech, sorted([*points, *judged], key=lambda point: point.size)
+    scored = [Point(problem.sizes.total(candidates[i]), problem.cost(candidates[i]), r) for i, r in rises.items()]
+    return bits, measured, scorer.speech, sorted([*points, *scored], key=lambda point: point.size)
 
 
 def _search(
@@ -227,11 +228,11 @@ def _search(
     key = json.dumps([named.subject.checkpoint.sha256, budget, options.choices, as_yaml(named.subject.recipe)])
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     with shown(console) as progress:
-        found = search(
+        best = search(
             named.subject, problem, budget, options.trials, aside / "trials.log", name, staged(progress, "trials")
         )
-    recipe = named.recipe(found.recipe, found.bits)
-    return recipe, found.bits, {"trials": found.trials, "divergence": found.divergence}
+    recipe = named.recipe(best.recipe, best.bits)
+    return recipe, best.bits, {"trials": best.trials, "divergence": best.divergence}
 
 
 def _write(result: Fit, recipe: Recipe, output: Path, aside: Path) -> None:

@@ -65,12 +65,12 @@ class Problem:
     def front(self, points: int) -> list[Bits]:
         """The best widths at budgets spread evenly by ratio from the smallest size to the largest, each once."""
         low, high = self.sizes.smallest, self.sizes.rest + self._table.largest
-        found: list[Bits] = []
+        front: list[Bits] = []
         for number in range(points):
             bits = self.solve(round(low * (high / low) ** (number / max(points - 1, 1))))
-            if not found or bits != found[-1]:
-                found.append(bits)
-        return found
+            if not front or bits != front[-1]:
+                front.append(bits)
+        return front
 
     @cached_property
     def _table(self) -> Table:

@@ -61,8 +61,8 @@ def search(
     Half of the subject's clips calibrates, the other half judges. The first trial is the recipe as it is.
     """
     half = len(subject.samples) // 2
-    calibrating, judging = subject.samples[:half], subject.samples[half:]
-    probe = Probe(subject.model, subject.structure, judging, subject.prompt, subject.family.fixed_window)
+    calibrating, scoring = subject.samples[:half], subject.samples[half:]
+    probe = Probe(subject.model, subject.structure, scoring, subject.prompt, subject.family.fixed_window)
     components = subject.structure.components()
 
     def objective(trial: optuna.Trial) -> float:

@@ -27,12 +27,12 @@ from edge_asr_deploy.progress import shown
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.runtime.transcriber import Transcriber
 
-# Words alone, none of them from a cache: every candidate is heard once.
+# Word error rate only, and no cache of transcripts: every candidate transcribes once.
 OPTIONS = EvaluateOptions(speed=False, cache=False)
 
 
 @dataclass(frozen=True)
-class Judged:
+class Score:
     """A candidate on onnxruntime: bytes of its `*.onnx` files, and its rise in WER, absolute percentage points.
 
     `rise` is None where the export refused it as too coarse to speak.
@@ -42,8 +42,8 @@ class Judged:
     rise: float | None
 
 
-class Judge:
-    """Exports recipes into `folder` and compares them with the float bundle there; what was judged is remembered.
+class Scorer:
+    """Exports recipes into `folder` and compares them with the float bundle there; scores are stored.
 
     With `data` (manifests with references) the rise is the difference of word error rates. Without, it is the word
     error rate against the float bundle's own text on `clips` of the calibration speech that calibrate nothing: every
@@ -76,13 +76,13 @@ class Judge:
                 for u in self.utterances
             ]
 
-    def judge(self, recipe: Recipe) -> Judged:
+    def score(self, recipe: Recipe) -> Score:
         """Export and measure one candidate, unless that was done before."""
         text = as_yaml(recipe)
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
         key = [bundle_hash(read_manifest(self.float)), self.speech, *(u.id for u in self.utterances)]
         size, rise = Measurements(self.folder, "judged", *key).measured(name, lambda: self._measure(recipe, text, name))
-        return Judged(size, rise)
+        return Score(size, rise)
 
     def _measure(self, recipe: Recipe, text: str, name: str) -> tuple[int, float | None]:
         path, bundle = self.folder / f"{name}.yaml", self.folder / name
@@ -106,15 +106,15 @@ def smallest_within(number: int, rise: Callable[[int], float | None], limit: flo
 
     Rises are taken to fall with size; None is one without end.
     """
-    low, high, found = 0, number - 1, None
+    low, high, best = 0, number - 1, None
     while low <= high:
         middle = (low + high) // 2
         measured = rise(middle)
         if measured is not None and measured <= limit:
-            found, high = middle, middle - 1
+            best, high = middle, middle - 1
         else:
             low = middle + 1
-    return found
+    return best
 
 
 def held_out(recipe: Recipe, clips: int) -> list[Utterance]:

@@ -1,4 +1,4 @@
-"""One cell, stage by stage: weights, ranges of activations, bundle, evaluation. What is done is not done again."""
+"""One cell, stage by stage: weights, ranges of activations, bundle, evaluation. Stored stages are not run again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from edge_asr_deploy.selection import check_versions
 from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
 
 if TYPE_CHECKING:
-    # Both need torch, which a cell that is done already does not.
+    # These modules import torch, which a finished cell does not need.
     from edge_asr_deploy.experiments.sweep.weights import Stored
     from edge_asr_deploy.ptq.calibration.samples import Sample
     from edge_asr_deploy.quantized.weight import QuantizedWeight
@@ -52,7 +52,7 @@ class Job:
 
 
 class Finding(BaseModel):
-    """What is known of a cell when it is done. `costs`: of the encoder on 30 s of audio, first call, one step.
+    """The measurements of a finished cell. `costs`: encoder on 30 s of audio, the decoder's first call, one later call.
 
     `peak_memory`: bytes, of the process that calibrated, quantized and exported it.
     """
@@ -86,7 +86,7 @@ class _Quantized:
 
 
 def attempt(job: Job, store: Store, progress: Progress) -> Outcome:
-    """Run a cell; whatever goes wrong becomes its error."""
+    """Run a cell; any exception becomes its error."""
     try:
         return Outcome(finding=run(job, store, progress))
     except UserError as error:
@@ -111,23 +111,23 @@ def keep(store: Store, key: str, finding: Finding) -> None:
 def run(job: Job, store: Store, progress: Progress) -> Finding:
     """The cell's finding: from the store, or made now and stored. UserError where an export or evaluation says so."""
     with store.alone(RESULTS, job.keys.result):
-        if (known := find(store, job.keys.result)) is not None:
-            return known
+        if (earlier := find(store, job.keys.result)) is not None:
+            return earlier
         bundle = _bundle(job, store, progress)
         progress("evaluating")
-        finding = _judge(job, bundle, store)
+        finding = _evaluate(job, bundle, store)
         keep(store, job.keys.result, finding)
     return finding
 
 
-def _judge(job: Job, bundle: Path, store: Store) -> Finding:
+def _evaluate(job: Job, bundle: Path, store: Store) -> Finding:
     wanted = job.cell.evaluation
     options = EvaluateOptions(
         threads=wanted.threads, accuracy_level=wanted.accuracy_level, language=wanted.language, speed=False
     )
     utterances, speech = load_speech(wanted.data)
     chosen = select(utterances, wanted.limit, options.seed)
-    # Nobody watches: the sweep shows its own progress.
+    # No progress of the evaluation: the sweep shows its own.
     result = evaluate(bundle, None, chosen, speech, options, silent)
     manifest = verify(bundle)
     seconds, memory = (manifest.metrics.get(name) for name in ("quantize_seconds", "peak_memory"))
@@ -157,7 +157,7 @@ def _bundle(job: Job, store: Store, progress: Progress) -> Path:
         speech = calibration_speech(recipe)
         quantized = _quantized(job, checkpoint, speech, store, progress)
         with BundleWriter(path) as writer:
-            # A model that only stutters is a result, too.
+            # A model too coarse to transcribe is a result of the sweep as well.
             exported = ExportJob(recipe.name, checkpoint, recipe, speech)
             made = Made(quantized.model, quantized.weights, quantized.samples)
             manifest = write_files(writer.folder, exported, made, progress, refuses_coarse=False)
@@ -176,9 +176,9 @@ def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, p
     model = load_model(checkpoint)
     with store.alone(WEIGHTS, job.keys.weights) as path:
         stored = read(path)
-        # What is stored needs no calibration any more, only the clips that prove the export.
-        is_known = stored is not None and (ranges is not None or job.keys.ranges is None)
-        utterances = speech.utterances[:PROOF_CLIPS] if is_known else speech.utterances
+        # Stored weights need no calibration any more, only the clips that prove the export.
+        is_stored = stored is not None and (ranges is not None or job.keys.ranges is None)
+        utterances = speech.utterances[:PROOF_CLIPS] if is_stored else speech.utterances
         samples = hear(model, checkpoint, recipe, utterances, language, staged(progress, "calibrating"))
         weights, seconds = _weights(store, path, stored, model, blocks, samples, progress)
     if table is not None and job.keys.table is not None:

@@ -19,7 +19,7 @@ from edge_asr_deploy.experiments.sweep.cells import (
     outcome_to_json,
     to_json,
 )
-from edge_asr_deploy.experiments.sweep.keys import EXPORT_SOURCE, JUDGE_SOURCE
+from edge_asr_deploy.experiments.sweep.keys import EVALUATE_SOURCE, EXPORT_SOURCE
 from edge_asr_deploy.experiments.sweep.store import Store
 from edge_asr_deploy.experiments.sweep.watch import Watcher
 from edge_asr_deploy.progress import silent
@@ -27,7 +27,7 @@ from edge_asr_deploy.sources import source_hash
 
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 1.0
-# What a node uses of the driver's settings where it has none of its own.
+# Environment variables that a node takes from the driver where it has none itself.
 VARIABLES = ("EDGE_ASR_DATA", "EDGE_ASR_CACHE", "HF_HOME")
 AUTO = "auto"
 
@@ -58,13 +58,13 @@ def run_cluster(jobs: Sequence[Job], address: str, store: Store, watcher: Watche
                 job = running.pop(reference)
                 outcome = _outcome(ray, reference)
                 if outcome.finding is not None:
-                    # The node has kept it, too, but perhaps in a folder of its own.
+                    # The node has stored it as well, but perhaps in its own folder.
                     keep(store, job.keys.result, outcome.finding)
                 watcher.finished(job, outcome)
 
 
 def run_on_node(job: str, settings: dict[str, str], source: str) -> str:
-    """What a node does: the job as JSON becomes the outcome as JSON."""
+    """Run a job on a node: the job comes and the outcome goes as JSON."""
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     if _source() != source:
@@ -105,4 +105,4 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _source() -> str:
-    return source_hash([*EXPORT_SOURCE, *JUDGE_SOURCE, "experiments.sweep.cells"])
+    return source_hash([*EXPORT_SOURCE, *EVALUATE_SOURCE, "experiments.sweep.cells"])

@@ -25,7 +25,7 @@ class _Model(BaseModel):
 
 
 class Evaluation(_Model):
-    """How a cell is judged. `accuracy_level` is of onnxruntime's MatMulNBits: None is its default (4), int8 inside.
+    """How a cell is evaluated. `accuracy_level` is of onnxruntime's MatMulNBits: None is its default (4), int8 inside.
 
     `data` are JSONL manifests, relative to the working folder; without any the default evaluation corpus is used.
     `limit` takes at most so many utterances of each corpus. `activation_bits` is for the paper's cost formulas alone.
@@ -64,7 +64,7 @@ class Sweep(_Model):
 
 @dataclass(frozen=True)
 class Cell:
-    """One recipe for one model and how to judge it. `values`: axis -> value, in the order of the axes.
+    """One recipe for one model and how to evaluate it. `values`: axis -> value, in the order of the axes.
 
     The float baseline of a model is a cell, too, with the model's value and the method `float`.
     """
@@ -80,7 +80,7 @@ class Cell:
 
     @property
     def model(self) -> str:
-        """What stands behind `--model`."""
+        """The model as `--model` names it."""
         return str(self.recipe.model)
 
     @property
@@ -154,10 +154,10 @@ def _cell(sweep: Sweep, values: dict[str, str]) -> Cell:
     own = [value for axis, value in values.items() if axis != "model"]
     document.setdefault("name", "-".join([str(document.get("family", "")), *own]))
     try:
-        judged = Evaluation.model_validate(evaluation)
+        own_evaluation = Evaluation.model_validate(evaluation)
     except ValidationError as error:
         raise _as_user_error(f"sweep cell {name}", error, Evaluation) from None
-    return Cell(values, parse(document, name), judged)
+    return Cell(values, parse(document, name), own_evaluation)
 
 
 def _baseline(cell: Cell, evaluation: Evaluation) -> Cell:
@@ -165,8 +165,8 @@ def _baseline(cell: Cell, evaluation: Evaluation) -> Cell:
     # It is not calibrated, but its export is proved on the same clips.
     changes = {"model": cell.recipe.model, "calibration": cell.recipe.calibration}
     recipe = float_recipe(cell.recipe.family).model_copy(update=changes)
-    judged = evaluation.model_copy(update={"accuracy_level": None, "activation_bits": 32})
-    return Cell({"model": cell.values["model"], "method": FLOAT}, recipe, judged)
+    own_evaluation = evaluation.model_copy(update={"accuracy_level": None, "activation_bits": 32})
+    return Cell({"model": cell.values["model"], "method": FLOAT}, recipe, own_evaluation)
 
 
 def _check_selection(sweep: Sweep, selection: Mapping[str, Sequence[str]], key: str, origin: str) -> None:

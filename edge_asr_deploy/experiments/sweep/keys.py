@@ -1,4 +1,4 @@
-"""What determines each stage of a cell, as hashes. Two cells with the same key share what the stage computed."""
+"""What determines each stage of a cell, as hashes. Two cells with the same key share the stage's result."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.weights import WeightSpec
 from edge_asr_deploy.sources import ROOT, imports_of, source_hash
 
-# What of a recipe the weights do not depend on: names, what is done at run time, and the corpus's name (its speech
-# itself is part of the key).
+# Keys of a recipe that the weights do not depend on: names, run-time settings, and the corpus's name (the speech itself
+# is part of the key).
 UNREAD = ("name", "model", "target", "calibration")
 ACTIVATIONS, STATIC = "activations", "int8-static"
 PLAIN_KEYS = (*UNREAD, *COMPONENTS, "family", "stem")
@@ -32,7 +32,7 @@ PLAIN_KEYS = (*UNREAD, *COMPONENTS, "family", "stem")
 # and neither on devices nor on how a graph is traced.
 PTQ_SOURCE, NOT_PTQ = ("stages",), ("runtime", "corpora", "checkpoints", "graph", "bundle")
 EXPORT_SOURCE = ("pipeline",)
-JUDGE_SOURCE = ("harness.evaluation.evaluate",)
+EVALUATE_SOURCE = ("harness.evaluation.evaluate",)
 METHODS = "ptq.methods"
 BASIC = ("rtn", "gptq")  # other methods build on them
 LEARNING, LEARNING_SOURCE = ("omniquant", "tesseraq"), frozenset({"ptq.learning"})
@@ -63,8 +63,8 @@ def keys_of(cell: Cell, checkpoint: Checkpoint, calibration: Sequence[str], eval
         "source": source_hash(PTQ_SOURCE, {*NOT_PTQ, *unused}),
     }
     blocks, table = split_table(cell.recipe)
-    heard = [*calibration, cell.evaluation.language] if _reads_speech(blocks) else []
-    weights = key_of({**given, "calibration": heard, "recipe": _read_by_ptq(blocks)})
+    speech = [*calibration, cell.evaluation.language] if _reads_speech(blocks) else []
+    weights = key_of({**given, "calibration": speech, "recipe": _read_by_ptq(blocks)})
     over = None if table is None else key_of({**given, "calibration": [], "recipe": _read_by_ptq(table)})
     ranges = None
     if any(cell.recipe.activations(name).kind == STATIC for name in COMPONENTS):
@@ -82,35 +82,35 @@ def keys_of(cell: Cell, checkpoint: Checkpoint, calibration: Sequence[str], eval
             "source": source_hash(EXPORT_SOURCE, unused),
         }
     )
-    judged = cell.evaluation.model_dump(mode="json", include={"language", "threads", "accuracy_level", "limit"})
+    settings = cell.evaluation.model_dump(mode="json", include={"language", "threads", "accuracy_level", "limit"})
     result = key_of(
         {
             "bundle": bundle,
-            "settings": judged,
+            "settings": settings,
             "speech": list(evaluation),
             "onnxruntime": onnxruntime.__version__,
             "cpu": cpu_name(),
-            "source": source_hash(JUDGE_SOURCE),
+            "source": source_hash(EVALUATE_SOURCE),
         }
     )
     return Keys(weights, over, ranges, bundle, result)
 
 
 def split_table(recipe: Recipe) -> tuple[Recipe, Recipe | None]:
-    """The recipe for the blocks alone and the one for the tied table alone, where the two do not touch each other.
+    """The recipe for the blocks alone and the one for the tied table alone, where the two are independent.
 
-    They do not where the table is rounded without looking at speech: it is the last matrix to be rounded, so that
-    nothing before it sees its codes. Elsewhere, and where keys beside the components' could concern both: (the recipe,
-    None).
+    They are independent where the table is rounded without calibration speech: it is rounded last, so that no other
+    matrix depends on its codes. Otherwise, and where keys outside the components could concern both, the result is
+    (the recipe, None).
     """
     table = recipe.embedding.weights
     if not table.is_integer or needs_statistics(table) or _has_more(recipe):
         return recipe, None
-    wide = WeightSpec(bits=32)
-    others = {name: wide for name in COMPONENTS if name != "embedding"}
+    float_spec = WeightSpec(bits=32)
+    others = {name: float_spec for name in COMPONENTS if name != "embedding"}
     # The stem was narrowed with the blocks; that need not give the same values when it is done twice.
     alone = recipe.with_weights(others).model_copy(update={"stem": Stem(bits=32)})
-    return recipe.with_weights({"embedding": wide}), alone
+    return recipe.with_weights({"embedding": float_spec}), alone
 
 
 def recipe_hash(recipe: Recipe) -> str:
@@ -119,14 +119,14 @@ def recipe_hash(recipe: Recipe) -> str:
 
 
 def audio_prints(utterances: Sequence[Utterance]) -> list[str]:
-    """A hash of each clip as it is heard, cut or whole, in their order."""
+    """A hash of the samples of each clip, which may be cut, in their order."""
     return [hashlib.sha256(utterance.samples().tobytes()).hexdigest() for utterance in utterances]
 
 
 def speech_prints(utterances: Sequence[Utterance]) -> list[str]:
-    """The same with what was said and which corpus it counts for."""
-    heard = zip(utterances, audio_prints(utterances), strict=True)
-    return [key_of({"audio": print_, "text": u.text, "source": u.source}) for u, print_ in heard]
+    """A hash of each clip's samples, its reference text and the corpus that it counts for."""
+    prints = zip(audio_prints(utterances), utterances, strict=True)
+    return [key_of({"audio": print_, "text": u.text, "source": u.source}) for print_, u in prints]
 
 
 def unused_modules(recipe: Recipe) -> frozenset[str]:
@@ -160,5 +160,5 @@ def _reads_speech(recipe: Recipe) -> bool:
 
 
 def _has_more(recipe: Recipe) -> bool:
-    """True when keys beside the components say something about the weights."""
+    """True when keys outside the components concern the weights."""
     return any(value for key, value in recipe.model_dump().items() if key not in PLAIN_KEYS)

@@ -18,7 +18,7 @@ from edge_asr_deploy.experiments.sweep.store import Store
 from edge_asr_deploy.experiments.sweep.watch import Watcher
 from edge_asr_deploy.progress import Progress, as_text
 
-# How often the waiting main thread looks up, so that Ctrl-C is heard at once.
+# The waiting main thread wakes up this often, so that it reacts to Ctrl-C at once.
 POLL_SECONDS = 0.5
 
 
@@ -66,7 +66,7 @@ def run_processes(jobs: Sequence[Job], number: int, store: Store, watcher: Watch
 
 
 class _Crew:
-    """The processes that are running; each thread of the pool starts one, reads what it says, and passes it on."""
+    """The running processes. Each thread of the pool starts one, reads its messages, and passes them on."""
 
     def __init__(self, store: Store, threads: int, news: queue.Queue[tuple[Job, str | Outcome | None]]) -> None:
         self.store, self.threads, self.news = store, threads, news
@@ -78,7 +78,7 @@ class _Crew:
         self.news.put((job, None))
         try:
             self.news.put((job, self._outcome(job)))
-        except Exception as error:  # Whatever it is, the cell has ended, and whoever waits for it must hear so.
+        except Exception as error:  # The cell has ended, and the waiting thread must be told.
             self.news.put((job, Outcome(error=f"{type(error).__name__}: {error}")))
 
     def end(self) -> None:
@@ -131,5 +131,5 @@ class _Crew:
 
 
 def _environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
-    """The processes share the cores: torch and numpy take what OMP_NUM_THREADS says, where nobody said it before."""
+    """The processes share the cores: OMP_NUM_THREADS limits torch and numpy, unless it is already set."""
     return {"OMP_NUM_THREADS": str(threads), **environment}

@@ -93,8 +93,8 @@ class Measured(_Model):
 class Record(_Model):
     """One cell. `error` is set where it failed, `measured` where it is done; neither where it is pending.
 
-    `judged`: how it is evaluated, but for the speech. `earlier`: measured by an earlier run, with another source, other
-    versions or on another machine (see `measured`).
+    `judged`: the settings of its evaluation without the speech. `earlier`: measured by an earlier run, with another
+    source, other versions or on another machine (see `measured`).
     """
 
     name: str
@@ -128,7 +128,7 @@ class SweepResult(_Model):
 
 
 def to_lines(result: SweepResult) -> str:
-    """The text of `results.jsonl`: a JSON line of what is not of one cell, then a JSON line for each cell."""
+    """The text of `results.jsonl`: a JSON line about the whole sweep, then a JSON line for each cell."""
     head = result.model_dump_json(exclude={"cells"})
     return "".join(f"{line}\n" for line in (head, *(record.model_dump_json() for record in result.cells)))
 
@@ -151,9 +151,8 @@ def read_results(folder: Path) -> SweepResult | None:
 
 
 @dataclass(frozen=True)
-class Known:
-    """A cell, its keys and how it ended, as far as it has; `keys` and `checkpoint` (the hash of its weights) are None
-    where they could not be found out."""
+class CellState:
+    """A cell and how it ended, if it has; `keys` and `checkpoint` (the weights' hash) are None if not computable."""
 
     cell: Cell
     keys: Keys | None
@@ -162,12 +161,12 @@ class Known:
     checkpoint: str | None = None
 
 
-def records(known: Sequence[Known], reference: str) -> list[Record]:
+def records(states: Sequence[CellState], reference: str) -> list[Record]:
     """Every cell's record, with its differences to its model's baseline and to the reference method's cell."""
-    by_values = {_identity(one.cell.values): one.finding for one in known}
+    by_values = {_identity(one.cell.values): one.finding for one in states}
     pairs: dict[tuple[int, int], tuple[Finding, Finding]] = {}
     partners: list[tuple[Finding | None, Finding | None]] = []
-    for one in known:
+    for one in states:
         values = one.cell.values
         baseline = by_values.get(_identity({"model": values["model"], "method": FLOAT}))
         compared = by_values.get(_identity({**values, "method": reference}))
@@ -180,13 +179,13 @@ def records(known: Sequence[Known], reference: str) -> list[Record]:
     def difference(ours: Finding, other: Finding | None) -> Difference | None:
         return None if other is None else differences.get((id(ours), id(other)))
 
-    found = []
-    for one, (baseline, compared) in zip(known, partners, strict=True):
+    result = []
+    for one, (baseline, compared) in zip(states, partners, strict=True):
         ours = one.finding
         measured = None
         if ours is not None:
             measured = _measured(one.cell, ours, baseline, difference(ours, baseline), difference(ours, compared))
-        found.append(
+        result.append(
             Record(
                 name=one.cell.name,
                 values=one.cell.values,
@@ -198,12 +197,13 @@ def records(known: Sequence[Known], reference: str) -> list[Record]:
                 error=one.error,
             )
         )
-    return found
+    return result
 
 
-def with_earlier(found: Sequence[Record], known: Sequence[Known], earlier: Iterable[Record]) -> list[Record]:
-    """The records, pending ones replaced by what an earlier run measured of the same recipe and checkpoint, judged
-    alike."""
+def with_earlier(
+    cell_records: Sequence[Record], states: Sequence[CellState], earlier: Iterable[Record]
+) -> list[Record]:
+    """The records; an earlier run's record of the same recipe, checkpoint and evaluation replaces a pending one."""
     before = {old.name: old for old in earlier if old.measured}
 
     def replaced(record: Record, checkpoint: str | None) -> Record:
@@ -214,7 +214,7 @@ def with_earlier(found: Sequence[Record], known: Sequence[Known], earlier: Itera
         is_same = asked == (old.recipe_hash, old.judged, old.measured.checkpoint_sha256)
         return old.model_copy(update={"earlier": True}) if is_same else record
 
-    return [replaced(record, one.checkpoint) for record, one in zip(found, known, strict=True)]
+    return [replaced(record, one.checkpoint) for record, one in zip(cell_records, states, strict=True)]
 
 
 def _measured(

@@ -1,4 +1,4 @@
-"""A whole sweep: plan the cells, run those that are not done, and write down what is known after each of them."""
+"""A whole sweep: plan the cells, run those that are not done, and write the results after each cell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edge_asr_deploy.experiments.sweep.keys import Keys, audio_prints, keys_of, 
 from edge_asr_deploy.experiments.sweep.local import run_here, run_processes
 from edge_asr_deploy.experiments.sweep.record import (
     RESULTS,
-    Known,
+    CellState,
     Record,
     SweepResult,
     read_results,
@@ -45,16 +45,16 @@ DEFAULT_OUTPUT = Path("docs/results")
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a sweep and what is known of each before anything runs; `chosen` are the names of those to run."""
+    """The cells of a sweep and the state of each before anything runs; `chosen` are the names of those to run."""
 
     sweep: Sweep
-    known: list[Known]
+    known: list[CellState]
     chosen: frozenset[str]
     speech: str
 
 
 def plan(file: Path, options: SweepOptions, store: Store, messages: Console) -> Plan:
-    """Read the sweep, find every cell's keys and what the store has of it.
+    """Read the sweep, compute every cell's keys, and look up its result in the store.
 
     UserError for a file, a recipe or a pattern that is wrong, before anything runs. A model or calibration speech that
     is not there is an error of its cells alone.
@@ -66,14 +66,14 @@ def plan(file: Path, options: SweepOptions, store: Store, messages: Console) -> 
     speech = load_speech(sweep.evaluation.data)[1]
     messages.print(f"{len(cells)} cells, {len(chosen)} chosen. {speech}")
     planner = _Planner()
-    known = []
+    states = []
     for cell in cells:
         try:
             keys = planner.keys(cell)
-            known.append(Known(cell, keys, find(store, keys.result), checkpoint=planner.checkpoint(cell).sha256))
+            states.append(CellState(cell, keys, find(store, keys.result), checkpoint=planner.checkpoint(cell).sha256))
         except UserError as error:
-            known.append(Known(cell, None, error=str(error) if cell.name in chosen else None))
-    return Plan(sweep, known, chosen, speech)
+            states.append(CellState(cell, None, error=str(error) if cell.name in chosen else None))
+    return Plan(sweep, states, chosen, speech)
 
 
 def run(
@@ -105,7 +105,7 @@ def run(
 
 
 def spread(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs in an order in which those that share weights do not stand side by side, waiting for one another."""
+    """The jobs in an order that keeps those which share weights apart: side by side they would wait for each other."""
     seen: dict[str, int] = {}
     ranks = []
     for job in jobs:
@@ -115,46 +115,49 @@ def spread(jobs: Sequence[Job]) -> list[Job]:
 
 
 class _Planner:
-    """Keys of cells; what several cells share is read once."""
+    """Keys of cells. Checkpoints and speech that several cells share are read once."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Any] = {}
+        self.computed: dict[str, Any] = {}
 
     def keys(self, cell: Cell) -> Keys:
         checkpoint = self.checkpoint(cell)
-        judged, recipe = cell.evaluation, cell.recipe
-        wanted = [str(path) for path in judged.data]
+        evaluation, recipe = cell.evaluation, cell.recipe
+        wanted = [str(path) for path in evaluation.data]
 
-        def heard() -> list[str]:
-            return speech_prints(select_speech(load_speech(judged.data)[0], judged.limit))
+        def evaluation_speech() -> list[str]:
+            return speech_prints(select_speech(load_speech(evaluation.data)[0], evaluation.limit))
 
         def calibration() -> list[str]:
             return audio_prints(calibration_speech(recipe).utterances)
 
         parts = ["calibration", recipe.calibration.model_dump(mode="json"), needs_samples(recipe)]
         return keys_of(
-            cell, checkpoint, self._once(parts, calibration), self._once(["speech", *wanted, judged.limit], heard)
+            cell,
+            checkpoint,
+            self._once(parts, calibration),
+            self._once(["speech", *wanted, evaluation.limit], evaluation_speech),
         )
 
     def checkpoint(self, cell: Cell) -> Checkpoint:
-        found: Checkpoint = self._once(["model", cell.model], lambda: resolve(cell.model))
-        return found
+        checkpoint: Checkpoint = self._once(["model", cell.model], lambda: resolve(cell.model))
+        return checkpoint
 
     def _once(self, parts: list[Any], compute: Any) -> Any:
         key = json.dumps(parts)
-        if key not in self.known:
+        if key not in self.computed:
             try:
-                self.known[key] = compute()
+                self.computed[key] = compute()
             except UserError as error:
-                self.known[key] = error
-        if isinstance(self.known[key], UserError):
-            raise self.known[key]
-        return self.known[key]
+                self.computed[key] = error
+        if isinstance(self.computed[key], UserError):
+            raise self.computed[key]
+        return self.computed[key]
 
 
 @dataclass
 class _Board:
-    """What is known so far: shown on the terminal, and written to the output folder after every cell."""
+    """The state of the sweep: shown on the terminal, and written to the output folder after every cell."""
 
     planned: Plan
     output: Path
@@ -167,7 +170,7 @@ class _Board:
     running: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.known = list(self.planned.known)
+        self.states = list(self.planned.known)
         self.earlier = _earlier(self.output, self.planned)
         self.result = self._result()
 
@@ -180,8 +183,8 @@ class _Board:
     def finished(self, job: Job, outcome: Outcome) -> None:
         name = job.cell.name
         self.running.pop(name, None)
-        index = next(i for i, one in enumerate(self.known) if one.cell.name == name)
-        self.known[index] = replace(self.known[index], finding=outcome.finding, error=outcome.error)
+        index = next(i for i, one in enumerate(self.states) if one.cell.name == name)
+        self.states[index] = replace(self.states[index], finding=outcome.finding, error=outcome.error)
         if outcome.finding is None:
             self.failed += 1
             self.messages.print(f"{name}: failed: {outcome.error}", markup=False)
@@ -192,7 +195,7 @@ class _Board:
         self.write()
 
     def write(self) -> None:
-        """Results first, then what is made from them; each file all at once."""
+        """Write the results first, then the tables and plots made from them; each file all at once."""
         self.result = self._result()
         write_text(self.output / RESULTS, to_lines(self.result))
         write_text(self.output / "README.md", tables.summary(self.result))
@@ -211,7 +214,7 @@ class _Board:
 
     def _result(self) -> SweepResult:
         sweep = self.planned.sweep
-        first = next((one.finding for one in self.known if one.finding is not None), None)
+        first = next((one.finding for one in self.states if one.finding is not None), None)
         return SweepResult(
             name=sweep.name,
             command=self.command,
@@ -220,12 +223,12 @@ class _Board:
             normalizer=None if first is None else first.result.normalizer,
             reference=sweep.reference,
             axes=list(sweep.axes),
-            cells=with_earlier(records(self.known, sweep.reference), self.known, self.earlier),
+            cells=with_earlier(records(self.states, sweep.reference), self.states, self.earlier),
         )
 
 
 def _earlier(output: Path, planned: Plan) -> list[Record]:
-    """What the output folder's results of the same sweep on the same speech hold; nothing where it has none.
+    """Earlier records of the same sweep on the same speech from the output folder; empty where there are none.
 
     UserError for a file that is there and cannot be read: hours of measurements may lie in it.
     """

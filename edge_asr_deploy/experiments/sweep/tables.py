@@ -91,7 +91,7 @@ def summary(result: SweepResult) -> str:
     """The sweep's README: how it was made, how far it is, the verdict against the reference, the best."""
     states = [record.state for record in result.cells]
     earlier = sum(record.earlier for record in result.cells)
-    kept = f" ({earlier} of them by earlier runs, marked `earlier` in `results.jsonl`)" if earlier else ""
+    by_earlier_runs = f" ({earlier} of them by earlier runs, marked `earlier` in `results.jsonl`)" if earlier else ""
     lines = [
         f"# Sweep {result.name}",
         "",
@@ -99,9 +99,9 @@ def summary(result: SweepResult) -> str:
         "",
         result.speech,
         "",
-        f"{states.count('done')} cells done{kept}, {states.count('failed')} failed, {states.count('pending')} pending; "
-        f"{result.created}. `results.jsonl` holds recipes, hashes, versions and all figures, a cell a line; `tables/` "
-        "one table per metric; `plots/` word error rate against cost.",
+        f"{states.count('done')} cells done{by_earlier_runs}, {states.count('failed')} failed, "
+        f"{states.count('pending')} pending; {result.created}. `results.jsonl` holds recipes, hashes, versions "
+        "and all figures, a cell a line; `tables/` one table per metric; `plots/` word error rate against cost.",
         "",
         f"**Against {result.reference}.** {verdict(result)}",
         "",
@@ -118,13 +118,13 @@ def summary(result: SweepResult) -> str:
 def verdict(result: SweepResult) -> str:
     """Whether a cell is worse than the reference method at the same setting by more than noise, and which."""
     compared = [(r.name, r.measured.against_reference) for r in result.cells if r.measured]
-    known = [(name, difference) for name, difference in compared if difference is not None]
-    worse = [name for name, difference in known if difference.is_worse]
-    if not known:
+    differences = [(name, difference) for name, difference in compared if difference is not None]
+    worse = [name for name, difference in differences if difference.is_worse]
+    if not differences:
         return "Nothing to compare yet."
     if not worse:
-        return f"No cell of {len(known)} is worse by more than noise (95 % paired bootstrap)."
-    return f"Worse by more than noise (95 % paired bootstrap), {len(worse)} of {len(known)}: {', '.join(worse)}."
+        return f"No cell of {len(differences)} is worse by more than noise (95 % paired bootstrap)."
+    return f"Worse by more than noise (95 % paired bootstrap), {len(worse)} of {len(differences)}: {', '.join(worse)}."
 
 
 def best(result: SweepResult) -> list[Record]:
@@ -165,7 +165,7 @@ def _pivot(result: SweepResult) -> tuple[list[str], list[str], list[tuple[list[s
 
 
 def _notes(result: SweepResult) -> list[str]:
-    """What onnxruntime did at each setting: the levels are not comparable unsaid."""
+    """onnxruntime's accuracy level at each setting: results at different levels are not comparable."""
     levels: dict[str, str] = {}
     for record in result.cells:
         if record.measured and "setting" in record.values:
@@ -173,7 +173,7 @@ def _notes(result: SweepResult) -> list[str]:
             levels[record.values["setting"]] = (
                 f"accuracy level {measured.accuracy_level}, {measured.accuracy_level_note}"
             )
-    return [f"{setting}: {said}" for setting, said in levels.items()]
+    return [f"{setting}: {note}" for setting, note in levels.items()]
 
 
 def _shown(record: Record | None, metric: Metric) -> str:

@@ -1,4 +1,4 @@
-"""What those who run cells tell those who watch."""
+"""How the code that runs cells reports to the code that shows them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge_asr_deploy.experiments.sweep.cells import Job, Outcome
 
 
 class Watcher(Protocol):
-    """Hears of every cell, always in the thread that started the run."""
+    """Is told about every cell, always in the thread that started the run."""
 
     def started(self, job: Job) -> None:
         """A cell is running now."""

@@ -22,9 +22,9 @@ from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 CODES, FLOATS, INDEX = "codes.safetensors", "floats.safetensors", "weights.json"
 ARRAY, SCALAR, CLASS = "array", "scalar", "class"
-# Where the classes may come from that a file names.
+# A stored file may name classes of these modules only.
 MODULES = "edge_asr_deploy.quantized."
-# What reading a file raises that is cut short, changed, or of another version.
+# Exceptions from reading a file that is cut short, changed, or of another version.
 UNREADABLE = (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError)
 
 
@@ -34,7 +34,7 @@ def snapshot(model: Any) -> dict[str, Tensor]:
 
 
 def is_storable(model: Any, before: Mapping[str, Tensor]) -> bool:
-    """False when quantization gave the model other modules than it had: values alone would not bring it back."""
+    """False when quantization added modules to the model: stored values alone could not restore it."""
     return set(model.state_dict()) == set(before)
 
 
@@ -50,12 +50,12 @@ def save(
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / CODES)
     state = model.state_dict()
     given = {f"{weight.name}.weight": weight.dequantize() for weight in weights}
-    # Tied tensors have several names and one place.
-    known = {state[name].data_ptr() for name, value in given.items() if np.array_equal(value, state[name].numpy())}
+    # Tied tensors have several names and one address.
+    covered = {state[name].data_ptr() for name, value in given.items() if np.array_equal(value, state[name].numpy())}
     changed = {}
     for name, tensor in state.items():
-        if tensor.data_ptr() not in known and not torch.equal(tensor, before[name]):
-            known.add(tensor.data_ptr())
+        if tensor.data_ptr() not in covered and not torch.equal(tensor, before[name]):
+            covered.add(tensor.data_ptr())
             changed[name] = np.ascontiguousarray(tensor.numpy())
     save_file(changed, folder / FLOATS)
     (folder / INDEX).write_text(json.dumps({"seconds": seconds, "weights": index}, indent=1), encoding="utf-8")

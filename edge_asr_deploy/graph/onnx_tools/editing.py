@@ -1,4 +1,4 @@
-"""Loading, raising the opset of, finding one's way in, and tidying an exported graph."""
+"""Loading an exported graph, raising its opset, finding nodes in it, and tidying it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def load(path: Path, opset: int = OPSET) -> ir.Model:
     """Read a model file and raise it to `opset` with onnx's version converter."""
     proto = onnx.load(path)
     weights = {tensor.name: tensor for tensor in proto.graph.initializer if len(tensor.raw_data) > SMALL_BYTES}
-    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in weights]
+    remaining = [tensor for tensor in proto.graph.initializer if tensor.name not in weights]
     del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
+    proto.graph.initializer.extend(remaining)
     proto.graph.input.extend(
         onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
         for name, tensor in weights.items()
@@ -37,7 +37,7 @@ def load(path: Path, opset: int = OPSET) -> ir.Model:
     raised.graph.initializer.extend(weights.values())
     model: ir.Model = ir.from_proto(raised)
     model.ir_version = IR_VERSION
-    # The tracer stores equal tensors once, and hands them on through Identity nodes.
+    # The tracer stores equal tensors once and passes them on through Identity nodes.
     passes.IdentityEliminationPass()(model)
     return model
 
@@ -71,7 +71,7 @@ def constant_of(value: ir.Value | None) -> NDArray[np.float32]:
 
 
 def rename_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
-    """Let `new` take the place, name, type and shape of the graph output `old`."""
+    """Replace the graph output `old` by `new`, which takes its name, type and shape."""
     name, new.type, new.shape = old.name, old.type, old.shape
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     old.name = f"{name}/replaced"
@@ -79,7 +79,7 @@ def rename_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
 
 
 def tidy(model: ir.Model) -> None:
-    """Drop what no output needs, and put the nodes into an order in which they can run."""
+    """Drop nodes and tensors that no output needs, and sort the nodes topologically."""
     passes.RemoveUnusedNodesPass()(model)
     model.graph.sort()
     for node in model.graph.all_nodes():

@@ -9,18 +9,18 @@ import onnx_ir as ir
 
 from edge_asr_deploy.graph.onnx_tools.editing import tidy
 
-# A protobuf file ends at 2 GB; what comes near gets a data file beside it.
+# A protobuf file is limited to 2 GB: from this size on weights go into a data file beside it.
 EXTERNAL_DATA_BYTES = 1_500_000_000
 # Shapes and axes stay in the graph, where onnx's shape inference reads them.
 SMALLEST = 256
-# Of each tensor in a data file: for the widest loads of any kernel.
+# Alignment of each tensor in a data file, in bytes: enough for the widest loads of any kernel.
 ALIGNMENT = 64
 
 
 class SharedData:
     """A data file that holds each tensor once, however many graphs read it: tensors of equal bytes share their place.
 
-    It lies in the folder of the graphs: onnxruntime reads no data from elsewhere.
+    It must lie in the folder of the graphs: onnxruntime reads no data from elsewhere.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +28,7 @@ class SharedData:
         self._places: dict[bytes, int] = {}
 
     def take(self, model: ir.Model) -> None:
-        """Move the weights of a model here; those of its branches, too."""
+        """Move the weights of a model and of its branches here."""
         with self.path.open("ab") as file:
             for graph in model.graphs():
                 for value in graph.initializers.values():

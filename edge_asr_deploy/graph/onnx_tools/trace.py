@@ -1,4 +1,4 @@
-"""The float graph, traced by Optimum, with whatever values the model's weights have now."""
+"""The float graph, traced by Optimum, with the present values of the model's weights."""
 
 from __future__ import annotations
 

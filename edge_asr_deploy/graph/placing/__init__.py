@@ -1,1 +1,1 @@
-"""Putting what is stored of a model in the place of the float tensors that the tracer wrote."""
+"""Replacing the float tensors that the tracer wrote by the stored form of the quantized model."""

@@ -23,7 +23,7 @@ from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 
 def place_linears(nodes: Mapping[str, ir.Node], quantized: QuantizedModel) -> list[Layer]:
-    """Store every Linear's matrix as the model has it; `nodes` are their products, by module path.
+    """Store every Linear's matrix as the quantized model says; `nodes` are their products, by module path.
 
     UserError where the traced matrix is not the one that was quantized, or is neither quantized nor meant to be float.
     """
@@ -44,9 +44,9 @@ def place_linears(nodes: Mapping[str, ir.Node], quantized: QuantizedModel) -> li
                 insert(builder, node, 1, value)
             layers.append(quantized_layer(weight, builder))
         elif name in quantized.floats:
-            kept = quantized.floats[name]
-            value = float_matrix(builder, traced, kept.bits, "weight")
-            layers.append(float_layer(name, kept.component, kept.bits, traced.T, builder, products=1))
+            stored = quantized.floats[name]
+            value = float_matrix(builder, traced, stored.bits, "weight")
+            layers.append(float_layer(name, stored.component, stored.bits, traced.T, builder, products=1))
             insert(builder, node, 1, value)
         else:
             raise UserError("export", name, "the recipe makes codes of it but it was not quantized; report this")
@@ -54,10 +54,10 @@ def place_linears(nodes: Mapping[str, ir.Node], quantized: QuantizedModel) -> li
 
 
 class _Shared:
-    """What layers that read one tensor have in common: q, k and v round it once and gather its kept channels once."""
+    """Nodes shared by layers that read one tensor: q, k and v round it once and gather its float channels once."""
 
     def __init__(self) -> None:
-        # By the graph they stand in and what they are made from.
+        # By their graph and by the values that they are computed from.
         self._rounded: dict[tuple[ir.Graph | ir.Function | None, ir.Value, InputRounding, bytes | None], Rounded] = {}
         self._gathered: dict[tuple[object, ...], ir.Value] = {}
 
@@ -75,7 +75,7 @@ class _Shared:
         return self._rounded[key]
 
     def add_float_columns(self, builder: Builder, node: ir.Node, columns: FloatColumns | None) -> None:
-        """Add the kept channels' part, where there are such, to a Linear's product."""
+        """Add the float channels' part, if there are any, to a Linear's product."""
         if columns is None:
             return
         graph, inputs, product = node.graph, node.inputs[0], node.outputs[0]
@@ -92,9 +92,9 @@ class _Shared:
 
 
 def place_rotation(nodes: dict[str, ir.Node], half_path: str, quantized: QuantizedModel) -> list[Layer]:
-    """Take the products with a rotation of the residual stream out of `nodes` and store their matrix, once.
+    """Take the products with a rotation of the residual stream out of `nodes`, and store their matrix once.
 
-    The decoder's second one undoes its first: it multiplies with the transpose.
+    The decoder's second product undoes its first: it multiplies with the transpose.
     """
     name, back = f"{half_path}.rotation", f"{half_path}.rotation_1"
     if name not in nodes:

@@ -1,4 +1,4 @@
-"""A node's operand, or the node itself, exchanged for what was built."""
+"""Replacing a node's operand, or the node itself, by built nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def weight_builder(node: ir.Node) -> Builder:
 
 
 def insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> None:
-    """Put the nodes that were built in front of `node`, in its own graph; `value` becomes its input `index`."""
+    """Insert the built nodes in front of `node`, in its own graph; `value` becomes its input `index`."""
     graph = _prepend(builder, node)
     old = node.inputs[index]
     node.replace_input_with(index, value)
@@ -25,7 +25,7 @@ def insert(builder: Builder, node: ir.Node, index: int, value: ir.Value) -> None
 
 
 def replace_node(builder: Builder, node: ir.Node, value: ir.Value) -> None:
-    """Put the nodes that were built in the place of `node`, a MatMul or Conv, in its own graph; its matrix goes."""
+    """Replace `node`, a MatMul or Conv, by the built nodes in its own graph, and remove its matrix."""
     graph = _prepend(builder, node)
     old = node.inputs[1]
     node.outputs[0].replace_all_uses_with(value)
@@ -48,6 +48,6 @@ def _forget(graph: ir.Graph, old: ir.Value | None) -> None:
 
 
 def require_equal(name: str, traced: Any, expected: Any) -> None:
-    """UserError where the tracer wrote another tensor than was quantized."""
+    """UserError where the traced tensor is not the one that was quantized."""
     if traced.shape != expected.shape or not np.array_equal(traced, expected):
         raise UserError("export", name, "the traced graph holds another weight than was quantized; report this")

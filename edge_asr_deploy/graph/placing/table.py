@@ -1,4 +1,4 @@
-"""The tied table in the place of the embedding's and the vocabulary head's."""
+"""The tied table, stored once for the embedding and the vocabulary head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_asr_deploy.graph.storing.table import TiedTable
 from edge_asr_deploy.graph.storing.weights import half
 from edge_asr_deploy.quantized.model import QuantizedModel
 
-# The vocabulary head's fastest kernel: wider tables are first read with so many bits where a shortlist is wanted.
+# With a shortlist the first pass over all tokens reads a wider table with this many bits: the fastest kernel.
 COARSE_BITS = 4
 
 
@@ -37,9 +37,9 @@ def place_table(graph: ir.Graph, head: ir.Node, quantized: QuantizedModel) -> La
         bits = quantized.floats[TABLE].bits
         whole = builder.constant(traced if bits == 32 else half(traced, TABLE), "table")
         stored = float_layer(TABLE, "embedding", bits, traced, builder, products=1)
-        wide = {"to": ir.DataType.FLOAT}
-        rows = builder.op("Cast", builder.op("Gather", whole, tokens, axis=0), **wide)
-        matrix = builder.op("Transpose", builder.op("Cast", whole, **wide), perm=[1, 0])
+        to_float = {"to": ir.DataType.FLOAT}
+        rows = builder.op("Cast", builder.op("Gather", whole, tokens, axis=0), **to_float)
+        matrix = builder.op("Transpose", builder.op("Cast", whole, **to_float), perm=[1, 0])
         head.replace_input_with(1, matrix)
     gather.outputs[0].replace_all_uses_with(rows)
     builder.add_to(graph)
@@ -47,7 +47,7 @@ def place_table(graph: ir.Graph, head: ir.Node, quantized: QuantizedModel) -> La
 
 
 def _place_head(graph: ir.Graph, builder: Builder, head: ir.Node, table: TiedTable, shortlist: int) -> None:
-    """Let the head multiply by the table of codes in the form of its weight, then look again at the best tokens."""
+    """Let the head multiply by the table of codes, then score the best tokens again where there is a shortlist."""
     weight, hidden, logits = table.weight, head.inputs[0], head.outputs[0]
     assert hidden is not None
     if weight.inputs is not None:

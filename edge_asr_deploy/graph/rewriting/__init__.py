@@ -1,1 +1,1 @@
-"""What the tracer wrote, written better: one rule to a file."""
+"""Faster replacements for parts of the traced graph, one rule per file."""

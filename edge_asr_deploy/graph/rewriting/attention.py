@@ -1,8 +1,8 @@
 """Attention as one operator (ONNX Attention, opset 23) in place of what the exporter traced.
 
 Torch's trace of an attention module is some fifty Shape, Gather, Concat, Reshape and Pad nodes around two MatMuls. The
-Linear layers around it keep their node names, so its core can be written anew between `q_proj`, `k_proj`, `v_proj` and
-the output projection; the old nodes then hang loose and are dropped.
+Linear layers around it keep their node names, so that a new core can be written between `q_proj`, `k_proj`, `v_proj`
+and the output projection. The old nodes then have no readers and are dropped.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def rotary_positions(
 
 
 def rotate(builder: Builder, value: ir.Value, rotary: Rotary, shape: AttentionShape) -> ir.Value:
-    """Apply the rotation to (batch, steps, heads * head_dim), neighbouring channels paired as in Moonshine."""
+    """Apply the rotary embedding to (batch, steps, heads * head_dim), neighbouring channels paired as in Moonshine."""
     return builder.op(
         "RotaryEmbedding",
         value,
@@ -59,7 +59,7 @@ def rotate(builder: Builder, value: ir.Value, rotary: Rotary, shape: AttentionSh
 
 
 def frame_mask(builder: Builder, samples_mask: ir.Value, frames: ir.Value, shape: AttentionShape) -> ir.Value:
-    """A mask over samples (batch, samples) as one over frames: bool (batch, 1, 1, frames)."""
+    """A mask over frames, bool (batch, 1, 1, frames), from a mask over samples (batch, samples)."""
     zero, far, axis = builder.integers(0), builder.integers(np.iinfo(np.int64).max), builder.integers(1)
     every = builder.op("Slice", samples_mask, zero, far, axis, builder.integers(shape.samples_per_frame))
     cut = builder.op("Slice", every, zero, frames, axis)
@@ -73,7 +73,7 @@ def spread_mask(builder: Builder, mask: ir.Value, queries: ir.Value) -> ir.Value
 
 
 def replace_self_attention(graph: ir.Graph, shape: AttentionShape, rotary: Rotary | None) -> None:
-    """Write every decoder layer's causal self-attention over past and new keys as one operator."""
+    """Replace every decoder layer's causal self-attention over past and new keys by one operator."""
     find = Finder(graph)
     outputs = {value.name: value for value in graph.outputs}
     for layer in range(shape.layers):

@@ -1,4 +1,4 @@
-"""A convolution over frames as an integer product: its input rounded, laid out as windows, times a signed int8 matrix.
+"""A convolution over frames as an integer product: rounded windows of its input times a signed int8 matrix.
 
 ConvInteger with signed weights is slower than a float convolution in onnxruntime; the product runs in the kernel of the
 Linear layers (`integer`).
@@ -25,7 +25,7 @@ def integer_convolution(
     name: str,
     rounding: InputRounding,
 ) -> ir.Value:
-    """What the Conv `node` computes on (batch, channels, frames), float32 (batch, out, frames / stride).
+    """The output of the Conv `node` on (batch, channels, frames): float32 (batch, out, frames / stride).
 
     `codes` (out, channels, taps) and `scales`, one for each output channel; the product is named after the layer. With
     a scale for each row every window is rounded on its own, else the whole input on one scale.
@@ -43,7 +43,7 @@ def integer_convolution(
         frames = builder.op("Pad", builder.op("Transpose", rounded, perm=[0, 2, 1]), pads, zero)
         parts = []
         for tap in range(taps):
-            # Every window's frame number `tap`: from that one on, without the frames that only later taps read.
+            # Frame number `tap` of every window: all frames from `tap` on but those that only later taps read.
             frames_behind = taps - 1 - tap
             end = -frames_behind if frames_behind else np.iinfo(np.int64).max
             bounds = (builder.integers(value) for value in (tap, end, 1, stride))
@@ -59,7 +59,7 @@ def integer_convolution(
 
 
 def _windows(builder: Builder, frames: ir.Value, taps: int, stride: int, channels: int) -> ir.Value:
-    """Frames (batch, frames, channels) as windows (batch, windows, taps * channels); none where they are too few."""
+    """Frames (batch, frames, channels) as windows (batch, windows, taps * channels); no window for too few frames."""
     count = builder.op("Shape", frames, start=1, end=2)
     count = builder.op("Div", builder.op("Add", count, builder.integers(stride - taps)), builder.integers(stride))
     zero, one = (builder.constant(np.array(value, np.int64)) for value in (0, 1))

@@ -51,7 +51,7 @@ def merge(first: ir.Model, with_past: ir.Model, shape: AttentionShape) -> tuple[
         _split_gates(graph, find, shape)
     else:
         _learned_positions(steps_builder, find, steps, length)
-    # The embedding takes the tokens as they come: the trace reshapes them to what they already are.
+    # The embedding reads the tokens directly: the traced Reshape before it changes nothing.
     find.node("/model/decoder/embed_tokens/Gather").replace_input_with(1, tokens)
     mask = None
     if "encoder_attention_mask" in {value.name for value in graph.inputs}:
@@ -83,7 +83,7 @@ def _arrange_inputs(first: ir.Graph, graph: ir.Graph) -> None:
 
 
 def _arrange_outputs(first: ir.Graph, graph: ir.Graph) -> None:
-    """Outputs in the order of the first call's; the logits' shape as it is there, not as traced for one step."""
+    """Outputs in the order of the first call's file, with its shape of the logits instead of that of one step."""
     present = {value.name: value for value in graph.outputs}
     made = {value.name: value for node in graph for value in node.outputs}
     ordered = []
@@ -101,7 +101,7 @@ def _like(value: ir.Value) -> ir.Value:
 
 
 def _learned_positions(builder: Builder, find: Finder, steps: ir.Value, length: ir.Value) -> None:
-    """Whisper's positional rows past .. past + steps; the trace takes a dozen shape nodes for it."""
+    """Whisper's positional rows past .. past + steps, in place of a dozen traced shape nodes."""
     one = builder.constant(np.array(1, dtype=np.int64))
     start = builder.op("Squeeze", length)
     stop = builder.op("Squeeze", builder.op("Add", length, steps))
@@ -110,7 +110,7 @@ def _learned_positions(builder: Builder, find: Finder, steps: ir.Value, length: 
 
 
 def _split_gates(graph: ir.Graph, find: Finder, shape: AttentionShape) -> None:
-    """Moonshine's gated MLP: one Split of `fc1`'s output for what the trace computes bounds for and slices twice."""
+    """Moonshine's gated MLP: one Split of `fc1`'s output in place of two traced Slices with computed bounds."""
     for layer in range(shape.layers):
         path = f"/model/decoder/layers.{layer}/mlp"
         builder = Builder(f"{path}/halves")
@@ -167,7 +167,7 @@ def _replace_cross_attention(
 
 
 def _project(builder: Builder, source: Finder, path: str, hidden: ir.Value) -> tuple[ir.Value, ir.Node]:
-    """The Linear at `path` of the first call's file, written again over `hidden` with the same float weight."""
+    """The Linear at `path` of the first call's file, rebuilt over `hidden` with the same float weight."""
     weight = builder.constant(constant_of(source.node(f"{path}/MatMul").inputs[1]), f"{path.rsplit('/', 1)[1]}_weight")
     product = builder.op("MatMul", hidden, weight)
     node = builder.nodes[-1]

@@ -1,7 +1,7 @@
-"""The encoder's self-attention over all frames: in blocks of queries, so that the scores of one block exist at a time.
+"""The encoder's self-attention over all frames, in blocks of queries: only one block's scores are in memory at a time.
 
-For 30 s of whisper tiny.en all scores are 54 MB, those of a block 4.5. In `int8` both products multiply
-integers: what they read is rounded when it is known (`proof.fake_int8` has the formulas).
+For 30 s of whisper tiny.en all scores take 54 MB, those of one block 4.5 MB. In `int8` both products multiply integers:
+their operands are rounded in every call (`proof.fake_int8` has the formulas).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from edge_asr_deploy.quantized.inputs import SIGNED_TOP, SMALLEST, TOP
 from edge_asr_deploy.quantized.model import Int8Attention
 
 FLOAT, INT8 = ir.DataType.FLOAT, ir.DataType.INT8
-# Added to the scores of frames that are not there.
+# Added to the scores of padded frames.
 FAR_BELOW = -1e30
-# Blocks of float attention: 12, the number of Whisper's int8 attention, would take 4 % more.
+# Blocks of float attention. 12 blocks, as in Whisper's int8 attention, would take 4 % more time.
 FLOAT_BLOCKS = 6
 
 
@@ -40,7 +40,7 @@ class Blocks:
 
 
 def replace_encoder_attention(graph: ir.Graph, shape: AttentionShape, int8: Int8Attention | None) -> None:
-    """Write every encoder layer's self-attention anew, on floats where `int8` is None.
+    """Replace every encoder layer's self-attention, by float attention where `int8` is None.
 
     Moonshine's has rotary positions and a mask.
     """
@@ -71,11 +71,11 @@ def split_queries(
 ) -> Blocks:
     """Blocks over `frames` queries (int64 (1)), all of one size but the last.
 
-    `mask`: bool (batch, 1, 1, frames), true where a frame is there; None where all are.
+    `mask`: bool (batch, 1, 1, frames), true for real frames; None where no frame is padding.
     """
     number = int8.blocks if int8 else FLOAT_BLOCKS
     if mask is not None and int8 is None:
-        # onnxruntime's Attention takes no empty block, such as Moonshine's shortest sounds would give.
+        # onnxruntime's Attention takes no empty block, which Moonshine's shortest clips would give.
         return Blocks(number, None, spread_mask(builder, mask, frames))
     size = builder.op("Div", frames, builder.integers(number))
     last = builder.op("Sub", frames, builder.op("Mul", size, builder.integers(number - 1)))
@@ -83,8 +83,8 @@ def split_queries(
     row = _equal_shares(builder, frames) if int8 else None
     if mask is None:
         return Blocks(number, sizes, None, row)
-    there, gone = (builder.constant(np.array(value, np.float32)) for value in (0, FAR_BELOW))
-    return Blocks(number, sizes, builder.op("Where", mask, there, gone), row)
+    real_score, masked_score = (builder.constant(np.array(value, np.float32)) for value in (0, FAR_BELOW))
+    return Blocks(number, sizes, builder.op("Where", mask, real_score, masked_score), row)
 
 
 def float_attention(
@@ -104,7 +104,7 @@ def int8_attention(
 ) -> ir.Value:
     """The same with integer products.
 
-    A block's queries are rounded apart: their scale then has one reader, without which onnxruntime does not fuse it.
+    Each block's queries are rounded separately: onnxruntime fuses only a scale that has a single reader.
     """
     mean = builder.op("MatMul", blocks.row, value)
     value = builder.op("Sub", value, mean)

@@ -1,4 +1,4 @@
-"""Whisper's encoder for any number of frames: the exporter writes it for one window of 30 s."""
+"""Whisper's encoder for any number of frames; the exporter writes it for one window of 30 s only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from edge_asr_deploy.graph.onnx_tools.editing import Finder
 
 
 def free_length(graph: ir.Graph, positions: int) -> None:
-    """Let the encoder take any even number of mel frames up to a window; a full one gives what it gave before.
+    """Let the encoder take any even number of mel frames up to a window; a full window gives the same as before.
 
-    Two mel frames become one of the window's `positions`. The last `TAIL_SECONDS` always take the window's last ones:
-    in a shorter input what is left out is a piece of the silence between speech and end. Whisper keeps something about
-    the whole clip in the last frames; with them a decoder notices where the speech ends, without them it repeats itself
-    (docs/log/performance.md). Weights are not touched: this comes after they are in place.
+    Two mel frames become one of the window's `positions`. The last `TAIL_SECONDS` always take the window's last
+    positions, so that a shorter input leaves out silence between the speech and the end. Whisper stores something about
+    the whole clip in the last frames: without them the decoder does not notice where the speech ends and repeats itself
+    (docs/log/performance.md). Weights must be in place already; they are not changed.
     """
     add = Finder(graph).node("/Add")
     features, table = add.inputs
@@ -27,7 +27,8 @@ def free_length(graph: ir.Graph, positions: int) -> None:
     rows = [builder.op("Slice", table, zero, head, zero), builder.op("Slice", table, first, whole, zero)]
     add.replace_input_with(1, builder.op("Concat", *rows, axis=0))
     builder.add_to(graph)
-    # Traced shapes are a full window's. Named, not dropped: onnxruntime fuses only what it knows to be of one shape.
+    # Traced shapes are those of a full window. They become names instead of being dropped: onnxruntime fuses only
+    # tensors that it knows to have the same shape.
     names = {positions: "encoder_sequence_length", 2 * positions: "feature_frames"}
     for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
         if value.shape is not None:

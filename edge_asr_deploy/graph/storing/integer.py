@@ -1,8 +1,8 @@
 """Linear layers that multiply integers: the input rounded to uint8, the weight an int8 matrix with a scale per channel.
 
-onnxruntime makes one integer kernel of each: DynamicQuantizeMatMul, or MatMulIntegerToFloat where several layers read
-one rounded input and where its range is fixed. Weights are signed: unsigned ones run at half the speed. Codes of fewer
-than 8 bits are packed, and unpacked to int8 by operators that are folded when the session is created.
+onnxruntime fuses each layer into one integer kernel: DynamicQuantizeMatMul, or MatMulIntegerToFloat where several
+layers read one rounded input and where its range is fixed. Weights are signed: unsigned ones run at half the speed.
+Codes of fewer than 8 bits are packed, and unpacked to int8 by operators that are folded when the session is created.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from edge_asr_deploy.quantized.inputs import TOP, Dynamic, InputRounding, PerRow
 from edge_asr_deploy.quantized.scales import CodedScales, TwoLevelScales
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 
-# What onnxruntime makes of the layers. MatMulInteger, which multiplies integers too, would leave the scaling to others.
+# The kernels that onnxruntime fuses the layers into. MatMulInteger alone would leave the scaling to further kernels.
 INTEGER_KERNELS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
-# Longer than any row: one scale for each. (With `axis` 0 over rows onnxruntime would use one thread only.)
+# A block longer than any row gives one scale per row. (With `axis` 0 over rows onnxruntime would use one thread only.)
 WHOLE_ROW = 65536
 FLOAT, INT8, INT32 = ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT32
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """A tensor rounded to uint8: one value dequantized again, or codes, scale and zero point.
+    """A tensor rounded to uint8: one dequantized value, or codes, scale and zero point.
 
-    `rows`: scales that each row is still to be multiplied with, (batch, steps, 1), or none.
+    `rows`: the scales (batch, steps, 1) that the product of each row must still be multiplied with, if any.
     """
 
     values: tuple[ir.Value, ...]
@@ -49,10 +49,10 @@ class Rounded:
 def round_input(
     builder: Builder, inputs: ir.Value, rounding: InputRounding, others: NDArray[np.float32] | None = None
 ) -> Rounded:
-    """Round what some layers read, (batch, steps, channels); all layers that read it may share the result.
+    """Round an input (batch, steps, channels) of layers; all layers that read it may share the result.
 
-    Channels that are computed apart, in float, are 0 in `others` (channels,), the rest 1: here they count as zero,
-    which every grid holds.
+    `others` (channels,) is 0 for channels that are computed in float, and 1 for the rest: float channels count as zero
+    here, which every grid holds.
     """
     if others is not None:
         inputs = builder.op("Mul", inputs, builder.constant(others, "others"))
@@ -70,7 +70,7 @@ def round_input(
 
 
 def round_rows(builder: Builder, inputs: ir.Value, rounding: PerRow) -> Rounded:
-    """One scale for each row; their codes are dequantized on scale 1, for which onnxruntime has an integer kernel."""
+    """Round on one scale per row. Codes are dequantized on scale 1, for which onnxruntime has an integer kernel."""
     zero = builder.constant(np.array(rounding.zero_point, np.uint8), "zero")
     magnitudes = builder.op("Abs", inputs) if rounding.is_centered else inputs
     largest = builder.op("ReduceMax", magnitudes, builder.integers(-1))
@@ -92,8 +92,8 @@ def integer_matmul(builder: Builder, inputs: Rounded, weight: QuantizedWeight) -
 def scaled_product(builder: Builder, inputs: Rounded, matrix: ir.Value, scales: ir.Value) -> ir.Value:
     """`inputs` times an int8 matrix [in, out] with the scales (out,) of its channels, float32."""
     if len(inputs.values) == 1:
-        wide = builder.op("DequantizeLinear", matrix, scales, axis=1)
-        product = builder.op("MatMul", inputs.values[0], wide)
+        widened = builder.op("DequantizeLinear", matrix, scales, axis=1)
+        product = builder.op("MatMul", inputs.values[0], widened)
         return product if inputs.rows is None else builder.op("Mul", product, inputs.rows)
     codes, scale, zero = inputs.values
     sums = builder.op("Cast", builder.op("MatMulInteger", codes, matrix, zero), to=FLOAT)
@@ -101,7 +101,7 @@ def scaled_product(builder: Builder, inputs: Rounded, matrix: ir.Value, scales: 
 
 
 def product_name(layer: str) -> str:
-    """What the product of an int8 layer is called in the graph, by the layer's module path."""
+    """The name of an int8 layer's product in the graph, by the layer's module path."""
     return f"{layer}:product"
 
 
@@ -114,9 +114,9 @@ def int8_matrix(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir
     require_int8(weight)
     first = builder.integers(0)
     if isinstance(weight.scales, CodedScales):
-        merged, points, wide, _ = kernel_inputs(builder, weight)
+        merged, points, widened, _ = kernel_inputs(builder, weight)
         values = builder.op("Sub", *(builder.op("Cast", value, to=INT32) for value in (merged, points)))
-        return builder.op("Cast", values, to=INT8), builder.op("Squeeze", wide, first)
+        return builder.op("Cast", values, to=INT8), builder.op("Squeeze", widened, first)
     scales = builder.op("Squeeze", stored_scales(builder, weight), first)
     codes, zeros = stored_codes(builder, weight)
     if weight.symmetric and weight.bits == 8:

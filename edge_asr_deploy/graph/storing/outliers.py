@@ -1,8 +1,8 @@
-"""Matrices with outliers as operators: the codes stay in a low-bit kernel, whatever is kept beside them.
+"""Matrices with outliers as operators: the codes stay in a low-bit kernel, with the outliers beside them.
 
-Float input channels (QUIK) are gathered and multiplied apart: y = x W_codes + x[kept] W_kept, where W_codes is exactly
-0 in the kept channels. Single weights on a finer grid (SpQR) are scattered over the widened codes by operators that
-onnxruntime folds when the session is created: the kernel is one for 8 bits then, and there is no other product.
+Float input channels (QUIK) are gathered and multiplied separately: y = x W_codes + x[float] W_float, where W_codes is
+exactly 0 in the float channels. Single weights on a finer grid (SpQR) are scattered over the widened codes by operators
+that onnxruntime folds when the session is created: one 8-bit kernel then computes everything.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ FLOAT, INT32, INT64, UINT8 = ir.DataType.FLOAT, ir.DataType.INT32, ir.DataType.I
 def kernel_inputs(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir.Value, ir.Value, int]:
     """Codes [in, out] and zero points [groups, out] as uint8, scales [groups, out] as float32; and the codes' bits."""
     inner = Builder(f"{zlib.crc32(weight.name.encode()):x}")
-    found = _kernel_inputs(inner, weight)
-    # Half a hundred nodes that onnxruntime folds: with names after the layer they would take more bytes than it.
+    kernel = _kernel_inputs(inner, weight)
+    # These fifty nodes are folded by onnxruntime. Short names, as names with the layer's path would take more bytes.
     for number, node in enumerate(inner.nodes):
         node.name, node.outputs[0].name = None, f"{inner.prefix}.{number}"
     builder.nodes += inner.nodes
     builder.initializers += inner.initializers
-    return found
+    return kernel
 
 
 def _kernel_inputs(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir.Value, ir.Value, int]:
@@ -40,7 +40,7 @@ def _kernel_inputs(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value,
     if not isinstance(coded, CodedScales) or not isinstance(finer, FinerCodes):
         raise ValueError(f"{weight.name}: has no coded scales beside finer codes")
     (rows, columns), groups = weight.shape, coded.codes.shape[1]
-    # What output channels share by 16 is broadcast: [groups, out / 16, 16], the codes [groups, group, out / 16, 16].
+    # Values shared by 16 output channels are broadcast: [groups, out / 16, 16], codes [groups, group, out / 16, 16].
     blocked = builder.integers(groups, -1, SHARED)
     scales = _scales(builder, coded, blocked)
     zeros = _zero_points(builder, weight, blocked)
@@ -77,7 +77,7 @@ def _kernel_inputs(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value,
 
 
 def float_columns(builder: Builder, gathered: ir.Value, columns: FloatColumns) -> ir.Value:
-    """What the kept channels contribute to a Linear's output; `gathered` are these channels of its input."""
+    """The float channels' part of a Linear's output; `gathered` are these channels of its input."""
     values = builder.constant(columns.values.T, "kept")
     return builder.op("MatMul", gathered, builder.op("Cast", values, to=FLOAT))
 
@@ -123,13 +123,13 @@ def _zero_points(builder: Builder, weight: QuantizedWeight, blocked: ir.Value) -
 
 
 def _widen(builder: Builder, codes: ir.Value, shifts: ir.Value, starts: ir.Value) -> ir.Value:
-    """Codes as finer ones, uint8 again; between, int32, because onnxruntime adds no bytes."""
+    """Codes on the finer grid, uint8. They are added as int32, because onnxruntime adds no bytes."""
     shifted = builder.op("Cast", builder.op("BitShift", codes, shifts, direction="LEFT"), to=INT32)
     return builder.op("Cast", builder.op("Add", shifted, starts), to=UINT8)
 
 
 def _scatter(builder: Builder, codes: ir.Value, weight: QuantizedWeight, finer: FinerCodes) -> ir.Value:
-    """Finer codes [in, out] with the outliers' in their places, which are stored as the gaps between them."""
+    """Finer codes [in, out] with the outliers' codes scattered in; positions are stored as gaps between them."""
     width = gap_bits(finer.positions)
     positions = with_fillers(finer.positions, width)
     gaps: NDArray[Any] = np.diff(positions, prepend=0).astype(np.uint8 if width == 8 else np.uint16)

@@ -80,10 +80,10 @@ def unpack_nodes(
 
 
 def float_nodes(builder: Builder, planes: list[ir.Value], bits: int, length: int) -> ir.Value:
-    """What `unpack_nodes` gives for a last axis of 2 behind (batch, rows), as float32, for what runs in every step.
+    """The same as `unpack_nodes` with axis 2 behind (batch, rows), but in float32: for operators of every step.
 
-    onnxruntime's BitwiseAnd and BitwiseOr take 9 and 16 instructions an element, so bits are cut out by shifting them
-    up and down and put together as floats.
+    onnxruntime's BitwiseAnd and BitwiseOr take 9 and 16 instructions per element. Instead, bits are isolated by
+    shifting left and right, and combined as floats.
     """
     codes: ir.Value | None = None
     shift = 0

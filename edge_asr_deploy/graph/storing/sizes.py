@@ -1,7 +1,8 @@
-"""How many bytes a matrix takes in an exported file at any width, known without exporting it."""
+"""How many bytes a matrix takes in an exported file at any width, without exporting it."""
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -19,14 +20,14 @@ from edge_asr_deploy.recipe.weights import WeightSpec
 def stored_bytes(path: str, component: str, shape: tuple[int, int], spec: WeightSpec, is_int8: bool = False) -> int:
     """Bytes in the model file of a matrix (out, in): codes, scales, zero points, and the operators that undo them.
 
-    Built from zeros by the code that writes the real one, and serialized. `path` is its module path: names count too.
-    `is_int8`: it becomes the matrix of an integer product, not of a low-bit one.
+    A matrix of zeros is built by the code that writes real ones, and serialized. `path` is its module path: names take
+    bytes as well. `is_int8`: the matrix of an integer product instead of a low-bit one.
     ValueError for a spec that gives no integer codes.
     """
     if not spec.is_integer:
         raise ValueError(f"{path}: {spec.bits} bits are no integer codes")
     rows, columns = shape
-    groups = 1 if spec.group_size is None else -(-columns // spec.group_size)
+    groups = 1 if spec.group_size is None else math.ceil(columns / spec.group_size)
     scales: Scales = PlainScales(np.ones((rows, groups), np.float16))
     if spec.storage == "two-level":
         scales = TwoLevelScales(np.ones((rows, 1), np.float16), np.ones((rows, groups), np.uint8))

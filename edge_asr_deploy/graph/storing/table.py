@@ -88,13 +88,13 @@ class TiedTable:
     def _whole(self, builder: Builder) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
         """Codes [channels, vocabulary], zero points and multipliers [groups, vocabulary], all uint8."""
 
-        def turned(planes: list[ir.Value], bits: int, length: int) -> ir.Value:
+        def transposed(planes: list[ir.Value], bits: int, length: int) -> ir.Value:
             return builder.op("Transpose", unpack_nodes(builder, planes, bits, axis=1, length=length), perm=[1, 0])
 
-        codes = turned(self.codes, self.weight.bits, self.weight.codes.shape[1])
+        codes = transposed(self.codes, self.weight.bits, self.weight.codes.shape[1])
         if self.statistics is None:
             return codes, None, None
-        return codes, *self._apart(builder, turned(self.statistics, _zero_width(self.weight), self._groups))
+        return codes, *self._apart(builder, transposed(self.statistics, _zero_width(self.weight), self._groups))
 
     def _apart(self, builder: Builder, statistics: ir.Value) -> tuple[ir.Value | None, ir.Value | None]:
         """Zero points and multipliers less one, of unpacked statistics."""

@@ -7,6 +7,7 @@ that are folded when the session is created. Scales are float16 behind a Cast, w
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def matmul_weight(builder: Builder, weight: QuantizedWeight) -> ir.Value:
 def stored_codes(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, ir.Value | None]:
     """Codes [in, out] and zero points [groups, out], the same initializers whichever kernel reads them.
 
-    Without zero points where the grid is symmetric: codes of 4 and 8 bits are then signed, others around `middle`.
+    A symmetric grid has no zero points: codes of 4 and 8 bits are then signed, other codes lie around `middle`.
     """
     codes, zero_points = weight.codes.T, weight.zero_points.T
     if weight.bits in (4, 8):
@@ -50,7 +51,7 @@ def stored_codes(builder: Builder, weight: QuantizedWeight) -> tuple[ir.Value, i
     unpacked = unpack_nodes(builder, planes, weight.bits, 0, codes.shape[0], codes.shape[1:])
     if weight.symmetric:
         return unpacked, None
-    # They are few: the operators to unpack them would take more bytes than packing them saves.
+    # Zero points are few: operators that unpack them would take more bytes than packing saves.
     return unpacked, builder.constant(uint4(zero_points) if weight.bits <= 4 else zero_points, "zeros")
 
 
@@ -62,7 +63,7 @@ def int8_products(
     Multipliers are given less one, as they are stored.
     """
     rows, columns = weight.shape
-    # What is folded stays in memory until all is: bytes are computed with as bytes, and whole groups are broadcast.
+    # onnxruntime holds folded values in memory until all are folded: int8 stays int8 here, and groups are broadcast.
     blocks = None if weight.group is None or columns % weight.group else (columns // weight.group, weight.group, rows)
     kind, number = (INT8, np.int8) if weight.bits < 8 else (INT32, np.int32)
 
@@ -83,24 +84,24 @@ def int8_products(
 
 
 def stored_multipliers(builder: Builder, scales: TwoLevelScales, bits: int) -> ir.Value:
-    """The multipliers less one, uint8 [groups, out]; packed in as many bits as codes of so many `bits` leave."""
+    """The multipliers less one, uint8 [groups, out], packed in the 8 - `bits` bits that codes of `bits` bits leave."""
     width = 8 - bits
     planes = store(builder, scales.multipliers.T - np.uint8(1), width, 1, "multipliers")
     return unpack_nodes(builder, planes, width, 1, len(scales.multipliers))
 
 
 def spread_groups(builder: Builder, values: ir.Value, weight: QuantizedWeight) -> ir.Value:
-    """[groups, out] as [in, out], or [1, out] as it is: each group's value for every input channel in it."""
+    """[groups, out] as [in, out]: each group's value for every input channel in it. [1, out] stays as it is."""
     if weight.group is None:
         return values
     rows, columns = weight.shape
-    groups = -(-columns // weight.group)
-    wide = builder.op("Unsqueeze", values, builder.integers(1))
-    wide = builder.op("Expand", wide, builder.integers(groups, weight.group, rows))
-    wide = builder.op("Reshape", wide, builder.integers(groups * weight.group, rows))
+    groups = math.ceil(columns / weight.group)
+    widened = builder.op("Unsqueeze", values, builder.integers(1))
+    widened = builder.op("Expand", widened, builder.integers(groups, weight.group, rows))
+    widened = builder.op("Reshape", widened, builder.integers(groups * weight.group, rows))
     if columns % weight.group:
-        wide = builder.op("Slice", wide, *(builder.integers(bound) for bound in (0, columns, 0)))
-    return wide
+        widened = builder.op("Slice", widened, *(builder.integers(bound) for bound in (0, columns, 0)))
+    return widened
 
 
 def _group_scales(builder: Builder, weight: QuantizedWeight) -> ir.Value:
@@ -134,7 +135,7 @@ def check(weight: QuantizedWeight) -> None:
 
 
 def widen(builder: Builder, codes: ir.Value, bits: int) -> ir.Value:
-    """Unpacked codes as the type of the kernel that takes them: UINT4 up to 4 bits, else UINT8 as they are."""
+    """Unpacked codes in the type that the kernel takes: UINT4 up to 4 bits, else UINT8."""
     return builder.op("Cast", codes, to=UINT4) if bits <= 4 else codes
 
 
@@ -144,7 +145,7 @@ def middle(weight: QuantizedWeight) -> int:
 
 
 def middle_points(builder: Builder, weight: QuantizedWeight) -> ir.Value:
-    """That zero point for every group and output channel, uint8 [groups, out]: made when the session is, not stored."""
+    """The symmetric zero point for every group and output channel, uint8 [groups, out]: made at session creation."""
     rows, groups = weight.zero_points.shape
     value = builder.constant(np.array(middle(weight), dtype=np.uint8))
     return builder.op("Expand", value, builder.integers(groups, rows))
@@ -201,8 +202,8 @@ def narrow_tensor(builder: Builder, array: NDArray[np.float32], bits: int, name:
     if bits != 8:
         return float_matrix(builder, array, bits, name)
     codes, scales = int8_rows(array)
-    wide = builder.op("Cast", builder.constant(codes, name), to=FLOAT)
-    return builder.op("Mul", wide, builder.constant(scales, f"{name}_scales"))
+    widened = builder.op("Cast", builder.constant(codes, name), to=FLOAT)
+    return builder.op("Mul", widened, builder.constant(scales, f"{name}_scales"))
 
 
 def half(array: NDArray[np.float32], name: str) -> NDArray[np.float16]:

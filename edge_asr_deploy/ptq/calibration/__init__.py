@@ -1,1 +1,1 @@
-"""What calibration speech says of a model: activations block by block, their statistics, transcripts."""
+"""Calibration speech and a model: activations block by block, their statistics, transcripts."""

@@ -1,4 +1,4 @@
-"""How much calibration positions count in a recipe with RSQ: by the attention they get where they are read."""
+"""How much calibration positions count in a recipe with RSQ: by the attention that they receive."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from edge_asr_deploy.recipe.methods import RsqOptions
 def block_weights(
     model: Any, block: Block, stream: Stream, real: list[Tensor], options: RsqOptions | None
 ) -> list[Tensor]:
-    """Weights of the positions that enter a block, from its self-attention; `real` as they are without options."""
+    """Weights of the positions that enter a block, from its self-attention; `real` unchanged without options."""
     if options is None:
         return real
-    attention = next(step.closes for step in block.steps if step.closes)
+    attention = next(shared.closes for shared in block.inputs if shared.closes)
     received = stream.received(model.get_submodule(block.path), model.get_submodule(attention), real)
     return [importance(r, w, options) for r, w in zip(received, real, strict=True)]
 
@@ -30,14 +30,14 @@ def frame_weights(
 ) -> list[Tensor]:
     """Weights of the encoder's output frames, from all cross-attentions together.
 
-    `stream` has entered the decoder, and is used up; `real` (frames,) is 1 for frames that are no padding.
+    `stream` has entered the decoder, and is consumed; `real` (frames,) is 1 for frames that are no padding.
     """
     received = [torch.zeros_like(weights) for weights in real]
     for block in structure.decoder:
         module = model.get_submodule(block.path)
-        crossing = next(s.closes for s in block.steps if s.closes and s.source in structure.cross.paths)
+        crossing = next(s.closes for s in block.inputs if s.closes and s.source in structure.cross.paths)
         parts = stream.received(module, model.get_submodule(crossing), stream.weights)
         for total, part in zip(received, parts, strict=True):
             total += part
-        stream.advance(module)
+        stream.pass_through(module)
     return [importance(r, w, options) for r, w in zip(received, real, strict=True)]

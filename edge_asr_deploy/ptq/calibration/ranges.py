@@ -1,4 +1,4 @@
-"""Ranges of activations: what was seen of a layer's input, and four ways of choosing fixed extremes from it."""
+"""Ranges of activations: statistics of a layer's input, and four ways of choosing fixed extremes from them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Observed:
         if not self.reach:
             self.reach = largest or 1.0
         while self.reach < largest:
-            # Twice as wide: pairs of bins become one, in the middle.
+            # The histogram doubles its reach: pairs of bins become one bin in its middle half.
             self.counts = torch.nn.functional.pad(self.counts.reshape(-1, 2).sum(1), (BINS // 4, BINS // 4))
             self.reach *= 2
         self.counts += torch.histc(values.float(), BINS, -self.reach, self.reach)
@@ -48,8 +48,8 @@ def extremes(observed: Observed, spec: ActivationSpec) -> tuple[float, float]:
     """The range (low, high), low <= 0 <= high, by the spec's calibrator.
 
     `minmax`: of all values. `average`: the mean of the utterances' extremes, the static mode of the Edge-ASR paper
-    (arXiv 2507.07877). `percentile`: what is left when the rarest values of both sides, together 100 - p percent, are
-    cut. `mse`: the range with the least squared rounding and clipping error over the histogram.
+    (arXiv 2507.07877). `percentile`: without the rarest values of both sides, together 100 - p percent. `mse`: the
+    range with the least squared rounding and clipping error over the histogram.
     """
     low, high = min(observed.lows), max(observed.highs)
     if spec.calibrator == "average":
@@ -71,7 +71,10 @@ def _percentile(observed: Observed, percentile: float, low: float, high: float) 
 
 
 def _least_squares(observed: Observed, low: float, high: float) -> tuple[float, float]:
-    """Every pair of narrower ends: a value inside costs a twelfth of the squared step, one outside its distance."""
+    """The best of all pairs of narrower ends.
+
+    A value inside costs a twelfth of the squared step, a value outside its squared distance from the end.
+    """
     shares = torch.linspace(1, NARROWEST, CANDIDATES, dtype=torch.float64)
     lows, highs = shares * low, shares * high
     centers, counts = observed.centers, observed.counts

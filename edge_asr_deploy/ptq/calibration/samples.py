@@ -1,4 +1,4 @@
-"""From utterances to what the model reads: encoder inputs, and the float model's own transcript for the decoder."""
+"""From utterances to the model's inputs: encoder features, and the float model's own transcript for the decoder."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def prepare(
     language: str = "en",
     task: str = "transcribe",
     progress: Progress = silent,
-    known: TokenCache | None = None,
+    token_cache: TokenCache | None = None,
 ) -> list[Sample]:
     """Calibration samples, teacher-forced with the greedy transcript of `model`, which must still be the float one.
 
     `folder` is the checkpoint's Transformers folder: it holds the feature extractor. `seconds` cuts longer clips.
-    `known` remembers transcripts between calls. UserError for a clip too short to reach the encoder.
+    `token_cache` stores transcripts between calls. UserError for a clip too short to reach the encoder.
     """
     from transformers import AutoFeatureExtractor
 
@@ -61,10 +61,10 @@ def prepare(
     for start in range(0, len(utterances), size):
         batch = utterances[start : start + size]
         audio = {u.id: u.samples()[: None if seconds is None else int(seconds * SAMPLE_RATE)] for u in batch}
-        samples += encode(model, family, extractor, audio, language, task, known)
+        samples += encode(model, family, extractor, audio, language, task, token_cache)
         progress(batch[-1].id, len(samples), len(utterances))
-    if known is not None:
-        known.save()
+    if token_cache is not None:
+        token_cache.save()
     return samples
 
 
@@ -75,7 +75,7 @@ def encode(
     clips: dict[str, NDArray[np.float32]],
     language: str = "en",
     task: str = "transcribe",
-    known: TokenCache | None = None,
+    token_cache: TokenCache | None = None,
 ) -> list[Sample]:
     """Samples of a batch of clips (name -> samples at 16 kHz), which must be one clip unless the window is fixed."""
     frames = []
@@ -85,15 +85,15 @@ def encode(
             raise UserError("calibration clip", name, f"{len(audio) / SAMPLE_RATE:.3f} s is too short; leave it out")
     features = extractor(list(clips.values()), sampling_rate=SAMPLE_RATE, return_tensors="pt")
     inputs: Tensor = features[extractor.model_input_names[0]].float()
-    remembered = [known.get(audio) if known else None for audio in clips.values()]
+    remembered = [token_cache.get(audio) if token_cache else None for audio in clips.values()]
     tokens = [torch.tensor([row]) for row in remembered if row is not None]
     if len(tokens) < len(clips):
         prompt = family.prompt(model.generation_config, language, task)
         cap = None if family.fixed_window else family.length_cap(len(next(iter(clips.values()))))
         tokens = transcribe(model, inputs, prompt, cap)
         for audio, row in zip(clips.values(), tokens, strict=True):
-            if known is not None:
-                known.put(audio, row[0].tolist())
+            if token_cache is not None:
+                token_cache.put(audio, row[0].tolist())
     return [Sample(inputs[i : i + 1], frames[i], tokens[i]) for i in range(len(clips))]
 
 
@@ -105,13 +105,13 @@ def transcribe(model: Any, inputs: Tensor, prompt: tuple[int, ...], cap: int | N
     start = torch.tensor([prompt]).repeat(len(inputs), 1)
     options: dict[str, Any] = {} if cap is None else {"max_new_tokens": cap}
     with _quiet(), torch.no_grad():
-        # Given the prompt, Whisper's generate does not derive one of its own.
+        # With the prompt given, Whisper's `generate` does not derive another one.
         rows: Tensor = model.generate(inputs, decoder_input_ids=start, do_sample=False, num_beams=1, **options)
     ends = model.generation_config.eos_token_id
     end = set(ends if isinstance(ends, list) else [ends])
     tokens = []
     for row in rows.tolist():
-        # Whisper's generate returns the text alone, everyone else's the prompt too.
+        # Whisper's `generate` returns the text only; other models' `generate` returns the prompt as well.
         text = row[len(prompt) :] if tuple(row[: len(prompt)]) == prompt else row
         length = next((i for i, token in enumerate(text) if token in end), len(text))
         tokens.append(torch.tensor([[*prompt, *text[:length]]]))

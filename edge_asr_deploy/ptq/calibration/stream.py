@@ -16,31 +16,31 @@ from edge_asr_deploy.ptq.statistics import Drift, Statistics
 
 
 class _Reached(Exception):
-    """Unwinds a forward pass once the wanted module's input is known."""
+    """Ends a forward pass as soon as the wanted module's input has been caught."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Positions (positions, channels) that enter a block whose attentions' outputs are known, with their weights.
+    """Positions (positions, channels) that enter a block, with the outputs of its attentions and their weights.
 
-    Nothing else in a block mixes positions, so any of them can be sent through it together.
+    Nothing but attention mixes positions, so any selection of positions can be sent through the block together.
     """
 
     hidden: Tensor
-    known: Mapping[nn.Module, Tensor]
+    attention_outputs: Mapping[nn.Module, Tensor]
     weights: Tensor
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
     def take(self, chosen: Tensor) -> Pool:
         """Some of the positions, by number."""
-        known = {attention: outputs[chosen] for attention, outputs in self.known.items()}
-        return Pool(self.hidden[chosen], known, self.weights[chosen], self.arguments)
+        attention_outputs = {attention: outputs[chosen] for attention, outputs in self.attention_outputs.items()}
+        return Pool(self.hidden[chosen], attention_outputs, self.weights[chosen], self.arguments)
 
     def outputs(self, block: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
         """What leaves the block, (positions, channels), with these parameters in place of its own."""
         args, kwargs = self.arguments
         with ExitStack() as stack:
-            for attention, outputs in self.known.items():
+            for attention, outputs in self.attention_outputs.items():
                 stack.enter_context(answering(attention, (outputs[None], None)))
             output = torch.func.functional_call(block, dict(parameters), (self.hidden[None], *args), kwargs)
         result: Tensor = (output[0] if isinstance(output, tuple) else output)[0]
@@ -58,7 +58,7 @@ class Stream:
     hidden: list[Tensor]
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
     weights: list[Tensor]
-    _known: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
+    _attention_outputs: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
 
     @classmethod
     def enter(cls, block: nn.Module, runs: Sequence[Callable[[], object]], real: Sequence[int]) -> Stream:
@@ -85,17 +85,17 @@ class Stream:
             yield output[0] if isinstance(output, tuple) else output
 
     def inputs(self, block: nn.Module, module: nn.Module) -> Iterator[Tensor]:
-        """What reaches a module inside the block, for each utterance; nothing behind the module is computed."""
+        """The input of a module inside the block, for each utterance; nothing behind the module is computed."""
         for (values, *_), _ in self.calls(block, module):
             yield values
 
     def calls(self, block: nn.Module, module: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """All that a module inside the block is called with, for each utterance."""
+        """All arguments that a module inside the block is called with, for each utterance."""
         for index in range(len(self.hidden)):
             yield _caught(module, partial(self._run, block, index))
 
     def pool(self) -> Pool:
-        """The positions that count, of all utterances, with the known outputs of the block's attentions."""
+        """The positions of all utterances that count, with the replayed outputs of the block's attentions."""
         real = [weight > 0 for weight in self.weights]
 
         def pooled(values: Iterable[Tensor]) -> Tensor:
@@ -103,7 +103,7 @@ class Stream:
 
         return Pool(
             pooled(self.hidden),
-            {attention: pooled(outputs) for attention, outputs in self._known.items()},
+            {attention: pooled(outputs) for attention, outputs in self._attention_outputs.items()},
             torch.cat([weight[chosen] for weight, chosen in zip(self.weights, real, strict=True)]),
             self.arguments[0],
         )
@@ -111,8 +111,8 @@ class Stream:
     def received(self, block: nn.Module, attention: nn.Module, queries: Sequence[Tensor]) -> list[Tensor]:
         """The attention that each position gets in an attention module of the block (RSQ), one per utterance.
 
-        `queries[i]` (positions,) is 1 for those of the block's positions whose asking counts. Probabilities of one
-        utterance at a time are held.
+        `queries[i]` (positions,) is 1 for the positions whose queries count. Only one utterance's probabilities are in
+        memory at a time.
         """
         result = []
         for index, counted in enumerate(queries):
@@ -121,18 +121,18 @@ class Stream:
         return result
 
     def replay(self, attention: nn.Module, outputs: list[Tensor]) -> None:
-        """Until the stream advances, take these as the outputs of an attention module of the block, one per utterance.
+        """Use these outputs of an attention module, one per utterance, until the stream passes through the block.
 
-        Attention over 1500 frames is most of an encoder block's cost, and each layer behind it would ask for it anew.
+        Attention over 1500 frames is most of an encoder block's cost, and would be computed again for each later layer.
         """
-        self._known[attention] = outputs
+        self._attention_outputs[attention] = outputs
 
     def forget(self) -> None:
-        """Compute attention again, as after a change of its layers."""
-        self._known.clear()
+        """Compute attention again from now on: its layers have changed."""
+        self._attention_outputs.clear()
 
-    def advance(self, block: nn.Module) -> None:
-        """Replace what enters this block by what leaves it."""
+    def pass_through(self, block: nn.Module) -> None:
+        """Replace the inputs of this block by its outputs."""
         for index, output in enumerate(self.outputs(block)):
             self.hidden[index] = output
         self.forget()
@@ -140,13 +140,13 @@ class Stream:
     def _run(self, block: nn.Module, index: int) -> Any:
         args, kwargs = self.arguments[index]
         with ExitStack() as stack:
-            for module, outputs in self._known.items():
+            for module, outputs in self._attention_outputs.items():
                 stack.enter_context(answering(module, (outputs[index], None)))
             with torch.no_grad():
                 return block(self.hidden[index], *args, **kwargs)
 
 
-def statistics(inputs: Iterable[Tensor], weights: Iterable[Tensor], channels: int) -> Statistics:
+def collect_statistics(inputs: Iterable[Tensor], weights: Iterable[Tensor], channels: int) -> Statistics:
     """Statistics of activations (1, positions, channels), one per utterance, with the weights of their positions."""
     result = Statistics(channels)
     for values, weight in zip(inputs, weights, strict=True):
@@ -167,7 +167,7 @@ def compare(
 
 @contextmanager
 def answering(module: nn.Module, answer: object) -> Iterator[None]:
-    """The module returns what is known already instead of computing it; of an attention that is a pair."""
+    """Within it the module returns `answer` instead of computing it; the answer of an attention is a pair."""
     module.forward = lambda *args, **kwargs: answer
     try:
         yield
@@ -182,7 +182,7 @@ def _caught(module: nn.Module, run: Callable[[], object]) -> tuple[tuple[Any, ..
         calls.append((args, dict(kwargs)))
         raise _Reached
 
-    # Before the module's own hooks: they will see what was caught when the module is called with it.
+    # Before the module's own hooks: they see the caught input when the module is called with it.
     handle = module.register_forward_pre_hook(catch, with_kwargs=True, prepend=True)
     try:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The float model's own transcripts, kept between exports: they cost most of calibration and depend on no recipe."""
+"""The float model's own transcripts, cached between exports: they cost most of calibration and depend on no recipe."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from edge_asr_deploy.ptq.calibration.stream import Stream
 
 
 class Twin:
-    """A stream of its own through copies of the blocks, taken before they are rounded."""
+    """The float model's stream, through copies of the blocks that are taken before rounding."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -29,17 +29,17 @@ class Twin:
                     parameter.copy_(weight)
 
     def inputs(self, path: str) -> Iterator[Tensor]:
-        """What reaches the layer at that path of the model, for each utterance, in the float model."""
+        """The float model's input of the layer at that path, for each utterance."""
         return self.stream.inputs(self._block, self._module(path))
 
     def replay(self, attention: str, output: str, inputs: Sequence[Tensor]) -> None:
-        """As `Stream.replay`, from the inputs of the attention's output projection; both by their path in the model."""
+        """As `Stream.replay`, from the inputs of the attention's output projection; both by their module path."""
         linear = self._module(output)
         self.stream.replay(self._module(attention), [linear(values) for values in inputs])
 
-    def advance(self) -> None:
-        """Leave the block."""
-        self.stream.advance(self._block)
+    def leave(self) -> None:
+        """Send the float model's stream through the copied block."""
+        self.stream.pass_through(self._block)
 
     def _module(self, path: str) -> nn.Module:
         return self._block.get_submodule(path.removeprefix(f"{self._path}."))

@@ -1,4 +1,4 @@
-"""Learned rounding: parts of a block, what they should compute, and the squared error of what they do compute."""
+"""Learned rounding: parts of a block, their target outputs, and the squared error of their actual outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edge_asr_deploy.ptq.grid import Grid
 
-# Parameters of a model by name (`fc1.weight`, `fc1.bias`) that stand in for its own.
+# Parameters by name (`fc1.weight`, `fc1.bias`) that replace those of a model.
 Parameters = Mapping[str, Tensor]
 
 
@@ -28,10 +28,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class OutputError:
-    """Of a part of a block on calibration positions.
+    """The output error of a part of a block on calibration positions.
 
-    `run(parameters, batch)` gives the outputs (positions, channels), `targets[batch]` what they should be,
-    `weights[batch]` (positions,) how much each position counts.
+    `run(parameters, batch)` gives the outputs (positions, channels), `targets[batch]` are the outputs that it should
+    give, and `weights[batch]` (positions,) says how much each position counts.
     """
 
     run: Callable[[Parameters, int], Tensor]
@@ -52,7 +52,7 @@ class OutputError:
 
 @dataclass(frozen=True)
 class LayerError:
-    """Of single layers that share an input, by its Hessian: tr(D H D^T) / tr(W H W^T) with D = W' - W, summed."""
+    """The output error of layers that share an input, from its Hessian H: tr(D H D^T) / tr(W H W^T), D = W' - W."""
 
     weights: Parameters
     hessian: Tensor
@@ -67,11 +67,12 @@ class LayerError:
 
 @dataclass(frozen=True)
 class Site:
-    """Layers of a part that read one tensor, as module paths, and the Hessian (in, in) of what they read.
+    """Layers of a part that read the same tensor, as module paths, and the Hessian (in, in) of that tensor.
 
-    `scales` (in,) is where learning scales of the channels starts, None where nothing that feeds the layers can take
-    one; `source` is the layer of the part that would, if it is one. `shifts` (in,) likewise for shifts of the channels
-    in a LayerNorm's bias, which the layers' own biases make up for (keys need none: it would change no attention).
+    `scales` (in,) are the channels' scales that learning starts from; None where no layer before can take scales.
+    `source` is the layer of this part that takes them, if it is one of this part. `shifts` (in,) are the channels'
+    shifts that learning starts from: a LayerNorm's bias takes them, and the layers' own biases undo them. (Keys need no
+    bias: a shift of all keys changes no attention.)
     """
 
     paths: tuple[str, ...]
@@ -83,7 +84,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Part:
-    """Layers that are learned together: matrices (out, in) and biases by parameter name, and what to make small."""
+    """Layers that are learned together: matrices (out, in) and biases by parameter name, and the error to minimize."""
 
     parameters: Parameters
     sites: tuple[Site, ...]
@@ -98,7 +99,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Learned:
-    """Grids and codes (out, in), uint8, by module path, and the squared error (relative) that the part has with them.
+    """Grids and codes (out, in), uint8, by module path, and the part's relative squared error with them.
 
     They belong to matrices into which `scales` and `shifts` (in,), by the first path of their site, have been folded.
     """
@@ -133,7 +134,7 @@ def total(objective: Objective, parameters: Parameters) -> float:
 
 
 def shuffled(batches: int, generator: torch.Generator) -> Iterator[int]:
-    """Batch numbers without end, every epoch in another order."""
+    """An endless stream of batch numbers, in another order in every epoch."""
     while True:
         yield from torch.randperm(batches, generator=generator).tolist()
 

@@ -1,4 +1,4 @@
-"""One file per method; each a pure function of a weight, its inputs' statistics and a spec or options."""
+"""Quantization methods, one file each: pure functions of a weight, its inputs' statistics and a spec or options."""
 
 from __future__ import annotations
 
@@ -47,28 +47,29 @@ __all__ = [
     "tesseraq",
 ]
 
-# Rows of a layer that is learned alone; they do not influence each other.
+# A layer outside all blocks is learned in parts of this many rows, which do not influence each other.
 ROWS = 4096
 
 
 def needs_statistics(spec: WeightSpec) -> bool:
-    """True when quantizing by this spec looks at the layer's inputs, hence needs calibration speech."""
-    steps = [step for step in spec.steps if not isinstance(step, RotationOptions)]
-    looks = bool(steps) or not isinstance(spec.quantizer, RtnOptions) or spec.quantizer.weighted
-    return spec.is_integer and looks
+    """True when this spec's method needs statistics of the layer's inputs, and therefore calibration speech."""
+    if not spec.is_integer:
+        return False
+    prepares = any(not isinstance(step, RotationOptions) for step in spec.steps)
+    return prepares or not isinstance(spec.quantizer, RtnOptions) or spec.quantizer.weighted
 
 
 def choose_scales(
     weight: Tensor,
-    found: Statistics,
+    statistics: Statistics,
     spec: WeightSpec,
     options: SmoothQuantOptions | AwqOptions,
     name: str = "weight",
 ) -> Tensor:
     """Scales (in,) for the input channels of a matrix (out, in) by the method that the options name."""
     if isinstance(options, AwqOptions):
-        return awq(weight, found, spec, options, name)
-    return smoothquant(weight, found, options)
+        return awq(weight, statistics, spec, options, name)
+    return smoothquant(weight, statistics, options)
 
 
 def round_weight(
@@ -109,7 +110,7 @@ def learn(part: Part, spec: WeightSpec) -> Learned:
 
 
 def _learn_alone(weight: Tensor, spec: WeightSpec, hessian: Tensor, name: str) -> tuple[Grid, Tensor]:
-    """Layers that stand in no block: learned on their own output error, some rows at a time to bound the memory."""
+    """Learn a layer outside all blocks on its own output error, some rows at a time to bound the memory."""
     grids, codes = [], []
     for rows in torch.split(weight.detach().float(), ROWS):
         matrices = {f"{name}.weight": rows}

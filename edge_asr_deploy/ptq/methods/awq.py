@@ -10,20 +10,20 @@ from edge_asr_deploy.ptq.statistics import Statistics
 from edge_asr_deploy.recipe.methods import AwqOptions, RtnOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
 
-# Channels weaker than this share of the mean count as that strong: a dead one would make its scale 0.
+# Channels weaker than this share of the mean are treated as this strong: a dead channel would get the scale 0.
 WEAKEST = 1e-4
 
 
-def awq(weight: Tensor, found: Statistics, spec: WeightSpec, options: AwqOptions, name: str = "weight") -> Tensor:
-    """Scales (in,) of a matrix (out, in): of s = mean|X|^a, a from 0 (no scaling) to 1, those that round best.
+def awq(weight: Tensor, statistics: Statistics, spec: WeightSpec, options: AwqOptions, name: str = "weight") -> Tensor:
+    """Scales (in,) of a matrix (out, in): s = mean|X|^a with the best a from 0 (no scaling) to 1.
 
-    "Best" is the least squared output error over all calibration positions, after rounding to nearest on the grid of
-    the spec's quantizer. Matrices that share an input are stacked along their rows: their errors add up.
+    The best a has the least squared output error over all calibration positions, after rounding to nearest on the grid
+    of the spec's quantizer. Matrices that share an input are stacked along their rows: their errors add up.
     """
-    hessian = found.hessian
+    hessian = statistics.hessian
     best, least = torch.ones(weight.shape[1]), float("inf")
     for alpha in torch.linspace(0, 1, options.grid).tolist():
-        scales = candidate(found.magnitude, alpha)
+        scales = candidate(statistics.magnitude, alpha)
         loss = scaled_loss(weight, scales, hessian, spec, name)
         if loss < least:
             best, least = scales, loss

@@ -1,4 +1,4 @@
-"""GPTQ (Frantar et al., arXiv 2210.17323): columns are rounded one by one; those to come make up for the error."""
+"""GPTQ (Frantar et al., arXiv 2210.17323): columns are rounded one by one; later columns absorb the error."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edge_asr_deploy.ptq.two_level import fit_for
 from edge_asr_deploy.recipe.methods import GptqOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
 
-# Rows are independent; this many at a time keep the vocabulary's working copy small.
+# Rows are independent. So many at a time keep the working copy of the vocabulary's table small.
 ROWS = 8192
-# Columns per lazy batch where a method's options do not say.
+# Columns per lazy batch, for methods whose options do not say it.
 BLOCK = 128
 
 
@@ -24,8 +24,7 @@ def gptq(
 ) -> tuple[Grid, Tensor]:
     """Grid and codes (out, in), uint8, of a matrix (out, in) whose inputs have the Hessian (in, in).
 
-    The grid is fixed before any column is rounded ("static groups"), so the order of rounding leaves no trace in the
-    result: act-order needs no permutation at export.
+    The grid is fixed before any column is rounded ("static groups"), so that act-order needs no permutation at export.
     """
     diagonal = hessian.diagonal()
     grid = fit_for(weight, spec, options.clip_steps, diagonal, name, options.clip)
@@ -42,8 +41,8 @@ def gptq(
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     """The upper Cholesky factor U of the damped Hessian's inverse (H^-1 = U^T U), float64.
 
-    `damping` times the mean diagonal is added to the diagonal, ten times more as often as the matrix is still not
-    positive definite. Inputs that were never seen get a curvature of their own: their weights are then just rounded.
+    `damping` times the mean diagonal is added to the diagonal, then ten times as much as long as the matrix is not
+    positive definite. An input that was always 0 gets the mean curvature, so that its weights are just rounded.
     """
     if not bool(hessian.isfinite().all()):
         raise UserError(
@@ -71,9 +70,9 @@ def propagate(
 ) -> Tensor:
     """Round the first `stop` columns of a matrix (out, in) in `order`, each error spread over the columns behind it.
 
-    `round_column(column, values)` returns what the column's current values (out,) are rounded to, and keeps its codes;
-    `factor` is that of the permuted Hessian. Returns the columns that were not rounded, as they make up for all errors:
-    (in - stop, out), in rounding order. Works on the transpose: a column is then contiguous.
+    `round_column(column, values)` returns the rounded values (out,) of a column and stores its codes. `factor` belongs
+    to the permuted Hessian. Returns the columns that were not rounded, with all errors absorbed: (in - stop, out), in
+    rounding order. Works on the transpose, where a column is contiguous.
     """
     work = weight.T[order].contiguous()
     columns = order.tolist()
@@ -92,9 +91,9 @@ def propagate(
 def columns_to_codes(
     weight: Tensor, grid: Grid, factor: Tensor, order: Tensor, block: int, stop: int
 ) -> tuple[Tensor, Tensor]:
-    """Codes (out, in), uint8, of the first `stop` columns in `order`, the others' at their zero points; and the rest.
+    """Codes (out, in), uint8, of the first `stop` columns in `order`, and the new values of the remaining columns.
 
-    The rest is (out, in - stop), in rounding order: what the columns that are not rounded must hold.
+    The remaining columns have their zero points as codes. Their values are (out, in - stop), in rounding order.
     """
     group = grid.columns(weight.shape[1]).tolist()
     scales, zero_points = grid.scales.T.contiguous(), grid.zero_points.T.contiguous()

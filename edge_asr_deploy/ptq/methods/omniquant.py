@@ -12,9 +12,9 @@ from edge_asr_deploy.recipe.weights import WeightSpec
 
 # sigmoid(4) = 0.98 of the range, the paper's start; sigmoid(20) is 1 in float32, min-max.
 START, WHOLE = 4.0, 20.0
-# Narrower ranges that are searched for the start.
+# Narrower ranges that the search for the start tries.
 CLIP_STEPS = 10
-# Least optimizer steps in an epoch: few batches are gone through more than once.
+# An epoch has at least this many optimizer steps: a small number of batches is used several times.
 STEPS = 10
 
 
@@ -22,7 +22,7 @@ def omniquant(part: Part, spec: WeightSpec, options: OmniQuantOptions) -> Learne
     """Learn grids for a part of a block; every matrix is then rounded to nearest on its grid.
 
     The range of each group becomes [sigmoid(beta) min, sigmoid(gamma) max] (the paper's equation 2); with `equivalent`
-    also inputs are shifted and scaled, x -> (x - z) / s and W -> W s (equation 3). Gradients pass straight through
+    inputs are also shifted and scaled, x -> (x - z) / s and W -> W s (equation 3). Gradients pass straight through
     the rounding. Clipping starts from what a search for the least squared error of each group finds, weighted by the
     inputs' mean squares (the paper starts from the whole range), and its rate falls to 0 by a cosine. The result is the
     best of all epochs and of the plain min-max grid, by the error over all batches.
@@ -53,7 +53,7 @@ def omniquant(part: Part, spec: WeightSpec, options: OmniQuantOptions) -> Learne
 
 
 class _Learner:
-    """The learned values of one part; at first those of plain rounding."""
+    """The values that are learned for one part; they begin as plain rounding."""
 
     def __init__(self, part: Part, spec: WeightSpec, options: OmniQuantOptions) -> None:
         self.part, self.spec, self.options = part, spec, options
@@ -88,7 +88,7 @@ class _Learner:
         ]
 
     def parameters(self) -> dict[str, Tensor]:
-        """Matrices and biases that give, without any fold, what the folded and rounded layers will."""
+        """Matrices and biases with which unfolded layers compute the same as the folded and rounded layers will."""
         result = {}
         for path, site in self.part.paths():
             columns, rows = self.scales(path, site)
@@ -100,7 +100,7 @@ class _Learner:
         return result
 
     def scales(self, path: str, site: Site) -> tuple[Tensor, Tensor]:
-        """What the fold multiplies the layer's columns by, (in,), and divides its rows by, (out, 1)."""
+        """The factors of the layer's columns (in,) and the divisors of its rows (out, 1) in the fold."""
         weight = self.weights[path]
         columns, rows = torch.ones(weight.shape[1]), torch.ones(len(weight), 1)
         if site.paths[0] in self.logs:
@@ -137,7 +137,7 @@ class _Learner:
         return (codes - zero) * scale
 
     def result(self, error: float) -> Learned:
-        """Grids and codes of the folded matrices as things stand."""
+        """Grids and codes of the folded matrices with the current values."""
         rounded = {}
         with torch.no_grad():
             for path, site in self.part.paths():

@@ -1,4 +1,4 @@
-"""QEP (Arai and Ichikawa, NeurIPS 2025): a weight makes up for the error that its input already carries."""
+"""QEP (Arai and Ichikawa, NeurIPS 2025): weights are changed to correct the error that their input already carries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_asr_deploy.recipe.methods import QepOptions
 
 
 def qep(weight: Tensor, hessian: Tensor, drift: Tensor, options: QepOptions) -> Tensor:
-    """W + alpha W D (H + lambda I)^-1 for a matrix (out, in); what it should be rounded from, float32.
+    """W + alpha W D (H + lambda I)^-1 for a matrix (out, in), float32: the matrix to round instead of W.
 
     H = 2/n sum x' x'^T of the inputs x' behind quantized layers, D = 2/n sum (x - x') x'^T with the float model's
     inputs x, both (in, in) float64; lambda is `damping` times the mean diagonal of H. With alpha 1 this is the W' of
@@ -24,6 +24,6 @@ def qep(weight: Tensor, hessian: Tensor, drift: Tensor, options: QepOptions) -> 
     if mean <= 0:
         return weight.float()
     damped = hessian + options.damping * mean * torch.eye(len(hessian), dtype=hessian.dtype)
-    wide = weight.double()
-    change: Tensor = torch.linalg.solve(damped, (wide @ drift).T).T
-    return wide.add(change, alpha=options.alpha).float()
+    in_double = weight.double()
+    change: Tensor = torch.linalg.solve(damped, (in_double @ drift).T).T
+    return in_double.add(change, alpha=options.alpha).float()

@@ -16,28 +16,28 @@ LAST = ".fc2"
 
 
 def quik(
-    weight: Tensor, spec: WeightSpec, options: QuikOptions, found: Statistics, name: str = "weight"
+    weight: Tensor, spec: WeightSpec, options: QuikOptions, statistics: Statistics, name: str = "weight"
 ) -> tuple[Grid, Tensor, Tensor, Tensor]:
-    """Grid, codes (out, in) uint8, the channels kept (k,) ascending, and their weights (out, k) in float16.
+    """Grid, codes (out, in) uint8, the float channels (k,) ascending, and their weights (out, k) in float16.
 
-    The channels are those with the largest calibrated |x|. They come last in GPTQ's order, so that they make up for
-    what rounding the others lost. Their codes are zero points, which stand for exactly 0, and the grid is fitted as if
-    their weights were 0.
+    Float channels are those with the largest calibrated |x|. They come last in GPTQ's order, so that their weights
+    absorb the rounding errors of all other channels. Their codes are zero points, which stand for exactly 0, and the
+    grid is fitted as if their weights were 0.
     """
-    kept = outlier_channels(found.absmax, options.share)
-    hessian = found.hessian
+    float_channels = outlier_channels(statistics.absmax, options.share)
+    hessian = statistics.hessian
     diagonal = hessian.diagonal()
     rounded = weight.float().clone()
-    rounded[:, kept] = 0
+    rounded[:, float_channels] = 0
     grid = fit(rounded, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, diagonal, name)
     priority = diagonal.clone()
-    priority[kept] = -1
+    priority[float_channels] = -1
     order = torch.argsort(priority, descending=True, stable=True)
     factor = inverse_factor(hessian[order][:, order], options.damping).float()
-    codes, rest = columns_to_codes(weight.float(), grid, factor, order, BLOCK, len(order) - len(kept))
-    values = torch.empty(len(weight), len(kept), dtype=torch.float16)
-    values[:, torch.searchsorted(kept, order[-len(kept) :])] = rest.to(torch.float16)
-    return grid, codes, kept, values
+    codes, rest = columns_to_codes(weight.float(), grid, factor, order, BLOCK, len(order) - len(float_channels))
+    values = torch.empty(len(weight), len(float_channels), dtype=torch.float16)
+    values[:, torch.searchsorted(float_channels, order[-len(float_channels) :])] = rest.to(torch.float16)
+    return grid, codes, float_channels, values
 
 
 def outlier_channels(absmax: Tensor, share: float) -> Tensor:

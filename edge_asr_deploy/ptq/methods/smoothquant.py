@@ -11,11 +11,11 @@ from edge_asr_deploy.recipe.methods import SmoothQuantOptions
 SMALLEST = 1e-5
 
 
-def smoothquant(weight: Tensor, found: Statistics, options: SmoothQuantOptions) -> Tensor:
+def smoothquant(weight: Tensor, statistics: Statistics, options: SmoothQuantOptions) -> Tensor:
     """Scales (in,) of a matrix (out, in): s_j = max|X_j|^alpha / max_i|W_ij|^(1 - alpha), the paper's equation 4.
 
     Matrices that share an input are stacked along their rows.
     """
-    activations = found.absmax.clamp(min=SMALLEST)
+    activations = statistics.absmax.clamp(min=SMALLEST)
     weights = weight.float().abs().amax(0).clamp(min=SMALLEST)
     return (activations**options.alpha / weights ** (1 - options.alpha)).clamp(min=SMALLEST)

@@ -1,4 +1,4 @@
-"""SpQR (Dettmers et al., arXiv 2306.03078): the few weights whose rounding costs most are kept on a finer grid.
+"""SpQR (Dettmers et al., arXiv 2306.03078): the few weights whose rounding costs most get codes on a finer grid.
 
 As in the paper: GPTQ's loop, where a weight is an outlier when (w - q)^2 / d^2 is above a threshold, d the diagonal of
 the inverse Hessian's factor; grids fitted without the weights that, left out, let the rest of their group round much
@@ -9,6 +9,7 @@ rounded, as `gptq` does, which allows act-order.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +22,9 @@ from edge_asr_deploy.quantized.scales import SHARED, CodedScales
 from edge_asr_deploy.recipe.methods import SpqrOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
 
-# Leaving one out may uncover another outlier behind the first.
+# Leaving one outlier out may uncover another one, so that the search is repeated.
 ROUNDS = 3
-# By what factor the threshold rises, at least and at most, while more weights than the cap are above it.
+# While more weights than the cap are above the threshold, it rises by a factor between these.
 SLOWEST, FASTEST = 1.05, 2.0
 
 
@@ -45,12 +46,12 @@ def spqr(weight: Tensor, spec: WeightSpec, options: SpqrOptions, hessian: Tensor
     weight, diagonal = weight.float(), hessian.diagonal()
     order = torch.argsort(diagonal, descending=True, stable=True)
     factor = inverse_factor(hessian[order][:, order], options.damping).float()
-    # 1 / d^2 of each column: what a squared rounding error costs there.
+    # 1 / d^2 of each column: the cost of a squared rounding error there.
     curvature = torch.empty(len(order))
     curvature[order] = factor.diagonal() ** -2
     threshold = options.threshold * float((weight.var(0, correction=0) * curvature).mean())
     most = int(options.share * weight.numel())
-    # With far more suspects than may be kept, the first grids would be of no use.
+    # With far more suspects than the share allows, the first grids would be useless.
     falls = leaving_out(weight, torch.zeros(weight.shape, dtype=torch.bool), spec, curvature)
     threshold = max(threshold, _exceeded_by(falls, most))
     while True:
@@ -61,45 +62,45 @@ def spqr(weight: Tensor, spec: WeightSpec, options: SpqrOptions, hessian: Tensor
         empty = _grouped(typical, spec.group_size).abs().amax(-1) == 0
         grid, scales = narrow_scales(grid, least, empty, spec.symmetric, options.statistics_bits)
         shifts = best_shifts(weight, suspects, grid, curvature)
-        codes, kept, costs = _round(weight, grid, factor, order, curvature, threshold, shifts)
-        if int(kept.sum()) <= most:
+        codes, is_outlier, costs = _round(weight, grid, factor, order, curvature, threshold, shifts)
+        if int(is_outlier.sum()) <= most:
             break
         threshold *= min(max(_exceeded_by(costs, most) / threshold, SLOWEST), FASTEST)
-    positions = kept.T.flatten().nonzero().flatten()
+    positions = is_outlier.T.flatten().nonzero().flatten()
     outliers = FinerCodes(positions.numpy(), codes.T.flatten()[positions].numpy(), shifts[::SHARED].numpy())
     zero_points = grid.zero_points.to(torch.uint8)
-    codes = torch.where(kept, zero_points[:, grid.columns(weight.shape[1])], codes)
+    codes = torch.where(is_outlier, zero_points[:, grid.columns(weight.shape[1])], codes)
     return Rounded(codes, zero_points, scales, outliers)
 
 
 def leave_one_out(weight: Tensor, spec: WeightSpec, curvature: Tensor, threshold: float) -> Tensor:
     """The weights of a matrix (out, in) without which the cost of rounding their group falls by more than `threshold`.
 
-    Those found are left out, and the rest looked at again.
+    Outliers are left out, and the remaining weights are searched again.
     """
     suspects = torch.zeros(weight.shape, dtype=torch.bool)
-    # At 8 bits the outliers' grid is the matrix's own: leaving a weight out of the fit would only lose it.
+    # At 8 bits the outliers' grid is the matrix's own grid, so that leaving weights out of the fit gains nothing.
     for _ in range(ROUNDS if spec.bits < FINER_BITS else 0):
-        found = (leaving_out(weight, suspects, spec, curvature) > threshold) & ~suspects
-        if not found.any():
+        more = (leaving_out(weight, suspects, spec, curvature) > threshold) & ~suspects
+        if not more.any():
             break
-        suspects |= found
+        suspects |= more
     return suspects
 
 
-def leaving_out(weight: Tensor, gone: Tensor, spec: WeightSpec, curvature: Tensor) -> Tensor:
-    """By how much the cost of rounding its group falls without each weight of a matrix (out, in), some `gone` before.
+def leaving_out(weight: Tensor, left_out: Tensor, spec: WeightSpec, curvature: Tensor) -> Tensor:
+    """For each weight of a matrix (out, in): by how much the cost of rounding its group falls when it is left out.
 
-    The cost is the sum of squared errors times the columns' curvature (in,). Only a group's least and largest weight
-    can change its grid; without any other one, the cost falls by what that one costs itself.
+    Weights in `left_out` are left out before. The cost is the sum of squared errors times the columns' curvature (in,).
+    Only a group's least and largest weight can change its grid; leaving out any other weight saves just its own cost.
     """
-    rest = without(weight, gone, spec.group_size)
+    rest = without(weight, left_out, spec.group_size)
     costs = _costs(rest, spec, curvature)
     grouped, falls = _grouped(rest, spec.group_size), costs.clone()
     for extreme in (grouped.argmin(-1, keepdim=True), grouped.argmax(-1, keepdim=True)):
         at = torch.zeros(grouped.shape, dtype=torch.bool).scatter_(-1, extreme, True)
         at = at.flatten(1)[:, : weight.shape[1]]
-        less = _costs(without(weight, gone | at, spec.group_size), spec, curvature).masked_fill_(at, 0)
+        less = _costs(without(weight, left_out | at, spec.group_size), spec, curvature).masked_fill_(at, 0)
         fall = _grouped(costs - less, spec.group_size).sum(-1, keepdim=True).expand(grouped.shape)
         falls = torch.where(at, fall.flatten(1)[:, : weight.shape[1]], falls)
     return falls
@@ -116,7 +117,7 @@ def without(weight: Tensor, left_out: Tensor, group: int | None) -> Tensor:
 
 def least_scales(weight: Tensor, suspects: Tensor, spec: WeightSpec) -> Tensor:
     """The smallest scales (out, groups) with which the outliers' grid still reaches every suspect; 0 without any."""
-    # Steps on either side of the codes' own, whatever the zero point; one to spare for scales that round down.
+    # Steps beyond the range of the codes on either side, for any zero point; minus one, as scales may round down.
     reach = max(1, 2 ** (FINER_BITS - 1) - 2 ** (spec.bits - 1) - 1)
     farthest = _grouped(weight.abs().masked_fill(~suspects, 0), spec.group_size).amax(-1)
     least: Tensor = farthest / reach
@@ -155,7 +156,7 @@ def narrow_scales(grid: Grid, least: Tensor, empty: Tensor, symmetric: bool, wid
 def best_shifts(weight: Tensor, suspects: Tensor, grid: Grid, curvature: Tensor) -> Tensor:
     """How many times finer (as powers of 2) the outliers' grid is, (out, groups) uint8, alike in 16 output channels.
 
-    Finer is narrower: both come out of the same 8 bits. The suspects are to cost least; where there are none, the grid
+    A finer grid is narrower, as both have 8 bits. The choice minimizes the cost of the suspects; without any, the grid
     reaches twice as far as the codes do.
     """
     room = FINER_BITS - grid.bits
@@ -163,10 +164,10 @@ def best_shifts(weight: Tensor, suspects: Tensor, grid: Grid, curvature: Tensor)
     columns = grid.columns(weight.shape[1])
     scales, zeros = grid.scales[:, columns], grid.zero_points[:, columns]
     rows, groups = grid.scales.shape
-    best = torch.full((-(-rows // SHARED), groups), usual, dtype=torch.uint8)
+    best = torch.full((math.ceil(rows / SHARED), groups), usual, dtype=torch.uint8)
     least = torch.full(best.shape, float("inf"))
     for shift in sorted(range(room + 1), key=lambda shift: abs(shift - usual)):
-        _, rounded = _widen(weight, scales, zeros, grid.bits, torch.tensor(shift))
+        _, rounded = _on_finer_grid(weight, scales, zeros, grid.bits, torch.tensor(shift))
         costs = ((weight - rounded).square_() * curvature).masked_fill_(~suspects, 0)
         cost = torch.nn.functional.pad(_grouped(costs, grid.group).sum(-1), (0, 0, 0, -rows % SHARED))
         cost = cost.reshape(-1, SHARED, groups).sum(1)
@@ -178,11 +179,11 @@ def best_shifts(weight: Tensor, suspects: Tensor, grid: Grid, curvature: Tensor)
 def _round(
     weight: Tensor, grid: Grid, factor: Tensor, order: Tensor, curvature: Tensor, threshold: float, shifts: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes, wide ones where a weight is an outlier; where that is; and what each weight would cost; (out, in) each."""
+    """Codes (of the finer grid for outliers), a mask of the outliers, and the cost of each weight; (out, in) each."""
     group, top = grid.columns(weight.shape[1]).tolist(), 2**grid.bits - 1
     scales, zero_points, finer = (v.T.contiguous() for v in (grid.scales, grid.zero_points, shifts))
     codes = torch.empty(weight.T.shape, dtype=torch.uint8)
-    kept, costs = torch.zeros(codes.shape, dtype=torch.bool), torch.empty(codes.shape)
+    is_outlier, costs = torch.zeros(codes.shape, dtype=torch.bool), torch.empty(codes.shape)
     weights = curvature.tolist()
 
     def nearest(column: int, values: Tensor) -> Tensor:
@@ -191,17 +192,19 @@ def _round(
         rounded = (code - zero_points[at]).mul_(scales[at])
         error = (values - rounded).abs_()
         torch.mul(error.square(), weights[column], out=costs[column])
-        wide, near = _widen(values, scales[at], zero_points[at], grid.bits, finer[at])
-        outlier = (costs[column] > threshold) & ((values - near).abs_() < error)
-        kept[column] = outlier
-        codes[column] = torch.where(outlier, wide, code).to(torch.uint8)
-        return torch.where(outlier, near, rounded)
+        finer_code, finer_value = _on_finer_grid(values, scales[at], zero_points[at], grid.bits, finer[at])
+        outlier = (costs[column] > threshold) & ((values - finer_value).abs_() < error)
+        is_outlier[column] = outlier
+        codes[column] = torch.where(outlier, finer_code, code).to(torch.uint8)
+        return torch.where(outlier, finer_value, rounded)
 
     propagate(weight, factor, order, BLOCK, nearest, len(order))
-    return codes.T, kept.T, costs.T
+    return codes.T, is_outlier.T, costs.T
 
 
-def _widen(values: Tensor, scales: Tensor, zero_points: Tensor, bits: int, shifts: Tensor) -> tuple[Tensor, Tensor]:
+def _on_finer_grid(
+    values: Tensor, scales: Tensor, zero_points: Tensor, bits: int, shifts: Tensor
+) -> tuple[Tensor, Tensor]:
     """The nearest codes of the outliers' grid, and the values they stand for; all of one shape."""
     factors = 2.0**shifts
     finer = scales / factors
@@ -216,7 +219,7 @@ def _exceeded_by(values: Tensor, number: int) -> float:
 
 
 def _costs(weight: Tensor, spec: WeightSpec, curvature: Tensor) -> Tensor:
-    """What rounding to the nearest point of a min-max grid costs each weight of a matrix (out, in)."""
+    """The cost of rounding each weight of a matrix (out, in) to the nearest point of a min-max grid."""
     grid = fit(weight, spec.bits, spec.group_size, spec.symmetric)
     return (weight - grid.decode(grid.encode(weight))).square_().mul_(curvature)
 

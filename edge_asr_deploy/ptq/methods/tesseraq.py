@@ -11,7 +11,8 @@ from edge_asr_deploy.ptq.methods.gptq import gptq
 from edge_asr_deploy.recipe.methods import GptqOptions, TesseraqOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
 
-# The sigmoid is stretched to this interval and cut to [0, 1], so that it reaches both (AdaRound, arXiv 2004.10568).
+# The sigmoid is stretched to this interval and clipped to [0, 1], so that it reaches both ends (AdaRound, arXiv
+# 2004.10568).
 LOWEST, HIGHEST = -0.1, 1.1
 # The paper's decay of the learned scale factors.
 DECAY = 1e-4
@@ -25,29 +26,17 @@ DAMPING = 0.1
 
 
 def tesseraq(part: Part, spec: WeightSpec, options: TesseraqOptions) -> Learned:
-    """Learn the rounding of a part of a block, from GPTQ's codes, a clip search or min-max, whichever starts best.
+    """Learn the rounding of a part of a block, from the best of three starts: GPTQ's codes, a clip search, min-max.
 
     W' = (clip(f + h(v) + z) - z) s 2 sigmoid(u) with f the code below, h from 0 to 1, and u per group, at first 0.
-    Where the start rounds to nearest, f + h(v) is W / s at first; where it is GPTQ's, nearly its code, and the other
-    choice is the next one towards W / s. In each round a share of the weights, those whose h is nearest to an end, is
-    fixed there and the others go on; in the last all are fixed and only u is learned. The result is the best of the
-    start and of every round with all its weights fixed, by the error over all batches.
+    From a start that rounds to nearest, f + h(v) begins at W / s. From GPTQ's codes it begins close to the code, and
+    the other choice is the next code towards W / s. Each round fixes a share of the weights, those whose h is nearest
+    to 0 or 1, and goes on learning the others; the last round fixes all of them and learns only u. The result is the
+    best of the start and of every round with all its weights fixed, by the error over all batches.
     """
     objective = part.objective
     order = shuffled(objective.batches, torch.Generator().manual_seed(options.seed))
-    starts = [
-        {
-            path: start(part.parameters[f"{path}.weight"].detach().float(), spec, options, site, path)
-            for path, site in part.paths()
-        }
-        for start in (_from_gptq, _from_clipped, _from_whole)
-    ]
-    errors = [
-        total(objective, {f"{path}.weight": matrix.grid.decode(matrix.start) for path, matrix in matrices.items()})
-        for matrices in starts
-    ]
-    error = min(errors)
-    matrices = starts[errors.index(error)]
+    matrices, error = _best_start(part, spec, options)
     best = Learned({path: (matrix.grid, matrix.start) for path, matrix in matrices.items()}, error)
     with torch.enable_grad():
         optimizer = torch.optim.AdamW(
@@ -72,6 +61,22 @@ def tesseraq(part: Part, spec: WeightSpec, options: TesseraqOptions) -> Learned:
     return best
 
 
+def _best_start(part: Part, spec: WeightSpec, options: TesseraqOptions) -> tuple[dict[str, _Matrix], float]:
+    """The matrices of the start with the least error, by module path, and that error. Of equal ones the first."""
+    best: tuple[dict[str, _Matrix], float] | None = None
+    for start in (_from_gptq, _from_clipped, _from_whole):
+        matrices = {}
+        for path, site in part.paths():
+            weight = part.parameters[f"{path}.weight"].detach().float()
+            matrices[path] = start(weight, spec, options, site, path)
+        values = {f"{path}.weight": matrix.grid.decode(matrix.start) for path, matrix in matrices.items()}
+        error = total(part.objective, values)
+        if best is None or error < best[1]:
+            best = matrices, error
+    assert best is not None
+    return best
+
+
 def _from_gptq(weight: Tensor, spec: WeightSpec, options: TesseraqOptions, site: Site, name: str) -> _Matrix:
     grid, codes = gptq(weight, spec, GptqOptions(damping=DAMPING, clip_steps=options.clip_steps), site.hessian, name)
     return _Matrix(weight, grid, codes, FROM_GPTQ)
@@ -91,7 +96,8 @@ def _from_whole(weight: Tensor, spec: WeightSpec, options: TesseraqOptions, site
 class _Matrix:
     """One matrix on its way from soft to hard rounding.
 
-    It begins `way` (0 to 1) of the distance from the codes `start` (out, in) to the float values, one step at most.
+    Soft rounding begins at the share `way` (0 to 1) of the distance from the codes `start` (out, in) to the float
+    values, at most one code away.
     """
 
     def __init__(self, weight: Tensor, grid: Grid, start: Tensor, way: float) -> None:
@@ -116,21 +122,20 @@ class _Matrix:
         return (self.logits.sigmoid() * (HIGHEST - LOWEST) + LOWEST).clamp(0, 1)
 
     def harden(self, share: float) -> None:
-        """Fix weights until only this share of all is soft: those that are furthest from undecided."""
+        """Fix the weights nearest to 0 or 1, until only this share of all weights is soft."""
         with torch.no_grad():
             up = self.up()
             decided = (up - 0.5).abs().masked_fill(self.fixed, 1.0).flatten()
-            order = torch.argsort(decided, descending=True, stable=True)[
-                : decided.numel() - int(share * decided.numel())
-            ]
+            number_fixed = decided.numel() - int(share * decided.numel())
+            order = torch.argsort(decided, descending=True, stable=True)
             chosen = torch.zeros_like(decided, dtype=torch.bool)
-            chosen[order] = True
+            chosen[order[:number_fixed]] = True
             chosen = chosen.view_as(self.fixed) & ~self.fixed
             self.ends = torch.where(chosen, (up > 0.5).float(), self.ends)
             self.fixed |= chosen
 
     def soft(self) -> Tensor:
-        """The matrix as it is being learned, differentiable."""
+        """The matrix in its present soft rounding, differentiable."""
         values = self.scales(self.factors)
         return (self.codes(torch.where(self.fixed, self.ends, self.up())) - self.zero) * self.columns(values)
 
