@@ -47,9 +47,9 @@ def test_the_bundle_is_good_and_the_same_afterwards(tmp_path: Path, result: Resu
 def test_a_result_of_another_bundle_is_refused_and_nothing_changes(tmp_path: Path, result: Result) -> None:
     write_bundle(tmp_path / "other", files={"config.json": b"[]"})
     before = (tmp_path / "other" / "manifest.json").read_bytes()
-    with pytest.raises(UserError, match=r"result\.json: is of another bundle \(w4\)"):
+    with pytest.raises(UserError, match=r"result\.json: belongs to another bundle \(w4\)"):
         update_card(tmp_path / "other", [tmp_path / "result.json"])
-    with pytest.raises(UserError, match="is no result"):
+    with pytest.raises(UserError, match="is not a result"):
         update_card(tmp_path / "other", [tmp_path / "other" / "manifest.json"])
     assert (tmp_path / "other" / "manifest.json").read_bytes() == before
 

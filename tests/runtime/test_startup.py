@@ -120,7 +120,7 @@ def test_an_entry_that_onnxruntime_refuses_is_replaced_by_the_bundles_own_graph(
     for path in root.glob("graphs/*/model.onnx"):
         path.write_bytes(b"no graph")
         index = kept.read_index(path.parent / kept.INDEX)
-        kept._settle(path.parent, index["about"])  # as if it had been written so
+        kept._write_to_disk(path.parent, index["about"])  # as if it had been written so
     assert words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2)) == plain
     assert words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2)) == plain
 
