@@ -44,7 +44,7 @@ def command(
     messages = Console(stderr=True, highlight=False)
     if lists:
         planned = plan(file, options, Store(), messages)
-        for one in planned.known:
+        for one in planned.states:
             if one.cell.name in planned.chosen:
                 state = "pending"
                 if one.finding:

@@ -48,7 +48,7 @@ class Plan:
     """The cells of a sweep and the state of each before anything runs; `chosen` are the names of those to run."""
 
     sweep: Sweep
-    known: list[CellState]
+    states: list[CellState]
     chosen: frozenset[str]
     speech: str
 
@@ -88,7 +88,7 @@ def run(
     board = _Board(planned, output, command, messages)
     jobs = [
         Job(one.cell, one.keys)
-        for one in planned.known
+        for one in planned.states
         if one.keys is not None and one.finding is None and one.cell.name in planned.chosen
     ]
     board.total = len(jobs)
@@ -170,7 +170,7 @@ class _Board:
     running: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.states = list(self.planned.known)
+        self.states = list(self.planned.states)
         self.earlier = _earlier(self.output, self.planned)
         self.result = self._result()
 
