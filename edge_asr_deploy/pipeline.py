@@ -24,7 +24,7 @@ from edge_asr_deploy.progress import Progress, shown, staged
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.rules import check_skips
 from edge_asr_deploy.selection import PACKAGES, chosen
-from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
+from edge_asr_deploy.stages import calibration_samples, compute_activations, compute_weights, load_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +101,7 @@ def export(options: ExportOptions, console: Console | None = None) -> tuple[Path
 
 
 def make(job: Job, language: str, progress: Progress) -> Made:
-    """Load the float model, hear the calibration speech, quantize: every stage that computes in PyTorch."""
+    """Load the float model, transcribe the calibration speech, quantize: every stage that computes in PyTorch."""
     recipe = job.recipe
     model = load_model(job.checkpoint)
     structure = family(recipe.family).structure(model.config)
@@ -109,7 +109,7 @@ def make(job: Job, language: str, progress: Progress) -> Made:
     recipe.require_kernels(structure.components())
     check_skips(recipe, structure)
     transcribing = staged(progress, "transcribing calibration speech")
-    samples = hear(model, job.checkpoint, recipe, job.speech.utterances, language, transcribing)
+    samples = calibration_samples(model, job.checkpoint, recipe, job.speech.utterances, language, transcribing)
     weights = compute_weights(model, recipe, samples, staged(progress, "quantizing"))
     weights = compute_activations(model, recipe, weights, samples, staged(progress, "measuring activations"))
     return Made(model, weights, samples)

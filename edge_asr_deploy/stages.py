@@ -1,4 +1,4 @@
-"""The stages of an export that compute with the model in PyTorch: load, hear, quantize, measure activations."""
+"""The stages of an export that compute with the model in PyTorch: load, transcribe, quantize, measure activations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load_model(checkpoint: Checkpoint) -> Any:
     return model.eval()
 
 
-def hear(
+def calibration_samples(
     model: Any,
     checkpoint: Checkpoint,
     recipe: Recipe,

@@ -14,7 +14,7 @@ from edge_asr_deploy.families import family
 from edge_asr_deploy.pipeline import calibration_speech, write_files
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
-from edge_asr_deploy.stages import compute_weights, hear, load_model
+from edge_asr_deploy.stages import calibration_samples, compute_weights, load_model
 
 pytestmark = [pytest.mark.real_full, pytest.mark.timeout(3600)]
 SWEEP = Path(__file__).parents[2] / "recipes" / "sweeps" / "edge-asr.yaml"
@@ -32,7 +32,9 @@ def test_the_graphs_say_the_tokens_of_fake_quantization(name: str, data: Path, t
     except UserError as error:
         pytest.skip(str(error))
     kind, speech, model = family(cell.recipe.family), calibration_speech(cell.recipe), load_model(checkpoint)
-    samples = hear(model, checkpoint, cell.recipe, speech.utterances, "en", lambda done, total, name: None)
+    samples = calibration_samples(
+        model, checkpoint, cell.recipe, speech.utterances, "en", lambda done, total, name: None
+    )
     weights = compute_weights(model, cell.recipe, samples, lambda done, total, name: None)
     write_files(tmp_path, name, checkpoint, cell.recipe, speech, model, weights, samples, lambda step: None)
 

@@ -31,7 +31,7 @@ from edge_asr_deploy.pipeline import Job as ExportJob
 from edge_asr_deploy.progress import Progress, silent, staged
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.selection import check_versions
-from edge_asr_deploy.stages import compute_activations, compute_weights, hear, load_model
+from edge_asr_deploy.stages import calibration_samples, compute_activations, compute_weights, load_model
 
 if TYPE_CHECKING:
     # These modules import torch, which a finished cell does not need.
@@ -179,7 +179,7 @@ def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, p
         # Stored weights need no calibration any more, only the clips that prove the export.
         is_stored = stored is not None and (ranges is not None or job.keys.ranges is None)
         utterances = speech.utterances[:PROOF_CLIPS] if is_stored else speech.utterances
-        samples = hear(model, checkpoint, recipe, utterances, language, staged(progress, "calibrating"))
+        samples = calibration_samples(model, checkpoint, recipe, utterances, language, staged(progress, "calibrating"))
         weights, seconds = _weights(store, path, stored, model, blocks, samples, progress)
     if table is not None and job.keys.table is not None:
         with store.alone(WEIGHTS, job.keys.table) as path:
