@@ -11,10 +11,10 @@ from edge_asr_deploy.corpora.defaults import evaluation_corpus
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.sweep.grid import expand, load_sweep, select
 from edge_asr_deploy.families import family
-from edge_asr_deploy.pipeline import calibration_speech, write_files
+from edge_asr_deploy.pipeline import Job, calibration_speech, make, write_files
+from edge_asr_deploy.progress import silent
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
-from edge_asr_deploy.stages import calibration_samples, compute_weights, load_model
 
 pytestmark = [pytest.mark.real_full, pytest.mark.timeout(3600)]
 SWEEP = Path(__file__).parents[2] / "recipes" / "sweeps" / "edge-asr.yaml"
@@ -31,13 +31,11 @@ def test_the_graphs_say_the_tokens_of_fake_quantization(name: str, data: Path, t
         checkpoint = resolve(cell.model)
     except UserError as error:
         pytest.skip(str(error))
-    kind, speech, model = family(cell.recipe.family), calibration_speech(cell.recipe), load_model(checkpoint)
-    samples = calibration_samples(
-        model, checkpoint, cell.recipe, speech.utterances, "en", lambda done, total, name: None
-    )
-    weights = compute_weights(model, cell.recipe, samples, lambda done, total, name: None)
-    write_files(tmp_path, name, checkpoint, cell.recipe, speech, model, weights, samples, lambda step: None)
+    job = Job(name, checkpoint, cell.recipe, calibration_speech(cell.recipe))
+    made = make(job, "en", silent)
+    write_files(tmp_path, job, made, silent)
 
+    kind, model = family(cell.recipe.family), made.model
     ours = Transcriber.open(tmp_path, SessionSettings(accuracy_level=1), verify=False, family=cell.recipe.family)
     prompt = kind.prompt(model.generation_config, "en", "transcribe")
     utterances, same, compared = evaluation_corpus()[0], 0, 0
