@@ -16,6 +16,7 @@ from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.runtime.audio.features import LogMel
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
+from tests.support.exact_bundles import exact_here
 from tests.support.fixtures_real import Exporter
 from tests.support.optimized import large_dequantize, operators
 
@@ -80,13 +81,14 @@ def test_all_matrices_run_in_low_bit_kernels(exported: Exporter) -> None:
     assert not any(large_dequantize(bundle / name) for name in counts)
 
 
-def test_optimum_opens_the_bundle_and_hears_the_same(exported: Exporter, data: Path) -> None:
+def test_optimum_opens_the_bundle_and_hears_the_same(exported: Exporter, data: Path, tmp_path: Path) -> None:
     import torch
     from optimum.onnxruntime import ORTModelForSpeechSeq2Seq
     from transformers import AutoProcessor
 
     bundle = exported(MODEL, 4, CLIPS)
-    theirs, processor = ORTModelForSpeechSeq2Seq.from_pretrained(bundle), AutoProcessor.from_pretrained(bundle)
+    theirs = ORTModelForSpeechSeq2Seq.from_pretrained(exact_here(bundle, tmp_path))
+    processor = AutoProcessor.from_pretrained(bundle)
     ours, log_mel = Transcriber.open(bundle, SessionSettings(threads=1)), LogMel()
     for utterance in read_manifest(data / "common_voice_en.jsonl")[:5]:
         features = torch.from_numpy(log_mel(utterance.samples()))
