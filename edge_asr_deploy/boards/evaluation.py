@@ -15,7 +15,7 @@ from edge_asr_deploy.boards.speech import write_corpus
 from edge_asr_deploy.files import require_folder
 from edge_asr_deploy.harness.evaluation.evaluate import baseline_folder
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
-from edge_asr_deploy.harness.evaluation.result import Result
+from edge_asr_deploy.harness.evaluation.result import Result, note_line
 from edge_asr_deploy.harness.evaluation.speech import load_speech, select
 from edge_asr_deploy.options import words
 
@@ -50,5 +50,5 @@ def _with_notes_only(board: BoardResult[Result]) -> BoardResult[Result]:
     """Replace a successful board's messages by its notes: the others describe the copied manifest."""
     if board.result is None:
         return board
-    notes = tuple(f"{board.answer.board}: Note: {note.removesuffix('.')}." for note in board.result.notes)
+    notes = tuple(f"{board.answer.board}: {note_line(note)}" for note in board.result.notes)
     return replace(board, answer=replace(board.answer, messages=notes))

@@ -22,6 +22,7 @@ from edge_asr_deploy.harness.benchmark.result import Benchmark, Comparison, Leng
 from edge_asr_deploy.harness.benchmark.soak import soak
 from edge_asr_deploy.harness.evaluation.evaluate import baseline_folder, language_options
 from edge_asr_deploy.harness.evaluation.measure import Subject, Timed, milliseconds, speed_of, time_in_turn
+from edge_asr_deploy.harness.evaluation.result import note_line
 from edge_asr_deploy.harness.evaluation.score import speed_ratios
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.harness.evaluation.speech import load_speech
@@ -50,7 +51,7 @@ def run(bundle: Path, options: BenchOptions, console: Console | None = None, com
     measured = measured.model_copy(update={"command": command})
     if console:
         for note in measured.notes:
-            console.print(f"Note: {note}.")
+            console.print(note_line(note))
     if options.output is not None:
         write_output("--output", options.output, measured.model_dump_json(indent=1) + "\n")
     return measured

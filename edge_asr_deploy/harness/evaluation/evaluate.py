@@ -19,7 +19,15 @@ from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.files import require_folder, write_output
 from edge_asr_deploy.harness.evaluation.measure import Subject, measure_speed, speed_clips, transcribe_all
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
-from edge_asr_deploy.harness.evaluation.result import Accuracy, Measured, NormalizerName, Result, Settings, Speed
+from edge_asr_deploy.harness.evaluation.result import (
+    Accuracy,
+    Measured,
+    NormalizerName,
+    Result,
+    Settings,
+    Speed,
+    note_line,
+)
 from edge_asr_deploy.harness.evaluation.score import compare, score
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.harness.evaluation.speech import Item, load_speech, prepare, refuse_calibrated_on, select
@@ -53,7 +61,7 @@ def run(bundle: Path, options: EvaluateOptions, console: Console | None = None, 
     result = result.model_copy(update={"command": command})
     if console:
         for note in result.notes:
-            console.print(f"Note: {note.removesuffix('.')}.")
+            console.print(note_line(note))
     if options.output is not None:
         write_output("--output", options.output, result.model_dump_json(indent=1) + "\n")
     return result
