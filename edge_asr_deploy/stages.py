@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 
 def load_model(checkpoint: Checkpoint) -> Any:
-    """The float model in float32, ready to be calibrated; its random parts, if any, fixed."""
+    """The float model in float32, ready to be calibrated. UserError where a weight is not in the files."""
     import torch
-    from transformers import AutoModelForSpeechSeq2Seq
 
+    from edge_asr_deploy.checkpoints.loading import load
     from edge_asr_deploy.graph.onnx_tools.trace import quiet
 
+    # Some methods draw at random, after this.
     random.seed(0)
     torch.manual_seed(0)
     with quiet():
-        model = AutoModelForSpeechSeq2Seq.from_pretrained(checkpoint.folder, dtype=torch.float32)
+        model = load(checkpoint.folder)
     return model.eval()
 
 

@@ -9,9 +9,26 @@ from typing import Any
 
 from edge_asr_deploy.checkpoints.checkpoint import Family
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families import whisper
 
 _SAFETENSORS, _PYTORCH = "model.safetensors", "pytorch_model.bin"
 _AGAIN = "copy or download it again"
+# Other programs' files, where there are no weights in Transformers' layout.
+OTHERS = {
+    "adapter_config.json": "so it is a LoRA adapter without its model; merge it "
+    "(peft: `model.merge_and_unload().save_pretrained(FOLDER)`) and give that folder",
+    "*.pt": "a checkpoint of openai-whisper or of a trainer; give the Transformers folder of the same model",
+    "ggml*.bin": "a file of whisper.cpp; give the Transformers or CTranslate2 folder of the same model",
+    "*.gguf": "a file of whisper.cpp or llama.cpp; give the Transformers folder of the same model",
+    "*.nemo": "a model of NVIDIA NeMo; give a Whisper or a Moonshine",
+    "weights.npz": "weights of MLX; give the Transformers folder of the same model",
+    "tf_model.h5": "weights of TensorFlow; save the model from PyTorch (`from_tf=True`)",
+    "flax_model.msgpack": "weights of Flax; save the model from PyTorch (`from_flax=True`)",
+    "*.onnx": "so it is exported already; give the float checkpoint that it was made from",
+}
+_PREPROCESSOR, _PROCESSOR = "preprocessor_config.json", "processor_config.json"
+# Whisper's log-mel as openai/whisper computes it: what the runtime computes, and no model was trained on another.
+_LOG_MEL = {"sampling_rate": 16_000, "n_fft": 400, "hop_length": 160, "chunk_length": whisper.WINDOW_SECONDS}
 _PROBES = {"whisper": "model.encoder.layers.0.fc1.weight", "moonshine": "model.encoder.layers.0.mlp.fc1.weight"}
 LEVELS = 256
 
@@ -21,11 +38,15 @@ def check_folder(folder: Path) -> tuple[Family, list[Path]]:
 
     UserError names what is missing, broken, or of another architecture.
     """
-    family = _family(folder)
+    if other := _other_format(folder):
+        raise UserError("--model", folder, other)
+    config = _config(folder)
+    family = _family(folder, config)
     weights = _weight_files(folder)
     for path in weights:
         _check_whole(path)
     _check_processor(folder, family)
+    _check_window(folder, family, config)
     return family, weights
 
 
@@ -61,13 +82,31 @@ def is_transformers(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _family(folder: Path) -> Family:
+def _other_format(folder: Path) -> str | None:
+    """What a folder without weights in Transformers' layout holds instead, and what to do about it."""
+    if is_transformers(folder):
+        return None
+    for pattern, meaning in OTHERS.items():
+        if found := sorted(folder.glob(pattern)):
+            return f"holds {found[0].name}, {meaning}"
+    return None
+
+
+def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(
             "--model", folder, "has no config.json, so it is no checkpoint; give the folder of a Whisper or Moonshine"
         )
-    kind = _read_json(path).get("model_type")
+    return read_json(path)
+
+
+def _family(folder: Path, config: dict[str, Any]) -> Family:
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        remedy = "give the float checkpoint that it was made from"
+        raise UserError("--model", folder, f"was quantized before, by {method or 'an unknown method'}; {remedy}")
+    kind = config.get("model_type")
     if kind == "whisper":
         return "whisper"
     if kind == "moonshine":
@@ -81,7 +120,7 @@ def _weight_files(folder: Path) -> list[Path]:
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            shards = _read_json(index).get("weight_map")
+            shards = read_json(index).get("weight_map")
             if not isinstance(shards, dict) or not shards:
                 raise UserError("--model", index, f"names no weight files; {_AGAIN}")
             paths = [folder / str(shard) for shard in sorted(set(shards.values()))]
@@ -112,15 +151,44 @@ def _check_processor(folder: Path, family: Family) -> None:
     has_slow = family == "whisper" and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
     if not (folder / "tokenizer.json").is_file() and not has_slow:
         raise UserError("--model", folder, "has no tokenizer.json; copy it from the model this one was trained from")
-    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+    if not (folder / _PREPROCESSOR).is_file() and preprocessor(folder) is None:
         remedy = "copy it from the model this one was trained from"
-        raise UserError("--model", folder, f"has no preprocessor_config.json; {remedy}")
+        raise UserError("--model", folder, f"has no {_PREPROCESSOR}; {remedy}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def preprocessor(folder: Path) -> dict[str, Any] | None:
+    """The feature extractor's settings; Transformers 5 writes them into `processor_config.json`."""
+    if (folder / _PREPROCESSOR).is_file():
+        return read_json(folder / _PREPROCESSOR)
+    if not (folder / _PROCESSOR).is_file():
+        return None
+    settings = read_json(folder / _PROCESSOR).get("feature_extractor")
+    return settings if isinstance(settings, dict) else None
+
+
+def _check_window(folder: Path, family: Family, config: dict[str, Any]) -> None:
+    """Whisper's window and spectrogram are what the runtime computes."""
+    if family != "whisper":
+        return
+    settings, remedy = preprocessor(folder) or {}, "only Whisper's own can be exported"
+    for key, wanted in _LOG_MEL.items():
+        if (found := settings.get(key, wanted)) != wanted:
+            raise UserError("--model", folder, f"its {_PREPROCESSOR} has {key} {found!r}, not {wanted}; {remedy}")
+    mels, expected = settings.get("feature_size", whisper.MEL_BINS), config.get("num_mel_bins", whisper.MEL_BINS)
+    if mels != expected:
+        said = f"its {_PREPROCESSOR} has feature_size {mels!r}, but config.json num_mel_bins {expected!r}"
+        raise UserError("--model", folder, f"{said}; copy the file from the model this one was trained from")
+    positions = whisper.WINDOW_SECONDS * whisper.FRAMES_PER_SECOND
+    if (found := config.get("max_source_positions", positions)) != positions:
+        said = f"its config.json has max_source_positions {found!r}, not {positions}, the frames of 30 s"
+        raise UserError("--model", folder, f"{said}; {remedy}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a checkpoint. UserError when it is anything else."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError("--model", path, f"cannot be read as JSON ({error}); {_AGAIN}") from None
     if not isinstance(document, dict):
         raise UserError("--model", path, f"is no JSON object; {_AGAIN}")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from edge_asr_deploy.checkpoints import ctranslate2, hub, moonshine_ort
 from edge_asr_deploy.checkpoints.checkpoint import Checkpoint, hash_file, hash_files
+from edge_asr_deploy.checkpoints.completing import complete
 from edge_asr_deploy.checkpoints.conversion import converted
 from edge_asr_deploy.checkpoints.ct2_binary import looks_like_ct2
-from edge_asr_deploy.checkpoints.folder import check_folder, grid_note, is_complete, is_transformers
+from edge_asr_deploy.checkpoints.folder import OTHERS, check_folder, grid_note, is_complete, is_transformers
 from edge_asr_deploy.checkpoints.wheels import WHEELS, Wheel, locate, weights_hash
 from edge_asr_deploy.errors import UserError
 
@@ -36,15 +37,24 @@ def resolve(model: str) -> Checkpoint:
         return _from_short_name(model)
     path = Path(model).expanduser()
     if model and path.is_dir():
-        return _from_folder(path, path.resolve().name, str(path.resolve()))
+        return _from_path(path.resolve())
     if path.is_file():
-        raise UserError("--model", model, "is a file; give the folder that it lies in")
+        meaning = next((text for pattern, text in OTHERS.items() if path.match(pattern)), "")
+        raise UserError("--model", model, f"is {meaning}" if meaning else "is a file; give the folder that it lies in")
     if _HUB_ID.fullmatch(model):
         repository_name = model.partition("/")[2]
         return _from_snapshot(model, hub.download(model, _without_hub(repository_name)))
     if "/" in model or model.startswith((".", "~")):
         raise UserError("--model", model, "no such folder; check the path")
     raise UserError("--model", model, f"is neither a folder, nor a Hub id, nor one of {', '.join(SHORT_NAMES)}")
+
+
+def _from_path(folder: Path) -> Checkpoint:
+    """A folder; one in the Hub's cache (`models--OWNER--NAME/snapshots/COMMIT`) has the repository's name."""
+    kind, _, repository = folder.parent.parent.name.partition("--")
+    if folder.parent.name == "snapshots" and kind == "models" and repository:
+        return _from_snapshot(repository.replace("--", "/"), folder)
+    return _from_folder(folder, folder.name, str(folder))
 
 
 def _from_short_name(name: str) -> Checkpoint:
@@ -66,7 +76,7 @@ def _without_hub(name: str) -> str:
 
 def _from_snapshot(repository: str, folder: Path) -> Checkpoint:
     # A snapshot's folder is named by its commit.
-    return _from_folder(folder, repository.partition("/")[2], f"Hugging Face Hub: {repository} @ {folder.name}")
+    return _from_folder(folder, repository.rpartition("/")[2], f"Hugging Face Hub: {repository} @ {folder.name}")
 
 
 def _from_folder(folder: Path, name: str, origin: str) -> Checkpoint:
@@ -80,7 +90,8 @@ def _from_folder(folder: Path, name: str, origin: str) -> Checkpoint:
         target = converted(name, key, lambda partial: ctranslate2.convert(files, partial))
         return Checkpoint(name, "whisper", target, f"{origin} (CTranslate2)", sha256, ctranslate2.grid_note(files))
     family, weights = check_folder(folder)
-    return Checkpoint(name, family, folder, origin, hash_files(weights), grid_note(family, weights))
+    sha256 = hash_files(weights)
+    return Checkpoint(name, family, complete(name, family, folder, sha256), origin, sha256, grid_note(family, weights))
 
 
 def _from_wheel(name: str, wheel: Wheel) -> Checkpoint | None:

@@ -23,6 +23,12 @@ SPECIAL = {
     "<|startofprev|>": 304,
     "<|notimestamps|>": 305,
 }
+GENERATION = {
+    "is_multilingual": True,
+    "lang_to_id": {"<|en|>": 300, "<|de|>": 301},
+    "task_to_id": {"transcribe": 303, "translate": 302},
+    "no_timestamps_token_id": 305,
+}
 CONFIG = {"suppress_ids": [7, 9], "suppress_ids_begin": [2, 8], "alignment_heads": [[0, 1]], "lang_ids": [300, 301]}
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4, "bfloat16": 5}
 PREPROCESSOR = {"feature_extractor_type": "WhisperFeatureExtractor", "processor_class": "WhisperProcessor"}
@@ -44,6 +50,11 @@ def write_tokenizer(path: Path, special: dict[str, int] = SPECIAL) -> None:
 def write_transformers(folder: Path, family: str = "whisper", **options: Any) -> Any:
     """Save a random model with its tokenizer and preprocessor; returns the model."""
     model = tiny.MODELS[family]()
+    if family == "whisper":
+        for key, value in GENERATION.items():
+            setattr(model.generation_config, key, value)
+        # Otherwise Transformers makes it anew from config.json, which has no such keys.
+        model.generation_config._from_model_config = False
     model.save_pretrained(folder, **options)
     write_tokenizer(folder / "tokenizer.json")
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
