@@ -26,6 +26,11 @@ SAMPLES_PER_FRAME = 64 * 3 * 2
 SHORTEST = 127 + (7 - 1 + (3 - 1) * 3) * 64
 # Without a cap Moonshine loops on hard clips and noise; the Open ASR leaderboard's script decodes with this one.
 TOKENS_PER_SECOND, SPARE_TOKENS = 6.5, 2
+# The cap of a script that the vocabulary spells by bytes, as Moonshine's own runtime sets it (`max_tokens_per_second`
+# 13 for languages not in Latin script).
+SPELLED_TOKENS_PER_SECOND = 13.0
+# A letter takes at most so many bytes in such a script, rarely four.
+BYTES_PER_LETTER = 3
 # Rotary positions set no window; it was trained on clips of up to about 30 s, and its decoder has so many positions.
 WINDOW_SECONDS, POSITIONS = 30, 512
 
@@ -88,9 +93,19 @@ class Moonshine:
         """The start token alone."""
         return (int(generation.decoder_start_token_id),)
 
-    def length_cap(self, samples: int) -> int:
-        """6.5 tokens a second and 2 more."""
-        return int(samples * TOKENS_PER_SECOND / 16_000) + SPARE_TOKENS
+    def length_cap(self, samples: int, spelled: bool = False) -> int:
+        """6.5 tokens a second, 13 where letters are `spelled` by bytes, and 2 more."""
+        rate = SPELLED_TOKENS_PER_SECOND if spelled else TOKENS_PER_SECOND
+        return int(samples * rate / 16_000) + SPARE_TOKENS
+
+
+def is_spelled(text: str, tokens: int) -> bool:
+    """Whether a text of so many tokens is in a script that the vocabulary spells by bytes.
+
+    A token of the vocabulary's own languages has some four letters, a byte is a third of one. Bytes that make no letter
+    give no text at all, so that a loop of them is not spelling.
+    """
+    return tokens <= BYTES_PER_LETTER * len(text) and len(text) < tokens
 
 
 def _encoder_block(path: str, lowest: float | None) -> Block:

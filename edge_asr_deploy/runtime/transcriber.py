@@ -154,7 +154,7 @@ class Transcriber:
             session,
             Decoder(open_optimized(bundle / decoder, settings, bundle_hash)),
             rules,
-            TextDecoder(bundle, rules.first_timestamp, bundle_hash),
+            TextDecoder(bundle, bundle_hash),
             target,
             margin,
             batch,
@@ -241,7 +241,11 @@ class Transcriber:
         full_prompt = tuple(self._detect(context, prompt) if token is None else token for token in prompt)
         detection = perf_counter() - started
         limits = [self._family.longest(len(clip), len(full_prompt)) for clip in clips]
-        decoded = greedy(self._decoder.start(context), full_prompt, self._family.rules, limits)
+
+        def extended(row: int, tokens: Sequence[int]) -> int:
+            return self._family.longest(len(clips[row]), len(full_prompt), (self._text(tokens), len(tokens)))
+
+        decoded = greedy(self._decoder.start(context), full_prompt, self._family.rules, limits, extended)
         is_cut = seconds is not None and seconds < window
         windows = [
             _Window(result, features, encoder, detection / len(clips), is_cut)

@@ -19,7 +19,6 @@ from edge_asr_deploy.harness.gate.relative_speed import graph_files
 from edge_asr_deploy.runtime.audio.features import LogMel
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
-from edge_asr_deploy.runtime.transcriber import FAMILIES
 from tests.support.fixtures_real import Exporter
 from tools.arm.emulator import CPUS, Emulator
 from tools.arm.measure import Measured, emulated, prepared
@@ -57,7 +56,7 @@ class Case:
 
     def text(self, form: str, tokens: list[int]) -> str:
         bundle = Path(self.tasks[form].bundle)
-        return TextDecoder(bundle, FAMILIES["whisper"](bundle).first_timestamp)(tokens)
+        return TextDecoder(bundle)(tokens)
 
 
 @pytest.fixture(scope="module")

@@ -93,13 +93,38 @@ def test_an_english_model_needs_no_language_and_takes_no_other(english: Family, 
 
 def test_whisper_has_room_for_448_tokens_with_the_prompt(english: Family) -> None:
     assert english.longest(16_000, prompt=2) == english.longest(480_000, prompt=2) == 446
-    assert english.first_timestamp == 31
 
 
 def test_moonshine_may_say_six_and_a_half_tokens_a_second_and_two(moonshine: Family) -> None:
     assert moonshine.longest(16_000, prompt=1) == 8
     assert moonshine.longest(10 * 16_000, prompt=1) == 67
     assert moonshine.longest(30 * 16_000, prompt=1) == 193
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "seconds"),
+    [
+        ("안녕하세요", 15, 13),  # Korean, three bytes a letter
+        ("Привет, мир", 20, 13),  # Cyrillic, two bytes a letter
+        ("hello there my friend", 8, 6.5),
+        ("I I I I I", 8, 6.5),
+        ("", 8, 6.5),  # bytes that make no letter
+        ("a", 8, 6.5),
+    ],
+)
+def test_moonshine_may_say_more_in_a_script_that_it_spells(
+    moonshine: Family, text: str, tokens: int, seconds: float
+) -> None:
+    assert moonshine.longest(10 * 16_000, 1, (text, tokens)) == int(10 * seconds) + 2
+
+
+@pytest.mark.parametrize("vocab_size", [2, 9, None])
+def test_suppressed_ids_outside_the_vocabulary_are_ignored(tmp_path: Path, vocab_size: int | None) -> None:
+    """-1 once stood for none; an id beyond the head has no score."""
+    settings = {**ENGLISH, "suppress_tokens": [-1, 1, 2], "begin_suppress_tokens": [9, 99_999_999]}
+    rules = Whisper(configured(tmp_path, settings, vocab_size=vocab_size)).rules
+    assert rules.never.tolist() == ([1] if vocab_size == 2 else [1, 2])
+    assert rules.never_first.tolist() == ([9, 99_999_999] if vocab_size is None else [])
 
 
 def test_moonshine_pads_what_its_convolutions_cannot_take(moonshine: Family) -> None:

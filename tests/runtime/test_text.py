@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models
+from tokenizers.pre_tokenizers import ByteLevel
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
@@ -26,7 +28,42 @@ def test_special_tokens_and_outer_spaces_are_left_out(bundle: Path) -> None:
 
 
 def test_times_are_not_text(bundle: Path) -> None:
-    assert TextDecoder(bundle, first_timestamp=305)([305, 3, 305]) == "w3"
+    assert TextDecoder(bundle)([305, 3, 305]) == "w3"
+
+
+def byte_level(path: Path) -> Tokenizer:
+    """Every byte is a token, and after them stand Whisper's times and the words that a fine-tune added."""
+    built = Tokenizer(models.BPE({text: number for number, text in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    built.decoder = decoders.ByteLevel()
+    built.add_special_tokens([AddedToken("<|notimestamps|>", special=True)])
+    built.add_tokens([AddedToken(f"<|{number * 0.02:.2f}|>", special=False) for number in range(1501)])
+    built.add_tokens(["Kwikfit", " in ", "Zürich", "東京"])
+    built.save(str(path / "tokenizer.json"))
+    return built
+
+
+def test_words_behind_the_times_are_text(tmp_path: Path) -> None:
+    ids = byte_level(tmp_path).token_to_id
+    decode = TextDecoder(tmp_path)
+    words = [ids("Kwikfit"), ids(" in "), ids("Zürich")]
+    assert decode([ids("<|0.00|>"), *words, ids("<|30.00|>"), ids("東京")]) == "Kwikfit in Zürich東京"
+
+
+def test_a_word_in_the_place_of_a_time_is_text(tmp_path: Path) -> None:
+    """A tokenizer without times gives the first added word the id of 0.00."""
+    built = tokenizer()
+    built.add_tokens(["▁Kwikfit"])
+    built.save(str(tmp_path / "tokenizer.json"))
+    assert TextDecoder(tmp_path)([3, SPECIAL["<|notimestamps|>"] + 1]) == "w3 Kwikfit"
+
+
+def test_bytes_that_make_no_letter_are_left_out(tmp_path: Path) -> None:
+    ids = byte_level(tmp_path).token_to_id
+    decode = TextDecoder(tmp_path)
+    e, half = [ids(text) for text in "Ã©"], ids("Ã")
+    assert decode(e) == "é"
+    assert decode([*e, half]) == "é"
+    assert decode([half] * 20) == ""
 
 
 @pytest.mark.parametrize("clean_up", [True, False])

@@ -116,6 +116,17 @@ def test_of_a_loop_that_runs_into_the_limit_the_text_has_one_phrase(
     assert (transcript.tokens, transcript.loops, len(transcript.text.split())) == ((7,) * 20, 1, 1)
 
 
+def test_moonshine_goes_on_in_a_script_that_it_spells(
+    moonshine: Exported, noise: Noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 tokens for a second of Latin script, 15 where every two tokens are one letter."""
+    transcriber = Transcriber.open(moonshine.bundle, ONE_THREAD)
+    assert len(transcriber.transcribe(noise(1)).tokens) == 8
+    monkeypatch.setattr(transcriber, "_text", lambda tokens: "한" * (len(tokens) // 2))
+    transcript = transcriber.transcribe(noise(1))
+    assert len(transcript.tokens) == 15 and transcript.hit_length_cap
+
+
 def test_the_text_is_the_tokens_words(moonshine: Exported, noise: Noise) -> None:
     transcript = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(noise(1))
     assert transcript.text == " ".join(f"w{token}" for token in transcript.tokens if token < 300)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
 
@@ -28,6 +32,12 @@ def read_generation(bundle: Path) -> dict[str, Any]:
         key: value for key, value in read_json(bundle / "generation_config.json").items() if value is not None
     }
     return {**read_json(bundle / "config.json"), **generation}
+
+
+def token_ids(value: int | list[int] | None, vocabulary: int | None) -> NDArray[np.intp]:
+    """Token ids in order, without those outside the vocabulary: -1 stands for none, and fine-tunes leave others."""
+    known = range(sys.maxsize if vocabulary is None else vocabulary)
+    return np.array(sorted(token for token in token_set(value) if token in known), np.intp)
 
 
 def token_set(value: int | list[int] | None) -> frozenset[int]:

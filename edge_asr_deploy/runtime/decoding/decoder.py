@@ -6,7 +6,7 @@ keys and values. Later calls pass one token and the cache, which never leaves on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -110,9 +110,16 @@ class Decoded:
     ending: float
 
 
-def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limits: Sequence[int]) -> list[Decoded]:
+def greedy(
+    cache: Cache,
+    prompt: Sequence[int],
+    rules: Rules,
+    limits: Sequence[int],
+    extended: Callable[[int, Sequence[int]], int] | None = None,
+) -> list[Decoded]:
     """Take the best allowed token in each step, until an end token or the row's token limit.
 
+    A row that reaches its limit may go on to `extended(row, its tokens)`, where that is more.
     A repetition loop ends only at the token limit. Rows that have ended stay in the cache until they are half of it,
     because removing them copies all others.
     """
@@ -137,7 +144,10 @@ def greedy(cache: Cache, prompt: Sequence[int], rules: Rules, limits: Sequence[i
         for row, runs, token, row_scores in zip(rows, running, best.tolist(), scores, strict=True):
             if runs:
                 taken[row].append((token, share))
-                if token in rules.end or len(taken[row]) >= limits[row]:
+                if token in rules.end or (
+                    len(taken[row]) >= limits[row]
+                    and (extended is None or len(taken[row]) >= extended(row, [token for token, _ in taken[row]]))
+                ):
                     ended[row] = -float(np.log(np.exp(row_scores - row_scores[token]).sum()))
         feed, is_first = best[:, None], False
     return [_decoded(calls, ended[row], rules) for row, calls in enumerate(taken)]

@@ -27,10 +27,6 @@ class Family(Protocol):
         """The rules of greedy decoding."""
 
     @property
-    def first_timestamp(self) -> int | None:
-        """The first token id that stands for a time; None when the model has no such tokens."""
-
-    @property
     def window_seconds(self) -> int:
         """The longest audio, in seconds, for one run of the encoder."""
 
@@ -49,5 +45,8 @@ class Family(Protocol):
     def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
         """Decoder inputs for several clips, one to a row, from the encoder's output for each clip: (1, frames, n)."""
 
-    def longest(self, samples: int, prompt: int) -> int:
-        """How many tokens may follow a prompt of `prompt` tokens, for audio of `samples` samples."""
+    def longest(self, samples: int, prompt: int, said: tuple[str, int] | None = None) -> int:
+        """How many tokens may follow a prompt of `prompt` tokens, for audio of `samples` samples.
+
+        `said`: the text so far and its number of tokens, for a row that has reached the limit of an earlier answer.
+        """

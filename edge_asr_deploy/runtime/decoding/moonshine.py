@@ -17,7 +17,6 @@ from edge_asr_deploy.runtime.decoding.whisper import refuse_choice
 class Moonshine:
     """A Moonshine of any size."""
 
-    first_timestamp: int | None = None
     window_seconds: int = moonshine.WINDOW_SECONDS
 
     def __init__(self, bundle: Path) -> None:
@@ -55,6 +54,7 @@ class Moonshine:
         mask = np.arange(longest * stride) < np.array(frames)[:, None] * stride
         return {"encoder_hidden_states": np.concatenate(padded), "encoder_attention_mask": mask.astype(np.int64)}
 
-    def longest(self, samples: int, prompt: int) -> int:
+    def longest(self, samples: int, prompt: int, said: tuple[str, int] | None = None) -> int:
         """The smaller of the family's cap and the number of free positions in the decoder."""
-        return min(moonshine.Moonshine().length_cap(samples), self._positions - prompt)
+        cap = moonshine.Moonshine().length_cap(samples, said is not None and moonshine.is_spelled(*said))
+        return min(cap, self._positions - prompt)

@@ -1,4 +1,7 @@
-"""Turns tokens into text, as Transformers' `batch_decode(skip_special_tokens=True)` does, and strips it."""
+"""Turns tokens into text as Transformers' `batch_decode(skip_special_tokens=True)` does, and strips it.
+
+Two differences: what a fine-tune added to the vocabulary is whole text, and bytes that make no letter are left out.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from tokenizers import Tokenizer
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.decoding.configuration import read_json
-from edge_asr_deploy.runtime.startup.token_texts import cached_decode
+from edge_asr_deploy.runtime.startup.token_texts import cached_decode, of_tokenizer
 
+# What decoders write for bytes that are no UTF-8: half a letter at the token limit, or a model's answer to noise.
+NO_LETTER = "\N{REPLACEMENT CHARACTER}"
 # The replacements that Transformers makes in a text when the tokenizer's configuration asks to clean up spaces.
 CLEAN_UP = {
     " .": ".",
@@ -27,22 +32,19 @@ CLEAN_UP = {
 
 
 class TextDecoder:
-    """The decoding half of a bundle's tokenizer. Token ids from `first_timestamp` on are times, not text.
+    """The decoding half of a bundle's tokenizer: every token that stands for text, also what a fine-tune added.
 
     If `bundle_hash` is given, the start-up cache keeps this half, so that later starts need not read the whole file.
     """
 
-    def __init__(self, bundle: Path, first_timestamp: int | None = None, bundle_hash: str | None = None) -> None:
+    def __init__(self, bundle: Path, bundle_hash: str | None = None) -> None:
         cached = None if bundle_hash is None else cached_decode(bundle, bundle_hash)
-        self._decode = cached or _tokenizer(bundle / "tokenizer.json").decode
-        self._first_timestamp = first_timestamp
+        self._decode = cached or of_tokenizer(_tokenizer(bundle / "tokenizer.json")).decode
         self._clean_up = bool(read_json(bundle / "tokenizer_config.json").get("clean_up_tokenization_spaces"))
 
     def __call__(self, tokens: Sequence[int]) -> str:
-        """The text without special tokens and outer spaces."""
-        if self._first_timestamp is not None:
-            tokens = [token for token in tokens if token < self._first_timestamp]
-        text: str = self._decode(list(tokens))
+        """The text without special tokens, times, outer spaces, and bytes that make no letter."""
+        text = self._decode(list(tokens)).replace(NO_LETTER, "")
         if self._clean_up:
             for spaced, clean in CLEAN_UP.items():
                 text = text.replace(spaced, clean)

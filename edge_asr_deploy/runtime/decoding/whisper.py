@@ -12,7 +12,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import whisper
 from edge_asr_deploy.runtime.audio.features import HOP, LogMel
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
-from edge_asr_deploy.runtime.decoding.configuration import read_generation, read_json, token_set
+from edge_asr_deploy.runtime.decoding.configuration import read_generation, read_json, token_ids, token_set
 from edge_asr_deploy.runtime.decoding.family import Rules
 from edge_asr_deploy.runtime.decoding.languages import LANGUAGE_CODES
 
@@ -32,14 +32,9 @@ class Whisper:
         self._positions: int = min(limits)
         self.rules = Rules(
             end=token_set(generation["eos_token_id"]),
-            never=np.array(sorted(token_set(generation.get("suppress_tokens"))), np.intp),
-            never_first=np.array(sorted(token_set(generation.get("begin_suppress_tokens"))), np.intp),
+            never=token_ids(generation.get("suppress_tokens"), generation.get("vocab_size")),
+            never_first=token_ids(generation.get("begin_suppress_tokens"), generation.get("vocab_size")),
         )
-
-    @property
-    def first_timestamp(self) -> int | None:
-        """In every Whisper vocabulary, the tokens for times follow `<|notimestamps|>`."""
-        return None if self._no_timestamps is None else self._no_timestamps + 1
 
     def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
         """`<|startoftranscript|> <|language|> <|task|> <|notimestamps|>`. English-only models lack the middle two."""
@@ -62,7 +57,7 @@ class Whisper:
         """`encoder_hidden_states`. All rows have the same number of frames."""
         return {"encoder_hidden_states": np.concatenate(hidden)}
 
-    def longest(self, samples: int, prompt: int) -> int:
+    def longest(self, samples: int, prompt: int, said: tuple[str, int] | None = None) -> int:
         """The number of free positions in the decoder."""
         return self._positions - prompt
 

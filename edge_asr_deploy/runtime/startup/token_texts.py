@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from edge_asr_deploy.runtime.startup.cache import load_or_make
 
 # Part of every cache key. Raise it when other files are written.
-LAYOUT = 1
+LAYOUT = 2
 TEXTS, SPANS, DECODER = "texts.npy", "spans.npy", "decoder.json"
 # Empty values for the parts of a tokenizer that are only needed from text to tokens.
 NO_ENCODING: dict[str, Any] = {
@@ -25,6 +26,9 @@ NO_ENCODING: dict[str, Any] = {
     "post_processor": None,
     "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""},
 }
+# How Whisper's tokenizers write times. Some have no such tokens, some have other words in the same places.
+TIME = re.compile(r"<\|\d+\.\d\d\|>")
+TO_BYTES = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 # The begin of a span whose token gives no text.
 SKIPPED = -1
 
@@ -34,8 +38,8 @@ class TokenTexts:
     """The text of every token, and the decoder that joins texts.
 
     `texts` is the UTF-8 of all tokens, one after the other. `spans`, (tokens, 2), tells where each begins and ends; it
-    is SKIPPED for special tokens and unused ids. `decoder` is one of the tokenizers package; None puts spaces between
-    texts.
+    is SKIPPED for special tokens, times and unused ids. `decoder` is one of the tokenizers package; None puts spaces
+    between texts.
     """
 
     texts: NDArray[np.uint8]
@@ -43,7 +47,7 @@ class TokenTexts:
     decoder: Any
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The same text as `Tokenizer.decode`, without special tokens."""
+        """The same text as `Tokenizer.decode`, without special tokens and times."""
         spans = (self.spans[token].tolist() for token in tokens if token < len(self.spans))
         texts = [self.texts[start:end].tobytes().decode() for start, end in spans if start != SKIPPED]
         return " ".join(texts) if self.decoder is None else str(self.decoder.decode(texts))
@@ -58,19 +62,27 @@ class TokenTexts:
 def write(tokenizer_file: Path, folder: Path) -> None:
     """Write the decoding half of a `tokenizer.json` to a folder."""
     content = tokenizer_file.read_text(encoding="utf-8")
-    tokenizer = tokenizers.Tokenizer.from_str(content)
-    special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
+    made = of_tokenizer(tokenizers.Tokenizer.from_str(content))
+    np.save(folder / TEXTS, made.texts)
+    np.save(folder / SPANS, made.spans)
+    (folder / DECODER).write_text(json.dumps({**json.loads(content), **NO_ENCODING}), encoding="utf-8")
+
+
+def of_tokenizer(tokenizer: tokenizers.Tokenizer) -> TokenTexts:
+    """The decoding half of a tokenizer. Special tokens and times have no text; all other added tokens do."""
+    added = tokenizer.get_added_tokens_decoder()
+    silent = {token for token, one in added.items() if one.special or TIME.fullmatch(one.content)}
     numbers = tokenizer.get_vocab(with_added_tokens=True).values()
-    texts = [
-        None if token in special else tokenizer.id_to_token(token) for token in range(max(numbers, default=-1) + 1)
-    ]
+    texts = [None if token in silent else tokenizer.id_to_token(token) for token in range(max(numbers, default=-1) + 1)]
+    if "ByteLevel" in repr(tokenizer.decoder):
+        # The decoder takes every text for bytes, which it is not where a person added it: `Zürich` would lose its `ü`.
+        for token in added.keys() - silent:
+            texts[token] = "".join(piece for piece, _ in TO_BYTES.pre_tokenize_str(added[token].content))
     encoded = [(text or "").encode() for text in texts]
     ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
     spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
     spans[[text is None for text in texts]] = SKIPPED
-    np.save(folder / TEXTS, np.frombuffer(b"".join(encoded), np.uint8))
-    np.save(folder / SPANS, spans)
-    (folder / DECODER).write_text(json.dumps({**json.loads(content), **NO_ENCODING}), encoding="utf-8")
+    return TokenTexts(np.frombuffer(b"".join(encoded), np.uint8), spans, tokenizer.decoder)
 
 
 def cached_decode(bundle: Path, bundle_hash: str) -> Callable[[Sequence[int]], str] | None:
