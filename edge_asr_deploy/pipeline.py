@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_asr_deploy.bundle.manifest import CARD, CalibrationRecord, Graphs, Manifest, Model
+from edge_asr_deploy.bundle.side_files import SIDE_FILES
 from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.corpora.defaults import calibration_corpus
@@ -34,19 +35,6 @@ if TYPE_CHECKING:
     from edge_asr_deploy.ptq.calibration.samples import Sample
     from edge_asr_deploy.quantized.weight import QuantizedWeight
 
-# Transformers' files that a bundle carries beside the graphs.
-SIDE_FILES = (
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "normalizer.json",
-)
 PROOF_CLIPS = 2
 
 

@@ -12,17 +12,20 @@ from pathlib import Path
 import pytest
 
 from edge_asr_deploy.bundle.manifest import (
+    CARD,
     MANIFEST,
     CalibrationRecord,
     Layer,
     Manifest,
     Model,
     bundle_hash,
+    own_files,
     read_manifest,
 )
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.harness.evaluation.size import size_of
 
 FILES = {"encoder_model.onnx": b"encoder" * 100, "decoder_model_merged.onnx": b"decoder" * 200, "config.json": b"{}"}
 
@@ -228,12 +231,53 @@ def test_extra_and_missing_bytes_and_files_are_found(tmp_path: Path, name: str, 
         verify(tmp_path / "tiny")
 
 
-def test_an_extra_file_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tokenizer.json", "added_tokens.json", "vocab.json"])
+def test_an_extra_file_that_engines_would_read_is_found(tmp_path: Path, name: str) -> None:
     write(tmp_path / "tiny")
-    (tmp_path / "tiny" / "onnx").mkdir()
-    (tmp_path / "tiny" / "onnx" / "surprise.bin").touch()
-    with pytest.raises(UserError, match=r"onnx/surprise\.bin.*not in the manifest"):
+    (tmp_path / "tiny" / name).touch()
+    with pytest.raises(UserError, match=rf"{name}.*not in the manifest"):
         verify(tmp_path / "tiny")
+
+
+def visited(folder: Path) -> None:
+    """What a Hub download, Git and a Mac leave in a folder, and a person's notes."""
+    for name in (".cache/huggingface/download/config.json.lock", ".git/HEAD", "onnx/notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    for name in (".gitattributes", ".DS_Store", "._config.json", "notes.md"):
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize("edit", [None, "# My own words\n"])
+def test_what_others_leave_in_the_folder_and_the_card_do_not_count(tmp_path: Path, edit: str | None) -> None:
+    written = write(tmp_path / "tiny", {**FILES, CARD: b"# Card"})
+    visited(tmp_path / "tiny")
+    (tmp_path / "tiny" / CARD).unlink() if edit is None else (tmp_path / "tiny" / CARD).write_text(edit)
+    assert verify(tmp_path / "tiny") == written
+    own = {MANIFEST, *FILES} | ({CARD} if edit else set())
+    assert {*own_files(tmp_path / "tiny")} == own
+    size = size_of(tmp_path / "tiny")
+    assert size.onnx == 2100
+    assert size.other == sum((tmp_path / "tiny" / name).stat().st_size for name in own if ".onnx" not in name)
+
+
+def test_overwrite_keeps_what_is_no_part_of_the_bundle(tmp_path: Path) -> None:
+    write(tmp_path / "tiny", {**FILES, "onnx/extra.bin": b"nested", CARD: b"# Card"})
+    visited(tmp_path / "tiny")
+    write(tmp_path / "tiny", {"config.json": b"new"}, overwrite=True)
+    kept = {".cache", ".git", ".gitattributes", ".DS_Store", "._config.json", "notes.md"}
+    assert names(tmp_path / "tiny") == {"config.json", MANIFEST} | kept
+    assert (tmp_path / "tiny" / ".git" / "HEAD").is_file()
+
+
+def test_what_is_no_part_of_the_bundle_survives_a_killed_writer(tmp_path: Path) -> None:
+    write(tmp_path / "tiny")
+    visited(tmp_path / "tiny")
+    (tmp_path / "tiny").rename(tmp_path / f".tiny.old-{dead_pid()}")
+    write(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").rename(tmp_path / "tiny")
+    write(tmp_path / "tiny", overwrite=True)
+    assert names(tmp_path) == {"tiny"} and ".git" in names(tmp_path / "tiny")
 
 
 def test_what_is_no_bundle_says_how_to_make_one(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_asr_deploy.boards.ssh import Connection
+from edge_asr_deploy.bundle.manifest import MANIFEST, own_files
 from edge_asr_deploy.errors import UserError
 
 
@@ -26,15 +27,17 @@ class Files:
 def files_of(path: Path, folder: str) -> Files:
     """A local file or folder as an argument: it keeps its name and lies in `folder` on the board.
 
-    UserError if the file is missing.
+    Of a bundle only its own files go there. UserError if the file is missing.
     """
-    name = f"{folder}/{path.resolve().name}"
+    place = f"{folder}/{path.resolve().name}"
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return Files(name, {f"{name}/{file.relative_to(path).as_posix()}": file for file in files}, str(path))
+        is_bundle = (path / MANIFEST).is_file()
+        found = (path / name for name in own_files(path)) if is_bundle else path.rglob("*")
+        files = sorted(file for file in found if file.is_file())
+        return Files(place, {f"{place}/{file.relative_to(path).as_posix()}": file for file in files}, str(path))
     if not path.is_file():
         raise UserError("file", path, "no such file; correct the path")
-    return Files(name, {name: path}, str(path))
+    return Files(place, {place: path}, str(path))
 
 
 def hashes(paths: Iterable[Path]) -> dict[Path, str]:

@@ -128,6 +128,12 @@ def bundle_hash(manifest: Manifest) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def own_files(folder: Path) -> list[str]:
+    """The paths of a bundle's own files, relative to its folder; a card that was deleted is none of them."""
+    names = (MANIFEST, *read_manifest(folder).files)
+    return [name for name in names if name != CARD or (folder / CARD).is_file()]
+
+
 def file_names(folder: Path) -> Iterator[str]:
     """The paths of all files below a bundle's folder, relative to it."""
     return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())

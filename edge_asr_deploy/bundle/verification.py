@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
-from edge_asr_deploy.bundle.manifest import MANIFEST, UNSEALED, FileEntry, Manifest, file_names, read_manifest
+from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, UNSEALED, FileEntry, Manifest, read_manifest
+from edge_asr_deploy.bundle.side_files import SIDE_FILES
 from edge_asr_deploy.errors import UserError
 
 
 def verify(folder: Path) -> Manifest:
-    """Check every byte of a bundle against its manifest. UserError names the first missing, extra or changed file."""
+    """Check every byte that a bundle is made of against its manifest. UserError names the first bad file.
+
+    The card may be edited, and files that no engine reads may lie beside the bundle's own: what Git, a Hub download or
+    a Mac leaves there. A file that an engine would read by its name, though the export wrote none, is refused.
+    """
     manifest = read_manifest(folder)
     remedy = "export it again, or copy it again from where it came"
     text = (folder / MANIFEST).read_bytes()
     if hashlib.sha256(text.replace(manifest.seal.encode(), UNSEALED.encode(), 1)).hexdigest() != manifest.seal:
         raise UserError("bundle", folder / MANIFEST, f"was changed since the export; {remedy}")
-    present = set(file_names(folder)) - {MANIFEST}
-    for name in sorted(manifest.files.keys() - present):
-        raise UserError("bundle", folder / name, f"is missing; {remedy}")
-    for name in sorted(present - manifest.files.keys()):
-        raise UserError("bundle", folder / name, "is not in the manifest; remove it, or export again")
-    for name, expected in manifest.files.items():
+    files = {name: entry for name, entry in manifest.files.items() if name != CARD}
+    for name in sorted(files):
+        if not (folder / name).is_file():
+            raise UserError("bundle", folder / name, f"is missing; {remedy}")
+    for name in sorted({*SIDE_FILES} - files.keys()):
+        if os.path.lexists(folder / name):
+            raise UserError("bundle", folder / name, "is not in the manifest; remove it, or export again")
+    for name, expected in files.items():
         if (size := (folder / name).stat().st_size) != expected.size:
             raise UserError("bundle", folder / name, f"has {size} bytes, the manifest says {expected.size}; {remedy}")
         if FileEntry.of(folder / name) != expected:

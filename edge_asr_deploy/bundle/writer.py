@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
 
-from edge_asr_deploy.bundle.manifest import MANIFEST, UNSEALED, FileEntry, Manifest, file_names
+from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, UNSEALED, FileEntry, Manifest, file_names
+from edge_asr_deploy.bundle.side_files import SIDE_FILES
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.files import write_atomically
 
 
 class BundleWriter:
@@ -77,6 +81,7 @@ class BundleWriter:
             raise
         _flush(self.destination.parent)
         if replaces:
+            _bring_over(aside, self.destination)
             shutil.rmtree(aside, ignore_errors=True)
 
     def _sibling(self, role: str) -> Path:
@@ -106,7 +111,33 @@ class BundleWriter:
                 os.rename(path, self.destination)
                 self._check_destination()
             else:
+                if match[1] == "old":
+                    _bring_over(path, self.destination)
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def replace_card(folder: Path, manifest: Manifest, text: str) -> None:
+    """Write another card, and its hash into the manifest. OSError where that is impossible.
+
+    Between the two steps the bundle is good already, since its card does not count.
+    """
+    write_atomically(folder / CARD, text, lasting=True)
+    files = {**manifest.files, CARD: FileEntry.of(folder / CARD)}
+    sealed = _sealed(manifest.model_copy(update={"files": files, "seal": UNSEALED}))
+    write_atomically(folder / MANIFEST, _dump(sealed), lasting=True)
+
+
+def _bring_over(old: Path, new: Path) -> None:
+    """Move what is no part of a replaced bundle, such as `.git`, into the new one."""
+    try:
+        listed = json.loads((old / MANIFEST).read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        listed = ()
+    own = {MANIFEST, CARD, *SIDE_FILES, *(str(name).partition("/")[0] for name in listed)}
+    for path in old.iterdir():
+        if path.name not in own and ".onnx" not in path.name and not os.path.lexists(new / path.name):
+            with suppress(OSError):
+                os.rename(path, new / path.name)
 
 
 def _dump(manifest: Manifest) -> str:

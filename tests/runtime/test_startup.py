@@ -215,3 +215,15 @@ def test_token_texts_decode_as_the_tokenizer(build: Callable[[], Tokenizer], tmp
         # Beyond the vocabulary, too: heads are padded.
         tokens = generator.integers(0, size + 3, size=generator.integers(0, 12)).tolist()
         assert cached.decode(tokens) == tokenizer.decode(tokens)
+
+
+def test_a_file_that_comes_after_the_first_start_is_seen_where_it_matters(whisper: Exported, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(whisper.bundle, bundle)
+    Transcriber.open(bundle, ONE_THREAD)
+    for name in (".gitattributes", "README.md"):
+        (bundle / name).write_text("edited")
+        Transcriber.open(bundle, ONE_THREAD)
+    (bundle / "added_tokens.json").write_text("{}")
+    with pytest.raises(UserError, match=r"added_tokens\.json: is not in the manifest"):
+        Transcriber.open(bundle, ONE_THREAD)

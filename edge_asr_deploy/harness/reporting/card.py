@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_asr_deploy.bundle.manifest import CARD, Layer, Manifest, bundle_hash
+from edge_asr_deploy.bundle.manifest import Layer, Manifest, bundle_hash
 from edge_asr_deploy.bundle.verification import verify
-from edge_asr_deploy.bundle.writer import BundleWriter
+from edge_asr_deploy.bundle.writer import replace_card
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.reporting.summary import markdown, read_results
@@ -19,7 +17,7 @@ MB = 1_000_000
 
 
 def update_card(bundle: Path, paths: Sequence[Path]) -> None:
-    """Rewrite a bundle's card with the results in these files, and its hash in the manifest, atomically.
+    """Rewrite a bundle's card with the results in these files, and its hash in the manifest.
 
     The bundle keeps its `bundle_hash`, which does not cover the card. UserError for a damaged bundle, a file that is
     not a result, and a result of another bundle.
@@ -30,21 +28,9 @@ def update_card(bundle: Path, paths: Sequence[Path]) -> None:
             remedy = f"belongs to another bundle ({result.bundle.name}) or an earlier export; evaluate {bundle} again"
             raise UserError("result", path, remedy)
     try:
-        with BundleWriter(bundle, overwrite=True) as writer:
-            for name in manifest.files.keys() - {CARD}:
-                (writer.folder / name).parent.mkdir(parents=True, exist_ok=True)
-                _link(bundle / name, writer.folder / name)
-            (writer.folder / CARD).write_text(model_card(manifest, writer.folder, results), encoding="utf-8")
-            writer.commit(manifest)
+        replace_card(bundle, manifest, model_card(manifest, bundle, results))
     except OSError as error:
         raise UserError("bundle", bundle, f"cannot be written ({error.strerror}); copy it to another place") from None
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # the file system has no hard links
-        shutil.copyfile(source, target)
 
 
 def model_card(manifest: Manifest, folder: Path, results: Sequence[Result] = ()) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_asr_deploy.bundle.side_files import SIDE_FILES
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.startup.cache import Stamp, read_index, stamp, startup_root, write_index
 
@@ -43,11 +43,11 @@ def verified_bundle(bundle: Path, verify: bool) -> Verified:
     if note is not None:
         recorded = read_index(note)
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            if recorded.get("stamps") == _stamps(bundle):
+            if _is_unchanged(bundle, recorded["stamps"]):
                 targets = {name: (str(first), str(second)) for name, (first, second) in recorded["targets"].items()}
                 return Verified(str(recorded["family"]), targets, str(recorded["hash"]))
     # Imported only here: these modules load pydantic, 15 MB and 80 ms that a later start does not need.
-    from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
+    from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, bundle_hash, read_manifest
     from edge_asr_deploy.bundle.verification import verify as verify_bundle
 
     if note is None:
@@ -55,7 +55,8 @@ def verified_bundle(bundle: Path, verify: bool) -> Verified:
         return _verified(manifest, None)
     try:
         # The stamps are read before the files, so that a file which changes meanwhile does not count as verified.
-        stamps = _stamps(bundle)
+        names = read_manifest(bundle).files.keys() - {CARD}
+        stamps = {name: stamp(bundle / name) for name in sorted({MANIFEST, *names})}
         manifest = verify_bundle(bundle)
     except (UserError, OSError):
         if verify:
@@ -82,13 +83,11 @@ def _note(root: Path, bundle: Path) -> Path | None:
     return root / "verified" / f"{status.st_dev:x}-{status.st_ino:x}.json"
 
 
-def _stamps(bundle: Path) -> dict[str, Stamp]:
-    return {path.relative_to(bundle).as_posix(): stamp(path) for path in _files(bundle)}
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        yield from (Path(parent, name) for name in names)
+def _is_unchanged(bundle: Path, stamps: dict[str, Stamp]) -> bool:
+    """Whether the files are as they were, and none has come that an engine would read by its name."""
+    return all(stamp(bundle / name) == recorded for name, recorded in stamps.items()) and not any(
+        os.path.lexists(bundle / name) for name in SIDE_FILES if name not in stamps
+    )
 
 
 def _prune(folder: Path) -> None:

@@ -1,0 +1,17 @@
+"""The names of a bundle's small files: a module of its own, since a start reads them without the manifest."""
+
+from __future__ import annotations
+
+# Transformers' files that a bundle carries beside the graphs. The runtime and other engines read them by these names.
+SIDE_FILES = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "normalizer.json",
+)
