@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-fast test-arm test-real bench-peers lint clean
+.PHONY: demo test test-fast test-lowest test-arm test-real bench-peers lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -17,6 +17,17 @@ test: $(VENV)/.dev lint
 # A minute of tests that touch every part of the package, see tests/support/fast.py.
 test-fast: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fast -n 2
+
+# The fast tests on the lowest versions that pyproject.toml admits for the base install.
+LOWEST = .venv-lowest
+test-lowest: $(LOWEST)/.done
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m fast -n 2
+
+$(LOWEST)/.done: tests/lowest.txt pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -r tests/lowest.txt pytest pytest-timeout pytest-xdist hypothesis
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
 
 # The runtime on emulated Cortex-A72 and A76, see docs/design/arm.md; ARM_TESTS="arm and not real" leaves real checkpoints out.
 ARM_TESTS ?= arm
@@ -75,4 +86,4 @@ $(VENV)/.models: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

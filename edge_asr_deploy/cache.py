@@ -22,8 +22,14 @@ STALE_SECONDS = 24 * 3600.0
 
 
 def cache_root() -> Path:
-    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`. RuntimeError for a user without a home."""
-    return Path(os.environ.get("EDGE_ASR_CACHE") or Path.home() / ".cache" / "edge_asr_deploy")
+    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`; for a user without a home a folder among temporary files."""
+    if chosen := os.environ.get("EDGE_ASR_CACHE"):
+        return Path(chosen)
+    try:
+        return Path.home() / ".cache" / "edge_asr_deploy"
+    except RuntimeError:
+        # A user id without an entry in passwd, as containers have.
+        return Path(tempfile.gettempdir()) / f"edge_asr_deploy-{os.getuid()}"
 
 
 def make_folder(folder: Path, fill: Callable[[Path], None], is_good: Callable[[Path], bool] = Path.is_dir) -> None:

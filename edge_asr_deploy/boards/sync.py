@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_asr_deploy.boards.ssh import Connection
-from edge_asr_deploy.bundle.manifest import MANIFEST, own_files
+from edge_asr_deploy.bundle.manifest import own_files
 from edge_asr_deploy.errors import UserError
 
 
@@ -31,9 +31,7 @@ def files_of(path: Path, folder: str) -> Files:
     """
     place = f"{folder}/{path.resolve().name}"
     if path.is_dir():
-        is_bundle = (path / MANIFEST).is_file()
-        found = (path / name for name in own_files(path)) if is_bundle else path.rglob("*")
-        files = sorted(file for file in found if file.is_file())
+        files = sorted(path / name for name in own_files(path) if (path / name).is_file())
         return Files(place, {f"{place}/{file.relative_to(path).as_posix()}": file for file in files}, str(path))
     if not path.is_file():
         raise UserError("file", path, "no such file; correct the path")

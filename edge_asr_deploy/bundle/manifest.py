@@ -129,7 +129,12 @@ def bundle_hash(manifest: Manifest) -> str:
 
 
 def own_files(folder: Path) -> list[str]:
-    """The paths of a bundle's own files, relative to its folder; a card that was deleted is none of them."""
+    """The paths of a bundle's own files, relative to its folder; a card that was deleted is none of them.
+
+    Of a folder that is to become a bundle, and has no manifest yet, these are all files.
+    """
+    if not (folder / MANIFEST).exists():
+        return list(file_names(folder))
     names = (MANIFEST, *read_manifest(folder).files)
     return [name for name in names if name != CARD or (folder / CARD).is_file()]
 

@@ -24,7 +24,7 @@ from edge_asr_deploy.cli import (
     transcribe,
     verify,
 )
-from edge_asr_deploy.cli.errors import error_line, is_plain
+from edge_asr_deploy.cli.errors import error_line, unexpected_line
 from edge_asr_deploy.errors import UserError
 
 # Packages that only an extra installs; all others belong to the base install.
@@ -79,8 +79,5 @@ def main() -> None:
         print(error_line("interrupted; no file was left half-written"), file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if not is_plain():
-            raise
-        # The traceback is of no use on the machine that asked.
-        print(error_line(f"{type(error).__name__}: {error}".replace("\n", " ")), file=sys.stderr)
-        sys.exit(1)
+        print(unexpected_line(error), file=sys.stderr)
+        sys.exit(2)

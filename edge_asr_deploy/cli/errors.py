@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 import os
+import traceback
+from pathlib import Path
+
+from edge_asr_deploy.files import write_atomically
 
 # Set by `boards.agent`. The lines then go to another machine, which adds the program's name and the board's name.
 PLAIN_ERRORS = "EDGE_ASR_PLAIN_ERRORS"
+# Letters of an unforeseen message that are shown.
+LONGEST = 300
+# A file for the traceback of an error that nobody foresaw.
+TRACEBACK = "EDGE_ASR_TRACEBACK"
+
+
+def unexpected_line(error: Exception) -> str:
+    """The line for an error that is no `UserError`; its traceback goes to the file that EDGE_ASR_TRACEBACK names."""
+    reason = " ".join(str(error).split()) or "no message"
+    said = f"{type(error).__name__}: {reason[:LONGEST]}"
+    if isinstance(error, MemoryError):
+        return error_line(f"too little memory ({said}); free some, or raise its limit (`ulimit -v`, the container's)")
+    path = os.environ.get(TRACEBACK)
+    if not path:
+        remedy = f"run it again with {TRACEBACK}=FILE, and report that file"
+        return error_line(f"{said}; nobody foresaw this: {remedy}")
+    try:
+        write_atomically(Path(path), "".join(traceback.format_exception(error)))
+    except OSError as failure:
+        return error_line(f"{said}; {TRACEBACK}={path} cannot be written ({failure.strerror})")
+    return error_line(f"{said}; the traceback is in {path}")
 
 
 def is_plain() -> bool:

@@ -1,9 +1,11 @@
-"""The processor's architecture and the instruction sets that the kernel lists."""
+"""The processor: its architecture, the instruction sets that the kernel lists, the cores that a process may use."""
 
 from __future__ import annotations
 
+import os
 import platform
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +43,43 @@ class CpuFeatures:
         if self.architecture == "aarch64":
             return "pi5" if "asimddp" in self.flags else "pi4"
         return "generic"
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """The cores that this process may keep busy: by its affinity, by the quotas of its control groups, at least 1.
+
+    A quota of 2.5 cores counts as 2, since threads beyond a quota all stop together until the next period. Files are
+    read below `root`, for tests; the affinity is that of this process.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min([cores, *_quotas(root)])))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """The quota of each control group around this process, in cores: version 2 (`cpu.max`) and version 1."""
+    groups = _read(root / "proc/self/cgroup").splitlines()
+    for line in groups:
+        number, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if number == "0":
+            top = root / "sys/fs/cgroup"
+            files: tuple[str, ...] = ("cpu.max",)
+        elif "cpu" in controllers.split(","):
+            top = root / "sys/fs/cgroup/cpu"
+            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(parts) + 1):
+            words = " ".join(_read(top.joinpath(*parts[:depth], name)) for name in files).split()
+            if len(words) == 2 and words[0].isdecimal() and words[1].isdecimal() and int(words[1]):
+                yield int(words[0]) / int(words[1])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def cpu_features(cpuinfo: str | None = None, machine: str | None = None) -> CpuFeatures:

@@ -13,6 +13,10 @@ from edge_asr_deploy.runtime.exact import needs_unsigned, with_unsigned_operands
 
 # Constants of an optimized graph that are smaller than this stay in the file with the nodes.
 EXTERNAL_BYTES = 1024
+# pyproject.toml has the same bound. Older ones do not know the operators of low-bit weights, or do not fuse those of 8.
+LOWEST_ONNXRUNTIME = (1, 25)
+# What onnxruntime, C++ and protobuf say when they get no memory.
+_NO_MEMORY = ("bad_alloc", "Failed to allocate", "Cannot allocate", "Failed to serialize proto")
 # The bytes with which onnxruntime's arena starts. They are reserved at once, but use memory only when written. An arena
 # that grows from nothing has regions of 1, 2, 4, 8 MB and so on; with tensors of 9 MB the small regions stay unused.
 FIRST_REGION = 32 * 2**20
@@ -70,15 +74,27 @@ def open_session(
     if optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model: Path | bytes = path
-    if not optimized and needs_unsigned(path):
-        model = with_unsigned_operands(path)
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
+        if not optimized and needs_unsigned(path):
+            model = with_unsigned_operands(path)
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except UserError:
+        raise
     except Exception as error:  # onnxruntime's exceptions have no public base class
-        reason = str(error).strip().splitlines()[0]
-        remedy = f"onnxruntime {onnxruntime.__version__} cannot load it ({reason}); export the bundle again"
-        raise UserError("bundle", path, remedy) from error
+        raise UserError("bundle", path, _why_not(error)) from error
+
+
+def _why_not(error: Exception) -> str:
+    """Why a graph cannot be loaded, and what helps: more memory, a newer onnxruntime, or another export."""
+    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    said = f"onnxruntime {onnxruntime.__version__} cannot load it ({reason})"
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        return f"{said}; there is too little memory: free some, or raise its limit (`ulimit -v`, the container's)"
+    version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    if version < LOWEST_ONNXRUNTIME:
+        return f"{said}; install onnxruntime {'.'.join(map(str, LOWEST_ONNXRUNTIME))} or newer"
+    return f"{said}; export the bundle again"
 
 
 @cache

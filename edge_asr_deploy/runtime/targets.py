@@ -8,13 +8,14 @@ docs/guide/targets.md.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.cpu import CpuFeatures
+from edge_asr_deploy.runtime.cpu import CpuFeatures, usable_cores
 from edge_asr_deploy.runtime.session import SessionSettings
 
 Form = Literal["low-bit", "int8"]
@@ -33,7 +34,8 @@ class Target:
     """A kind of device. Each component has the form in which it is multiplied; None leaves this to the recipe.
 
     `attention` is the form of the products in the encoder's attention; None leaves it to the recipe. `threads` are
-    those within an operator, at most the number of cores. `accuracy_level` and `spinning` are as in `SessionSettings`.
+    those within an operator, at most the number of usable cores. `accuracy_level` and `spinning` are as in
+    `SessionSettings`.
     """
 
     name: str
@@ -58,12 +60,17 @@ class Target:
         }
 
     def settings(self, overrides: SessionOverrides = SessionOverrides()) -> SessionSettings:
-        """The settings for sessions on this target, with the overrides applied."""
-        level = overrides.accuracy_level
+        """The settings for sessions on this target, with the overrides applied.
+
+        Without an override there are no more threads than usable cores, nor than OMP_NUM_THREADS says. With more
+        threads than cores none spins: it would take the core from the thread that it waits for.
+        """
+        level, cores = overrides.accuracy_level, usable_cores()
+        threads = overrides.threads or min(self.threads, cores, _wished_threads())
         return SessionSettings(
-            threads=overrides.threads or min(self.threads, os.cpu_count() or 1),
+            threads=threads,
             accuracy_level=self.accuracy_level if level is None else level,
-            spinning=self.spinning,
+            spinning=self.spinning and threads <= cores,
         )
 
 
@@ -104,6 +111,12 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         )
     }
 )
+
+
+def _wished_threads() -> int:
+    """OMP_NUM_THREADS, the variable by which people limit the threads of numeric programs; a list means its first."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return max(1, int(first)) if first.isdecimal() else sys.maxsize
 
 
 def named(name: str, thing: str = "--target") -> Target:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edge_asr_deploy import cli
-from edge_asr_deploy.cli.errors import PLAIN_ERRORS
+from edge_asr_deploy.cli.errors import PLAIN_ERRORS, TRACEBACK
 from edge_asr_deploy.errors import UserError
 
 
@@ -28,18 +30,28 @@ def test_an_error_of_the_user_is_one_line(
     assert capsys.readouterr().err == f"{line}\n"
 
 
-def test_a_board_reports_a_bug_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv(PLAIN_ERRORS, "1")
-    assert exit_code(ValueError("bad\nnews"), monkeypatch) == 1
-    assert capsys.readouterr().err == "ValueError: bad news\n"
+@pytest.mark.parametrize("on_board", ["", "1"])
+def test_an_error_that_nobody_foresaw_is_one_line_too(
+    on_board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not the exit code of a gate that failed."""
+    monkeypatch.setenv(PLAIN_ERRORS, on_board)
+    monkeypatch.delenv(TRACEBACK, raising=False)
+    name = "" if on_board else "edge-deploy: "
+    assert exit_code(ValueError("bad\nnews"), monkeypatch) == 2
+    said = (
+        f"{name}ValueError: bad news; nobody foresaw this: run it again with {TRACEBACK}=FILE, and report that file\n"
+    )
+    assert capsys.readouterr().err == said
+    monkeypatch.setenv(TRACEBACK, str(tmp_path / "trace.txt"))
+    assert exit_code(ValueError("bad\nnews"), monkeypatch) == 2
+    assert capsys.readouterr().err == f"{name}ValueError: bad news; the traceback is in {tmp_path}/trace.txt\n"
+    assert "in fail\n" in (tmp_path / "trace.txt").read_text()
+    monkeypatch.setenv(TRACEBACK, str(tmp_path))
+    exit_code(ValueError(), monkeypatch)
+    assert "cannot be written (" in capsys.readouterr().err
 
 
-def test_elsewhere_a_bug_has_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(PLAIN_ERRORS, raising=False)
-
-    def fail() -> None:
-        raise ValueError("bad news")
-
-    monkeypatch.setattr(cli, "app", fail)
-    with pytest.raises(ValueError, match="bad news"):
-        cli.main()
+def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(MemoryError("Unable to allocate 2 MiB"), monkeypatch) == 2
+    assert "too little memory (MemoryError: Unable to allocate 2 MiB); free some" in capsys.readouterr().err

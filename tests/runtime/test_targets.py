@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from edge_asr_deploy.errors import UserError
@@ -57,11 +55,30 @@ def test_every_target_has_a_form_for_every_component() -> None:
     assert set(TARGETS["pi4"].forms.values()) == {"int8"}, "its low-bit kernels dequantize in every call"
 
 
+def on_cores(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr("edge_asr_deploy.runtime.targets.usable_cores", lambda: number)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
 def test_sessions_use_the_targets_settings_but_for_what_is_wished(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    on_cores(monkeypatch, 8)
     assert (TARGETS["pi4"].settings().threads, TARGETS["generic"].settings().threads) == (4, 2)
     assert TARGETS["pi5"].settings().accuracy_level == 4
     assert TARGETS["pi5"].settings(SessionOverrides(threads=1, accuracy_level=1)).accuracy_level == 1
     assert TARGETS["pi5"].settings(SessionOverrides(threads=7)).threads == 7
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    on_cores(monkeypatch, 2)
     assert TARGETS["pi4"].settings().threads == 2, "more threads than cores wait for each other"
+
+
+def test_threads_spin_only_on_cores_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cores(monkeypatch, 2)
+    assert TARGETS["pi4"].settings().spinning
+    assert not TARGETS["pi4"].settings(SessionOverrides(threads=4)).spinning
+
+
+@pytest.mark.parametrize(("value", "threads"), [("1", 1), ("3,2", 3), ("64", 4), ("", 4), ("many", 4), ("0", 1)])
+def test_omp_num_threads_limits_the_default(monkeypatch: pytest.MonkeyPatch, value: str, threads: int) -> None:
+    on_cores(monkeypatch, 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert TARGETS["pi4"].settings().threads == threads
+    assert TARGETS["pi4"].settings(SessionOverrides(threads=4)).threads == 4, "what is asked for holds"

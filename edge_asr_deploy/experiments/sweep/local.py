@@ -17,6 +17,7 @@ from edge_asr_deploy.experiments.sweep.cells import Job, Outcome, attempt, outco
 from edge_asr_deploy.experiments.sweep.store import Store
 from edge_asr_deploy.experiments.sweep.watch import Watcher
 from edge_asr_deploy.progress import Progress, as_text
+from edge_asr_deploy.runtime.cpu import usable_cores
 
 # The waiting main thread wakes up this often, so that it reacts to Ctrl-C at once.
 POLL_SECONDS = 0.5
@@ -42,7 +43,7 @@ def run_processes(jobs: Sequence[Job], number: int, store: Store, watcher: Watch
     A process that dies takes only its cell with it. When this process is interrupted or dies, the others end, too.
     """
     news: queue.Queue[tuple[Job, str | Outcome | None]] = queue.Queue()
-    crew = _Crew(store, max(1, (os.cpu_count() or 1) // number), news)
+    crew = _Crew(store, max(1, usable_cores() // number), news)
     remaining = len(jobs)
     with ThreadPoolExecutor(number) as pool:
         try:
@@ -94,7 +95,7 @@ class _Crew:
                 if self.ended:
                     return Outcome(error="interrupted")
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "edge_asr_deploy.experiments.sweep.worker"],
+                    [sys.executable, "-P", "-m", "edge_asr_deploy.experiments.sweep.worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=complaints,

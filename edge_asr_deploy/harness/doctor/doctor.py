@@ -145,7 +145,7 @@ def cooling_findings(state: BoardState) -> Iterator[Finding]:
 
 def run_probe() -> tuple[list[Reply], int]:
     """Run `harness.doctor.probe` in a fresh process: its replies and its exit code (negative: killed by a signal)."""
-    command = [sys.executable, "-m", "edge_asr_deploy.harness.doctor.probe"]
+    command = [sys.executable, "-P", "-m", "edge_asr_deploy.harness.doctor.probe"]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired as expired:

@@ -47,7 +47,7 @@ class Worker:
         self.bundle = bundle
         # A process group of its own: Ctrl-C then reaches only the parent, which ends its workers itself.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_asr_deploy.harness.evaluation.worker"],
+            [sys.executable, "-P", "-m", "edge_asr_deploy.harness.evaluation.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_asr_deploy.harness.machine.state import ROOT, machine_name, read_text
-from edge_asr_deploy.runtime.cpu import CpuFeatures, cpu_features
+from edge_asr_deploy.runtime.cpu import CpuFeatures, cpu_features, usable_cores
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def _memory(root: Path) -> tuple[int | None, int | None]:
 
 def _cores(root: Path) -> int:
     if root == ROOT:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cores()
     return len(re.findall(r"^processor\s*:", read_text(root / "proc/cpuinfo") or "", re.MULTILINE)) or 1
 
 
