@@ -74,7 +74,6 @@ def test_throttling_ends_a_comparison_with_code_1(folder: Path, monkeypatch: pyt
         (["--threads", "0"], "--threads: 0"),
         (["--lengths", ""], "--lengths"),
         (["--lengths", "3,nan"], "--lengths: 3,nan"),
-        (["--lengths", "3,5,3.0"], "--lengths: 3,5,3: gives a length twice"),
     ],
 )
 def test_bad_input_is_named(folder: Path, more: list[str], named: str) -> None:

@@ -39,10 +39,8 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
     monkeypatch.delenv(TRACEBACK, raising=False)
     name = "" if on_board else "edge-deploy: "
     assert exit_code(ValueError("bad\nnews"), monkeypatch) == 2
-    said = (
-        f"{name}ValueError: bad news; nobody foresaw this: run it again with {TRACEBACK}=FILE, and report that file\n"
-    )
-    assert capsys.readouterr().err == said
+    remedy = f"run it again with {TRACEBACK}=FILE, and report that file"
+    assert capsys.readouterr().err == f"{name}ValueError: bad news; nobody foresaw this: {remedy}\n"
     monkeypatch.setenv(TRACEBACK, str(tmp_path / "trace.txt"))
     assert exit_code(ValueError("bad\nnews"), monkeypatch) == 2
     assert capsys.readouterr().err == f"{name}ValueError: bad news; the traceback is in {tmp_path}/trace.txt\n"

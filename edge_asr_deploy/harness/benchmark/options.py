@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.options import Option
 from edge_asr_deploy.runtime.options import ACCURACY_LEVEL, AUDIO_CONTEXT, TARGET, parse_audio_context
 
@@ -53,12 +52,9 @@ class BenchOptions:
 
     @property
     def recorded(self) -> Options:
-        """The options that become part of the result. UserError for an invalid audio context or a length given twice."""
+        """The options that become part of the result. UserError for an invalid audio context."""
         from edge_asr_deploy.harness.benchmark.result import Options
 
-        shown = [f"{length:g}" for length in self.lengths]
-        if len(shown) > len(set(shown)):
-            raise UserError("--lengths", ",".join(shown), "gives a length twice; leave one out")
         return Options(
             threads=self.threads,
             accuracy_level=self.accuracy_level,
