@@ -91,3 +91,12 @@ def test_peak_memory_is_that_of_the_process_and_not_of_its_parent() -> None:
 def test_peak_memory_remembers_what_is_gone() -> None:
     grown = measure_peak("ballast = numpy.ones(200_000_000, dtype=numpy.uint8); del ballast")
     assert grown - measure_peak("pass") == pytest.approx(200_000_000, rel=0.1)
+
+
+def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person's `random.py` or `numpy.py` beside the audio is none of the worker's business."""
+    for name in ("random", "numpy", "onnxruntime", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        Worker(tmp_path / "absent", SessionSettings(threads=1))
