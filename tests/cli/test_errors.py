@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import sys
+
 import pytest
 
 from edge_asr_deploy import cli
@@ -43,3 +48,14 @@ def test_elsewhere_a_bug_has_its_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(ValueError, match="bad news"):
         cli.main()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
+def test_no_output_of_any_command_is_lost_to_an_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["größer", "日本 👩", os.fsdecode(b"caf\xe9")]
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(cli, "app", lambda: print(json.dumps(texts, ensure_ascii=False)))
+    cli.main()
+    stream.seek(0)
+    assert json.loads(stream.read()) == texts
