@@ -156,6 +156,14 @@ def test_samples_behind_those_that_a_header_counts_are_read(tmp_path: Path) -> N
         assert len(read_audio(written(tmp_path, "a.wav", bytes(data)))) == 16_000
 
 
+@pytest.mark.parametrize("behind", [bytes(100_000), b"\x01" * 4000], ids=["zeros", "a little junk"])
+def test_what_is_no_sound_behind_a_recording_is_left_out(tmp_path: Path, behind: bytes) -> None:
+    path = written(tmp_path, "a.wav", content(tmp_path, "wav", noise(1)) + behind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_audio(path)) == 16_000
+
+
 @pytest.mark.parametrize("suffix", PLAIN)
 @pytest.mark.parametrize("kept", [0.5, 0.9, 0.98])
 def test_a_recording_without_its_end_is_refused(tmp_path: Path, suffix: str, kept: float) -> None:

@@ -145,7 +145,8 @@ def _with_trailing(file: Stored, found: _Found) -> tuple[int, str, int]:
     if end is not None:
         return stop - begin, "", end
     extra = file.size - stop
-    if extra <= LARGEST_JUNK:
+    # Zeros fill the last block of a disk, or a length that was reserved.
+    if extra <= LARGEST_JUNK or not any(file.read(stop, LARGEST_JUNK)):
         return stop - begin, "", file.size
     return file.size - begin, f"its header promises {extra} bytes less than there are; all of them were read", file.size
 
