@@ -1,6 +1,8 @@
-"""The one exception for what a user can mend: it names the thing, the value and the remedy."""
+"""The one exception for what a user can mend, and the one warning for what a user should know."""
 
 from __future__ import annotations
+
+from edge_asr_deploy.printing import decodable
 
 
 class UserError(Exception):
@@ -12,4 +14,8 @@ class UserError(Exception):
 
     def __init__(self, thing: str, value: object, remedy: str) -> None:
         self.thing, self.value, self.remedy = thing, value, remedy
-        super().__init__(f"{thing}: {value}: {remedy}".replace("\n", " "))
+        super().__init__(decodable(f"{thing}: {value}: {remedy}".replace("\n", " ")))
+
+
+class Note(UserWarning):
+    """What a user should know about a result that is good. The command line prints it as one line on stderr."""

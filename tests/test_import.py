@@ -40,6 +40,7 @@ FLOORS = (
     ("progress",),
     ("files",),
     ("errors",),
+    ("printing",),
 )
 # Inside a room, from the top down.
 INNER = {

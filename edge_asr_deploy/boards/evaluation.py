@@ -15,9 +15,10 @@ from edge_asr_deploy.boards.speech import write_corpus
 from edge_asr_deploy.files import require_folder
 from edge_asr_deploy.harness.evaluation.evaluate import baseline_folder
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
-from edge_asr_deploy.harness.evaluation.result import Result, note_line
+from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.evaluation.speech import load_speech, select
 from edge_asr_deploy.options import words
+from edge_asr_deploy.printing import note_line
 
 # Options that this machine acts on itself: the board gets the files they lead to, or nothing.
 HANDLED_HERE = ("baseline", "data", "limit", "output")

@@ -17,6 +17,7 @@ from edge_asr_deploy.boards.ssh import OPTION, Board, Connection
 from edge_asr_deploy.boards.sync import Files, files_of, hashes, synchronize
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack.wheel import build_wheel
+from edge_asr_deploy.printing import decodable
 
 MB = 1_000_000
 
@@ -97,7 +98,8 @@ def _run(
     )
     # Longest paths first: one folder's path may be the beginning of another's.
     longest_first = sorted(copied_files, key=lambda files: -len(files.path))
-    names = {f"{finished['job']}/{files.path}": files.shown for files in longest_first}
+    # The board has escaped the bytes of names that are not UTF-8.
+    names = {decodable(f"{finished['job']}/{files.path}"): decodable(files.shown) for files in longest_first}
     code = finished["code"]
     lines = [line for line in finished["messages"].splitlines() if line.strip()]
     if code and not lines:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from edge_asr_deploy.cli import (
     analyze,
@@ -24,13 +26,31 @@ from edge_asr_deploy.cli import (
     transcribe,
     verify,
 )
-from edge_asr_deploy.cli.errors import error_line, unexpected_line
+from edge_asr_deploy.cli.errors import error_line, notes_as_lines, unexpected_line
+from edge_asr_deploy.cli.output import escape_outputs
 from edge_asr_deploy.errors import UserError
 
 # Packages that only an extra installs; all others belong to the base install.
 EXTRAS = dict.fromkeys(("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub"), "[export]")
 
+
+class Interrupted(Exception):
+    """Ctrl-C. typer would take a KeyboardInterrupt and end without a word."""
+
+
+class Commands(TyperGroup):
+    """The commands, from which Ctrl-C comes back as an exception of ours."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Interrupted after Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except (Interrupted, KeyboardInterrupt):
+            raise Interrupted from None
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -60,8 +80,10 @@ def main() -> None:
     Exit codes: 0 for success, 1 when a gate failed, 2 for bad usage or input. An error of the user is one line on
     stderr, never a traceback.
     """
+    escape_outputs()
     try:
-        app()
+        with notes_as_lines():
+            app()
     except UserError as error:
         # Imported only here, because rich takes 3 MB that a transcription does not need.
         from rich.console import Console
@@ -75,7 +97,7 @@ def main() -> None:
         remedy = f'pip install "edge-asr-deploy{EXTRAS.get(package, "")}"'
         print(error_line(f"{package}: is not installed, but this command needs it; {remedy}"), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         print(error_line("interrupted; no file was left half-written"), file=sys.stderr)
         sys.exit(130)
     except Exception as error:

@@ -1,12 +1,19 @@
-"""How commands print an error: one line on standard error."""
+"""How commands print an error or a note: one line on standard error."""
 
 from __future__ import annotations
 
 import os
+import sys
 import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
+from edge_asr_deploy.errors import Note
 from edge_asr_deploy.files import write_atomically
+from edge_asr_deploy.printing import note_line, one_line
 
 # Set by `boards.agent`. The lines then go to another machine, which adds the program's name and the board's name.
 PLAIN_ERRORS = "EDGE_ASR_PLAIN_ERRORS"
@@ -18,8 +25,8 @@ TRACEBACK = "EDGE_ASR_TRACEBACK"
 
 def unexpected_line(error: Exception) -> str:
     """The line for an error that is no `UserError`; its traceback goes to the file that EDGE_ASR_TRACEBACK names."""
-    reason = " ".join(str(error).split()) or "no message"
-    said = f"{type(error).__name__}: {reason[:LONGEST]}"
+    reason = one_line(" ".join(str(error).split()))[:LONGEST] or "no message"
+    said = f"{type(error).__name__}: {reason}"
     if isinstance(error, MemoryError):
         return error_line(f"too little memory ({said}); free some, or raise its limit (`ulimit -v`, the container's)")
     path = os.environ.get(TRACEBACK)
@@ -41,3 +48,25 @@ def is_plain() -> bool:
 def error_line(message: object) -> str:
     """The line for an error: `edge-deploy: MESSAGE`, or only the message when this process runs on a board."""
     return str(message) if is_plain() else f"edge-deploy: {message}"
+
+
+@contextmanager
+def notes_as_lines() -> Iterator[None]:
+    """Print each note as one line on standard error, and all other warnings as Python does."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if isinstance(message, Note):
+            print(note_line(one_line(str(message))), file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+import sys
+import tempfile
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge_asr_deploy.cli.errors import error_line
 from edge_asr_deploy.cli.on import On, finish
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say, say_json
+from edge_asr_deploy.printing import decodable, one_line
 from edge_asr_deploy.runtime.options import TranscribeOptions
 
 if TYPE_CHECKING:
     from edge_asr_deploy.boards.remote import Answer
+    from edge_asr_deploy.boards.sync import Files
+    from edge_asr_deploy.runtime.transcriber import Transcriber, Transcript
 
 
 class Format(StrEnum):
@@ -23,16 +31,20 @@ class Format(StrEnum):
 
     TXT = "txt"
     JSON = "json"
+    JSONL = "jsonl"
 
 
 @with_options(TranscribeOptions)
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to run.")],
     files: Annotated[
-        list[Path], typer.Argument(help="Audio files (WAV, FLAC, OGG, MP3) of any sample rate and any length.")
+        list[Path],
+        typer.Argument(help="Audio files (WAV, FLAC, OGG, MP3) of any sample rate, or - for standard input."),
     ],
     options: TranscribeOptions,
-    output: Annotated[Format, typer.Option("--format", help="Print one line per file, or a JSON list.")] = Format.TXT,
+    output: Annotated[
+        Format, typer.Option("--format", help="Print one line per file, a JSON list, or a JSON object per line.")
+    ] = Format.TXT,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     on: On = None,
 ) -> None:
@@ -44,18 +56,15 @@ def command(
 
         edge-deploy transcribe exported/whisper-tiny.en-w4 command.wav --audio-context auto
 
+        arecord -d 5 -f S16_LE -r 16000 | edge-deploy transcribe exported/whisper-tiny.en-w4 -
+
         edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac --on pi@raspberrypi
     """
-    import dataclasses
-    import json
-
-    for_machines = as_json or output is Format.JSON
+    output = Format.JSON if as_json else output
     if on:
-        _on_boards(on, bundle, files, options, for_machines)
+        _on_boards(on, bundle, files, options, output)
         return
 
-    from edge_asr_deploy.errors import UserError
-    from edge_asr_deploy.runtime.audio.reading import read_audio
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
     transcriber = Transcriber.open(
@@ -65,36 +74,52 @@ def command(
         audio_context=options.audio_context,
         target=options.target,
     )
-    rows = []
-    failed = False
-    for file in files:
-        try:
-            samples = read_audio(file)
-        except UserError as error:
-            typer.echo(error_line(error), err=True)
-            failed = True
-            continue
-        transcript = transcriber.transcribe(samples, options.language, options.task)
-        if for_machines:
-            rows.append({"file": str(file), "target": transcriber.target, **dataclasses.asdict(transcript)})
-        else:
-            typer.echo(f"{file}: {transcript.text}" if len(files) > 1 else transcript.text)
-    if for_machines:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-    if failed:
-        raise typer.Exit(2)
+    rows: list[dict[str, Any]] = []
+    done, code = 0, 0
+    try:
+        for file in files:
+            transcript = _transcribed(transcriber, file, options)
+            if transcript is None:
+                code = 2
+                continue
+            done += 1
+            row = {"file": decodable(str(file)), "target": transcriber.target, **dataclasses.asdict(transcript)}
+            if output is Format.JSON:
+                rows.append(row)
+            elif output is Format.JSONL:
+                say_json(row)
+            else:
+                say(f"{one_line(str(file))}: {transcript.text}" if len(files) > 1 else transcript.text)
+    except KeyboardInterrupt:
+        # After the texts that are finished: a list is printed below.
+        typer.echo(error_line(f"interrupted; {done} of {len(files)} files were transcribed"), err=True)
+        code = 130
+    finally:
+        if output is Format.JSON and (rows or sys.exc_info()[0] is None):
+            say_json(rows, indent=1)
+    if code:
+        raise typer.Exit(code)
 
 
-def _on_boards(
-    boards: list[str], bundle: Path, files: list[Path], options: TranscribeOptions, for_machines: bool
-) -> None:
+def _transcribed(transcriber: Transcriber, file: Path, options: TranscribeOptions) -> Transcript | None:
+    """The transcript of a file. None, and a line on standard error, when the file cannot be read."""
+    from edge_asr_deploy.errors import UserError
+    from edge_asr_deploy.runtime.audio.reading import read_audio
+
+    try:
+        samples = read_audio(file)
+    except UserError as error:
+        typer.echo(error_line(error), err=True)
+        return None
+    return transcriber.transcribe(samples, options.language, options.task)
+
+
+def _on_boards(boards: list[str], bundle: Path, files: list[Path], options: TranscribeOptions, output: Format) -> None:
     """Transcribe on boards.
 
     One board's transcripts are printed as if made here. With several boards, each line begins with the board's name,
-    and JSON is an object with one list per board.
+    JSON is an object with one list per board, and a JSON object on a line of its own has the board as a field.
     """
-    import json
-
     from rich.console import Console
 
     from edge_asr_deploy.boards.remote import run_on
@@ -103,14 +128,38 @@ def _on_boards(
 
     read_manifest(bundle)
     messages = Console(stderr=True, highlight=False)
-    answers = run_on(boards, ["transcribe", bundle, *files, "--json", *words(options)], messages)
-    if for_machines:
+    with tempfile.TemporaryDirectory() as folder:
+        sent = [_sendable(file, Path(folder) / str(number)) for number, file in enumerate(files)]
+        answers = run_on(boards, ["transcribe", bundle, *sent, "--json", *words(options)], messages)
+    if output is Format.JSON:
         outputs = {answer.board: answer.output for answer in answers}
-        typer.echo(json.dumps(outputs if len(boards) > 1 else answers[0].output, indent=1, ensure_ascii=False))
+        say_json(outputs if len(boards) > 1 else answers[0].output, indent=1)
+    elif output is Format.JSONL:
+        for answer in answers:
+            for row in answer.output or []:
+                say_json({"board": answer.board, **row} if len(boards) > 1 else row)
     else:
         for line in _lines(answers, len(files) > 1):
-            typer.echo(line)
+            say(line)
     finish(answers)
+
+
+def _sendable(file: Path, copy: Path) -> Path | Files:
+    """A file to send to boards. What a pipe or standard input holds is written to `copy` and keeps its name."""
+    from edge_asr_deploy.boards.sync import Files
+    from edge_asr_deploy.errors import UserError
+    from edge_asr_deploy.runtime.audio.containers.stored import Refused
+    from edge_asr_deploy.runtime.audio.opening import is_stream, opened
+
+    if not is_stream(file):
+        return file
+    try:
+        with opened(file) as stream, copy.open("wb") as written:
+            stream.seek(0)
+            shutil.copyfileobj(stream, written)
+    except Refused as fault:
+        raise UserError("audio", file, str(fault)) from None
+    return Files(f"{copy.name}/stream", {f"{copy.name}/stream": copy}, str(file))
 
 
 def _lines(answers: Sequence[Answer], name_files: bool) -> list[str]:
@@ -120,7 +169,7 @@ def _lines(answers: Sequence[Answer], name_files: bool) -> list[str]:
         for row in answer.output or []:
             parts = [row["text"]]
             if name_files:
-                parts.insert(0, row["file"])
+                parts.insert(0, one_line(row["file"]))
             if len(answers) > 1:
                 parts.insert(0, answer.board)
             lines.append(": ".join(parts))

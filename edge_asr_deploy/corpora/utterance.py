@@ -22,7 +22,7 @@ class Utterance:
     """
 
     id: str
-    audio: Path | NDArray[np.float32]
+    audio: str | Path | NDArray[np.float32]
     text: str | None
     source: str
     speaker: str | None = None
@@ -47,4 +47,4 @@ class Utterance:
         return replace(self, span=span, seconds=shorter, text=None)
 
     def _recording(self) -> NDArray[np.float32]:
-        return read_audio(self.audio) if isinstance(self.audio, Path) else self.audio
+        return read_audio(self.audio) if isinstance(self.audio, str | Path) else self.audio

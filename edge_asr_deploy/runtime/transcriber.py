@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE, read_audio
+from edge_asr_deploy.runtime.audio.samples import as_samples
 from edge_asr_deploy.runtime.audio.windows import batches, cut, is_silent
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoding.audio_context import context_seconds, is_doubtful
@@ -163,22 +165,20 @@ class Transcriber:
         return transcriber
 
     def transcribe(
-        self, audio: str | Path | NDArray[np.float32], language: str | None = None, task: str | None = None
+        self, audio: str | PathLike[str] | ArrayLike, language: str | None = None, task: str | None = None
     ) -> Transcript:
         """Transcribe an audio file, or samples (n,) at 16 kHz, mono, full scale 1. Silence gives an empty text.
 
+        Integers are scaled, channels (n, channels) mixed, and lists converted, as `samples.as_samples` says.
+
         `language` ("de" or "german") and `task` are for multilingual Whispers. Without `language`, the language is
         detected in the first window. UserError for a language or task that the model lacks, and for samples that are
-        NaN or infinite.
+        not audio: NaN, infinite, far beyond full scale, of another type or shape.
         """
-        samples = read_audio(audio) if isinstance(audio, str | Path) else audio
+        samples = read_audio(audio) if isinstance(audio, str | PathLike) else as_samples(audio)
         started = perf_counter()
-        if samples.ndim != 1:
-            raise ValueError(f"one channel is needed, shape (samples,), not {samples.shape}")
-        if not np.isfinite(samples).all():
-            raise UserError("samples", "NaN or infinite", "check the source of the audio")
         prompt = self._family.prompt(language, task)
-        clips = cut(samples.astype(np.float32, copy=False), self._family.window_seconds)
+        clips = cut(samples, self._family.window_seconds)
         audible = [clip for clip in clips if not is_silent(clip)]
         windows, prompt = self._windows(audible, prompt, self._margin)
         attempts = list(windows)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +57,14 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
 def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(MemoryError("Unable to allocate 2 MiB"), monkeypatch) == 2
     assert "too little memory (MemoryError: Unable to allocate 2 MiB); free some" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
+def test_no_output_of_any_command_is_lost_to_an_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["größer", "日本 👩", os.fsdecode(b"caf\xe9")]
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(cli, "app", lambda: print(json.dumps(texts, ensure_ascii=False)))
+    cli.main()
+    stream.seek(0)
+    assert json.loads(stream.read()) == texts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
+from edge_asr_deploy import cli
+from edge_asr_deploy.boards import remote
+from edge_asr_deploy.boards.remote import Answer
+from edge_asr_deploy.boards.sync import Files
+from edge_asr_deploy.bundle import manifest
 from edge_asr_deploy.cli import transcribe
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.transcriber import Transcriber, Transcript
@@ -20,9 +26,10 @@ from tests.support.fakes import transcript
 
 
 class FakeTranscriber:
-    """Hears how long a clip is, and keeps what it was asked."""
+    """Hears how long a clip is, and keeps what it was asked. After `patience` clips the user presses Ctrl-C."""
 
     def __init__(self) -> None:
+        self.patience = 99
         self.opened: tuple[Path, dict[str, object]] | None = None
         self.target = "generic"
         self.asked: list[tuple[str | None, str | None]] = []
@@ -34,6 +41,8 @@ class FakeTranscriber:
     def transcribe(self, samples: NDArray[np.float32], language: str | None, task: str | None) -> Transcript:
         if language == "klingon":
             raise UserError("--language", language, "choose one of en, de")
+        if len(self.asked) == self.patience:
+            raise KeyboardInterrupt
         self.asked.append((language, task))
         return transcript(f"{len(samples) / 16_000:g} Sekunden, größer", len(samples) / 16_000)
 
@@ -55,10 +64,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def invoke(*arguments: str) -> Result:
+def invoke(*arguments: str, charset: str = "utf-8", stdin: bytes | None = None) -> Result:
     app = typer.Typer()
     app.command()(transcribe.command)
-    return CliRunner().invoke(app, ["bundle", *arguments])
+    return CliRunner(charset=charset).invoke(app, ["bundle", *arguments], input=stdin)
 
 
 def test_one_file_is_one_line_of_text(fake: FakeTranscriber, folder: Path) -> None:
@@ -141,3 +150,110 @@ def test_the_help_has_an_example(fake: FakeTranscriber) -> None:
     app = typer.Typer()
     app.command()(transcribe.command)
     assert "edge-deploy transcribe exported/" in CliRunner().invoke(app, ["--help"]).stdout
+
+
+def test_a_json_line_is_written_for_each_file_as_it_is_done(fake: FakeTranscriber, folder: Path) -> None:
+    ran = invoke("one.wav", "bad.wav", "two.flac", "--format", "jsonl")
+    rows = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [(row["file"], row["text"]) for row in rows] == [
+        ("one.wav", "1 Sekunden, größer"),
+        ("two.flac", "2 Sekunden, größer"),
+    ]
+    assert ran.exit_code == 2
+
+
+@pytest.mark.parametrize("form", ["txt", "json", "jsonl"])
+@pytest.mark.parametrize("patience", [0, 1])
+def test_what_is_finished_is_kept_after_ctrl_c(fake: FakeTranscriber, folder: Path, form: str, patience: int) -> None:
+    fake.patience = patience
+    ran = invoke("one.wav", "two.flac", "--format", form)
+    assert ran.exit_code == 130
+    assert ran.stderr == f"edge-deploy: interrupted; {patience} of 2 files were transcribed\n"
+    assert ran.stdout.count("1 Sekunden, größer") == patience
+    if form == "json":
+        assert len(json.loads(ran.stdout)) == patience
+
+
+def test_texts_are_kept_when_a_later_file_ends_it(
+    fake: FakeTranscriber, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = fake.transcribe
+
+    def fail_later(samples: NDArray[np.float32], language: str | None, task: str | None) -> Transcript:
+        if fake.asked:
+            raise ValueError("a bug")
+        return good(samples, language, task)
+
+    monkeypatch.setattr(fake, "transcribe", fail_later)
+    ran = invoke("one.wav", "two.flac", "--json")
+    assert isinstance(ran.exception, ValueError)
+    assert len(json.loads(ran.stdout)) == 1
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "ascii", "latin-1"])
+def test_names_that_the_output_cannot_show_are_escaped(fake: FakeTranscriber, folder: Path, charset: str) -> None:
+    odd = os.fsdecode(b"caf\xe9.wav")
+    for name in (odd, "日本.wav", "a\nb.wav"):
+        (folder / name).write_bytes((folder / "one.wav").read_bytes())
+    ran = invoke(odd, "日本.wav", "a\nb.wav", charset=charset)
+    japanese = "日本.wav" if charset == "utf-8" else r"\u65e5\u672c.wav"
+    text = r"1 Sekunden, gr\u00f6\u00dfer" if charset == "ascii" else "1 Sekunden, größer"
+    assert ran.output.splitlines() == [rf"caf\xe9.wav: {text}", f"{japanese}: {text}", rf"a\nb.wav: {text}"]
+    for form in ("json", "jsonl"):
+        ran = invoke(odd, "日本.wav", "a\nb.wav", "--format", form, charset=charset)
+        rows = json.loads(ran.output) if form == "json" else [json.loads(line) for line in ran.output.splitlines()]
+        assert [row["file"] for row in rows] == [r"caf\xe9.wav", "日本.wav", "a\nb.wav"]
+        assert rows[0]["text"] == "1 Sekunden, größer"
+
+
+def test_standard_input_is_named_by_a_dash(fake: FakeTranscriber, folder: Path) -> None:
+    ran = invoke("-", "two.flac", stdin=(folder / "one.wav").read_bytes())
+    assert ran.stdout.splitlines()[0] == "-: 1 Sekunden, größer"
+
+
+def test_what_is_sent_to_boards_from_a_pipe_keeps_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fake: FakeTranscriber
+) -> None:
+    sent: list[Any] = []
+
+    def run_on(boards: list[str], arguments: list[Any], messages: object) -> list[Answer]:
+        sent.extend(argument for argument in arguments if isinstance(argument, Path | Files))
+        assert sent[1].contents["0/stream"].read_bytes() == (folder / "one.wav").read_bytes()
+        row = {"file": "-", "text": "größer"}
+        return [Answer(board, 0, [row], ()) for board in boards]
+
+    monkeypatch.setattr(remote, "run_on", run_on)
+    monkeypatch.setattr(manifest, "read_manifest", lambda bundle: None)
+    boards = ["--on", "pi@a", "--on", "pi@b"]
+    ran = invoke("-", "two.flac", *boards, "--format", "jsonl", stdin=(folder / "one.wav").read_bytes())
+    assert [json.loads(line)["board"] for line in ran.stdout.splitlines()] == ["pi@a", "pi@b"]
+    assert (sent[1].shown, sent[2]) == ("-", Path("two.flac"))
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    monkeypatch.setattr("sys.argv", ["edge-deploy", "transcribe", "bundle", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+def test_a_note_is_one_line_on_standard_error(
+    fake: FakeTranscriber, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (folder / "one.wav").read_bytes()
+    (folder / "off.wav").write_bytes(content[:40] + bytes(4) + content[44:])
+    assert run_main(monkeypatch, "off.wav") == 0
+    ended = capsys.readouterr()
+    assert ended.out == "1 Sekunden, größer\n"
+    assert ended.err == "Note: off.wav: its header promises no samples; the 32000 bytes behind it were read.\n"
+
+
+def test_ctrl_c_before_the_first_file_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Transcriber, "open", interrupt)
+    assert run_main(monkeypatch, "one.wav") == 130
+    assert capsys.readouterr().err == "edge-deploy: interrupted; no file was left half-written\n"

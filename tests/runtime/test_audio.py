@@ -93,8 +93,8 @@ def test_chunks_before_the_samples_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "noted.wav"
     path.write_bytes(whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:])
     assert len(read_audio(path)) == 16_000
-    path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(UserError, match="2 bytes are missing"):
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(UserError, match="2000 bytes are missing"):
         read_audio(path)
 
 

@@ -22,12 +22,12 @@ from edge_asr_deploy.harness.benchmark.result import Benchmark, Comparison, Leng
 from edge_asr_deploy.harness.benchmark.soak import soak
 from edge_asr_deploy.harness.evaluation.evaluate import baseline_folder, language_options
 from edge_asr_deploy.harness.evaluation.measure import Subject, Timed, milliseconds, speed_of, time_in_turn
-from edge_asr_deploy.harness.evaluation.result import note_line
 from edge_asr_deploy.harness.evaluation.score import speed_ratios
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.harness.evaluation.speech import load_speech
 from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.harness.machine.state import BoardState, board_state, disturbances
+from edge_asr_deploy.printing import note_line
 from edge_asr_deploy.progress import Counter, Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.session import SessionSettings

@@ -26,13 +26,13 @@ from edge_asr_deploy.harness.evaluation.result import (
     Result,
     Settings,
     Speed,
-    note_line,
 )
 from edge_asr_deploy.harness.evaluation.score import compare, score
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.harness.evaluation.speech import Item, load_speech, prepare, refuse_calibrated_on, select
 from edge_asr_deploy.harness.evaluation.transcripts import TranscriptCache, default_root
 from edge_asr_deploy.harness.machine.environment import environment
+from edge_asr_deploy.printing import note_line
 from edge_asr_deploy.progress import Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.options import describe_audio_context

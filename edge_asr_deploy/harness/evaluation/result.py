@@ -188,8 +188,3 @@ class Result(_Model):
     baseline: Measured | None
     comparison: Comparison | None
     notes: list[str]
-
-
-def note_line(note: str) -> str:
-    """A note of a result as people read it: one sentence with one full stop."""
-    return f"Note: {note.removesuffix('.')}."
