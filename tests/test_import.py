@@ -38,6 +38,7 @@ FLOORS = (
     ("sources",),
     ("cache",),
     ("progress",),
+    ("sealing",),
     ("files",),
     ("errors",),
     ("printing",),
