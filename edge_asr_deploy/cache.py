@@ -22,8 +22,11 @@ STALE_SECONDS = 24 * 3600.0
 
 
 def cache_root() -> Path:
-    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`. RuntimeError for a user without a home."""
-    return Path(os.environ.get("EDGE_ASR_CACHE") or Path.home() / ".cache" / "edge_asr_deploy")
+    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`. RuntimeError for a user without a home.
+
+    `~` is expanded: no shell does that in a unit file, a container's settings or a quoted value.
+    """
+    return Path(os.environ.get("EDGE_ASR_CACHE") or "~/.cache/edge_asr_deploy").expanduser()
 
 
 def make_folder(folder: Path, fill: Callable[[Path], None], is_good: Callable[[Path], bool] = Path.is_dir) -> None:

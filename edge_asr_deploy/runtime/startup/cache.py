@@ -36,7 +36,7 @@ def startup_root() -> Path | None:
     """
     chosen = os.environ.get(VARIABLE)
     if chosen:
-        return None if chosen.lower() in OFF else Path(chosen)
+        return None if chosen.lower() in OFF else Path(chosen).expanduser()
     try:
         return cache_root() / "startup"
     except RuntimeError:
