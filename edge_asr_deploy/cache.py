@@ -25,7 +25,10 @@ STALE_SECONDS = 24 * 3600.0
 
 
 def cache_root() -> Path:
-    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`; for a user without a home a folder among temporary files."""
+    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`; for a user without a home a folder among temporary files.
+
+    `~` is expanded: no shell does that in a unit file, a container's settings or a quoted value.
+    """
     if chosen := os.environ.get("EDGE_ASR_CACHE"):
         return own(Path(chosen).expanduser())
     try:

@@ -46,7 +46,7 @@ FLOORS = (
 # Inside a room, from the top down.
 INNER = {
     "experiments": ("mixed", "analysis", "sweep", "options"),
-    "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine"),
+    "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine", "layout"),
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": ("transcriber", "decoding", "startup", "audio", "options", "targets", "session", "exact", "cpu"),
     "ptq": ("quantize", "learning.blockwise", "activations", "rounding", "folding", "calibration", "methods", "grid"),
@@ -66,7 +66,7 @@ ABSENT = (
 ON_BOARDS = (
     "cli",
     *("runtime.transcriber", "runtime.audio.reading"),
-    *("harness.evaluation.evaluate", "harness.reporting.tables", "harness.evaluation.worker"),
+    *("harness.evaluation.evaluate", "harness.layout", "harness.reporting.tables", "harness.evaluation.worker"),
     *("harness.benchmark.bench", "harness.benchmark.report"),
     *("harness.doctor.doctor", "harness.doctor.report", "harness.doctor.probe"),
 )

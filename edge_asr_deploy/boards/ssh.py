@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import os
 import re
@@ -45,7 +46,10 @@ _FAULTS = (
 
 @dataclass(frozen=True)
 class Board:
-    """`[user@]host[:port]`. The host may be an alias from the user's SSH configuration; IPv6 is written `[::1]`."""
+    """`[user@]host[:port]`. The host may be an alias from the user's SSH configuration.
+
+    IPv6 is written `[::1]`, or without brackets where no port follows.
+    """
 
     destination: str
     port: int | None
@@ -57,9 +61,12 @@ class Board:
         match = re.fullmatch(
             r"(?P<user>[^\s@:-][^\s@:]*@)?(?P<host>[\w.-]+|\[[0-9a-fA-F:.%\w]+\])(:(?P<port>\d+))?", text
         )
+        user, _, bare = text.rpartition("@")
+        if match is None and _is_ipv6(bare) and re.fullmatch(r"([^\s@:-][^\s@:]*)?", user):
+            return cls(text, None, text)
         port = int(match["port"]) if match and match["port"] else None
         if match is None or match["host"].startswith("-") or not (port is None or 0 < port < 65536):
-            raise UserError(OPTION, text, "is not an address; give user@host or user@host:port")
+            raise UserError(OPTION, text, "is not an address; give user@host, user@host:port or user@[IPv6]:port")
         return cls(f"{match['user'] or ''}{match['host'].strip('[]')}", port, text)
 
 
@@ -213,6 +220,13 @@ class Connection:
         """Send empty lines regularly: the agent takes a long silence for a cut connection."""
         while not self._closed.wait(PING_SECONDS):
             self._send(b"\n")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return isinstance(ipaddress.ip_address(text), ipaddress.IPv6Address)
+    except ValueError:
+        return False
 
 
 def _last_line(text: str) -> str:

@@ -53,7 +53,7 @@ def command(
     report = gate.check(bundles, options, messages)
     if as_json:
         print(report.model_dump_json(indent=1))
-    else:
+    elif report.bundles:
         Console().print(*(checks_table(bundle) for bundle in report.bundles), sep="\n")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(report):

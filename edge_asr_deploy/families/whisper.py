@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families.languages import language_code
 from edge_asr_deploy.families.structure import (
     HEAD,
     LOWEST,
@@ -82,9 +83,10 @@ class Whisper:
         if not getattr(generation, "is_multilingual", False):
             return start, end
         languages: dict[str, int] = generation.lang_to_id
-        if f"<|{language}|>" not in languages:
+        token = languages.get(f"<|{language_code(language)}|>")
+        if token is None:
             raise UserError("language", language, "this model knows " + ", ".join(k[2:-2] for k in languages))
-        return start, languages[f"<|{language}|>"], int(generation.task_to_id[task]), end
+        return start, token, int(generation.task_to_id[task]), end
 
     def length_cap(self, samples: int) -> int | None:
         """None: only the 448 positions of the decoder limit a transcript."""

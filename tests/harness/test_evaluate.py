@@ -10,6 +10,7 @@ import pytest
 from edge_asr_deploy import progress
 from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.bundle.writer import BundleWriter
+from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.evaluate import evaluate, find_baseline
@@ -78,7 +79,7 @@ def test_outputs_that_are_wrong_as_a_whole_are_counted(tmp_path: Path, workers: 
 def test_a_loop_counts_though_the_runtime_cut_it() -> None:
     [utterance] = speech({"one": "some words"})
     texts = [Text("some words", tokens=100, windows=1, hit_length_cap=True, loops=1)]
-    accuracy = score([Item(utterance, "some words", "p", 1.0)], texts, str.lower, 0)  # type: ignore[arg-type]
+    accuracy = score([Item(utterance, "some words", "p", 1.0)], texts, normalizer("whisper-basic"), 0)
     assert (accuracy.pooled.wer, accuracy.runaway) == (0, 1)
 
 

@@ -68,7 +68,7 @@ def model_card(manifest: Manifest, folder: Path, results: Sequence[Result] = ())
         "```",
         "",
         "or, unchanged, `optimum.onnxruntime.ORTModelForSpeechSeq2Seq.from_pretrained(folder)`.",
-        "Word error rate, size and speed beside the float baseline: `edge-deploy evaluate`; into this card: "
+        "Error rate, size and speed beside the float baseline: `edge-deploy evaluate`; into this card: "
         "`edge-deploy card`.",
         "",
     ]
@@ -84,7 +84,7 @@ def _measured(results: Sequence[Result]) -> list[str]:
             f"{result.speech} {result.created[:10]}, {here.cpu} ({here.machine}), {settings.threads} thread(s), "
             f"onnxruntime {here.onnxruntime}, {result.normalizer.name} {result.normalizer.version}.",
             "",
-            "| corpus | utterances | WER % | 95 % interval | float WER % |",
+            f"| corpus | utterances | {result.rate} % | 95 % interval | float {result.rate} % |",
             "|---|---|---|---|---|",
         ]
         floats = result.baseline.accuracy.by_corpus if result.baseline else {}

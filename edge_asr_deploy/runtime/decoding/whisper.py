@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import whisper
+from edge_asr_deploy.families.languages import language_code
 from edge_asr_deploy.runtime.audio.features import HOP, LogMel
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoding.configuration import read_generation, read_json, token_ids, token_set
 from edge_asr_deploy.runtime.decoding.family import Rules
-from edge_asr_deploy.runtime.decoding.languages import LANGUAGE_CODES
 
 
 class Whisper:
@@ -64,8 +64,7 @@ class Whisper:
     def _language(self, language: str | None) -> int | None:
         if language is None:
             return None
-        wanted = language.lower()
-        token = self._languages.get(f"<|{LANGUAGE_CODES.get(wanted, wanted)}|>")
+        token = self._languages.get(f"<|{language_code(language)}|>")
         if token is None:
             names = ", ".join(self.languages().values())
             raise UserError("--language", language, f"this model does not know the language; choose one of {names}")
@@ -81,7 +80,7 @@ class Whisper:
 
 def refuse_choice(language: str | None, task: str | None) -> None:
     """Refuse any language or task but transcribing English, for models without language and task tokens."""
-    if language is not None and language.lower() not in ("en", "english"):
+    if language is not None and language_code(language) != "en":
         raise UserError("--language", language, "this model was made for one language; leave --language out")
     if task not in (None, "transcribe"):
         raise UserError("--task", task, "this model can only transcribe; use a multilingual Whisper")
