@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -163,6 +165,9 @@ def test_the_runtime_brings_in_no_more_than_it_needs() -> None:
 
 
 def test_boards_do_without_what_their_list_leaves_out() -> None:
+    pinned = re.findall(r"^typer==(\S+)", (ROOT / "pack" / "requirements.txt").read_text(), re.MULTILINE)
+    if pinned != [metadata.version("typer")]:
+        pytest.skip("other versions than the pinned ones need other packages")
     blocked = f"import sys; sys.modules.update(dict.fromkeys({ABSENT}))"
     ran = run("; ".join([blocked, *(f"import edge_asr_deploy.{name}" for name in ON_BOARDS)]))
     assert ran.returncode == 0, ran.stderr
