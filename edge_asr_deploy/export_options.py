@@ -38,4 +38,7 @@ class ExportOptions:
     ] = None
     number: Annotated[int | None, Option("Calibration clips.", least=1)] = None
     seed: Annotated[int | None, Option("Seed of the draw of calibration clips.")] = None
-    language: Annotated[str, Option("Language of the calibration speech (multilingual models).")] = "en"
+    language: Annotated[
+        str | None,
+        Option("Language of the calibration speech (multilingual models). Default: the model's own, else en."),
+    ] = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.checkpoints import Checkpoint
+from edge_asr_deploy.checkpoints.checkpoint import hash_file
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.families import family
 from edge_asr_deploy.progress import Progress
@@ -40,14 +41,17 @@ def calibration_samples(
     checkpoint: Checkpoint,
     recipe: Recipe,
     utterances: Sequence[Utterance],
-    language: str,
+    language: str | None,
     progress: Progress,
 ) -> list[Sample]:
     """Calibration samples of these utterances; `model` is still the float one. Its transcripts are kept on disk."""
     from edge_asr_deploy.ptq.calibration.samples import prepare
     from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 
-    token_cache = TokenCache(cache_root(), checkpoint.sha256, language, metadata.version("transformers"))
+    settings = checkpoint.folder / "generation_config.json"
+    rules = hash_file(settings) if settings.is_file() else "none"
+    version = metadata.version("transformers")
+    token_cache = TokenCache(cache_root(), checkpoint.sha256, rules, language or "its own", version)
     return prepare(
         model,
         family(recipe.family),

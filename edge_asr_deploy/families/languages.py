@@ -122,12 +122,12 @@ ALIASES = {"cmn": "zh", "nb": "no", "jv": "jw", "iw": "he", "in": "id", "ji": "y
 
 
 def language_code(language: str) -> str:
-    """Whisper's code for a language's code, tag or name, in any case: `de`, `de-AT`, `zh_Hans_CN` and `german`.
+    """Whisper's code for a language's code, tag, token or name, in any case: `de`, `de-AT`, `<|de|>` and `german`.
 
     Script and country of a tag (BCP 47) do not matter: Whisper has one token per language. A word that means no
     language that is known here comes back as it is, in lower case.
     """
-    given = language.strip().lower()
+    given = language.strip().lower().removeprefix("<|").removesuffix("|>")
     if given in LANGUAGE_CODES:
         return LANGUAGE_CODES[given]
     first, *rest = given.replace("_", "-").split("-")

@@ -89,7 +89,7 @@ class Moonshine:
             length = max(0, (length - kernel) // stride + 1)
         return length
 
-    def prompt(self, generation: Any, language: str, task: str) -> tuple[int, ...]:
+    def prompt(self, generation: Any, language: str | None, task: str | None) -> tuple[int, ...]:
         """The start token alone."""
         return (int(generation.decoder_start_token_id),)
 

@@ -77,12 +77,17 @@ class Whisper:
         """One frame for every 320 samples begun, at most the encoder's 1500."""
         return min(math.ceil(samples / SAMPLES_PER_FRAME), int(config.max_source_positions))
 
-    def prompt(self, generation: Any, language: str, task: str) -> tuple[int, ...]:
-        """<|startoftranscript|>, for multilingual models language and task, <|notimestamps|>."""
+    def prompt(self, generation: Any, language: str | None, task: str | None) -> tuple[int, ...]:
+        """<|startoftranscript|>, for multilingual models language and task, <|notimestamps|>.
+
+        Without a language or task those that a fine-tune left in its generation settings count, else English.
+        """
         start, end = int(generation.decoder_start_token_id), int(generation.no_timestamps_token_id)
         if not getattr(generation, "is_multilingual", False):
             return start, end
         languages: dict[str, int] = generation.lang_to_id
+        language = language or getattr(generation, "language", None) or "en"
+        task = task or getattr(generation, "task", None) or "transcribe"
         token = languages.get(f"<|{language_code(language)}|>")
         if token is None:
             raise UserError("language", language, "this model knows " + ", ".join(k[2:-2] for k in languages))

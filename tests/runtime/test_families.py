@@ -60,6 +60,20 @@ def test_castilian_is_spanish(multilingual: Family) -> None:
     assert multilingual.prompt("castilian", None) == (10, 13, 21, 30)
 
 
+@pytest.mark.parametrize("own", ["german", "de", "<|de|>", "DE"])
+def test_a_fine_tune_speaks_its_own_language_unasked(tmp_path: Path, own: str) -> None:
+    model = Whisper(configured(tmp_path, {**MULTILINGUAL, "language": own, "task": "translate"}))
+    assert model.prompt(None, None) == (10, 12, 20, 30)
+    assert model.prompt("es", "transcribe") == (10, 13, 21, 30)
+    assert model.prompt("auto", None) == (10, None, 20, 30)
+
+
+@pytest.mark.parametrize("own", ["klingon", ["de", "es"], None, 5])
+def test_settings_that_name_no_language_of_the_model_leave_it_to_be_detected(tmp_path: Path, own: object) -> None:
+    model = Whisper(configured(tmp_path, {**MULTILINGUAL, "language": own}))
+    assert model.prompt(None, None) == model.prompt("auto", None) == (10, None, 21, 30)
+
+
 def test_a_task_may_be_named(multilingual: Family) -> None:
     assert multilingual.prompt("de", "translate") == (10, 12, 20, 30)
 

@@ -16,6 +16,9 @@ from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoding.configuration import read_generation, read_json, token_ids, token_set
 from edge_asr_deploy.runtime.decoding.family import Rules
 
+# As a language: let the model detect it, also where its settings name one.
+DETECT = "auto"
+
 
 class Whisper:
     """A Whisper of any size, English-only or multilingual. It decodes like Transformers' greedy `generate`."""
@@ -27,6 +30,8 @@ class Whisper:
         self._start: int = generation["decoder_start_token_id"]
         self._no_timestamps: int | None = generation.get("no_timestamps_token_id")
         self._languages: dict[str, int] = generation.get("lang_to_id") or {}
+        # What a fine-tune was made for: Transformers speaks it unasked, and so does this.
+        self._own_language, self._own_task = own_choice(generation.get("language")), own_choice(generation.get("task"))
         self._tasks: dict[str, int] = generation.get("task_to_id") or {}
         limits = (generation.get(key, whisper.POSITIONS) for key in ("max_length", "max_target_positions"))
         self._positions: int = min(limits)
@@ -42,7 +47,7 @@ class Whisper:
         if not self._languages:
             refuse_choice(language, task)
             return (self._start, *end)
-        return (self._start, self._language(language), self._task(task or "transcribe"), *end)
+        return (self._start, self._language(language), self._task(task or self._own_task), *end)
 
     def languages(self) -> dict[int, str]:
         """Every language token of a multilingual model."""
@@ -62,7 +67,10 @@ class Whisper:
         return self._positions - prompt
 
     def _language(self, language: str | None) -> int | None:
-        if language is None:
+        if language is None and self._own_language is not None:
+            # None, to be detected, where the model lacks the language that its settings name.
+            return self._languages.get(f"<|{language_code(self._own_language)}|>")
+        if language is None or language.lower() == DETECT:
             return None
         token = self._languages.get(f"<|{language_code(language)}|>")
         if token is None:
@@ -70,7 +78,8 @@ class Whisper:
             raise UserError("--language", language, f"this model does not know the language; choose one of {names}")
         return token
 
-    def _task(self, task: str) -> int:
+    def _task(self, task: str | None) -> int:
+        task = task or "transcribe"
         if task not in self._tasks:
             raise UserError(
                 "--task", task, f"this model does not have the task; choose one of {', '.join(self._tasks)}"
@@ -78,9 +87,14 @@ class Whisper:
         return self._tasks[task]
 
 
+def own_choice(value: object) -> str | None:
+    """A language or task from a model's settings; None where they have none, or a list for several clips."""
+    return value if isinstance(value, str) else None
+
+
 def refuse_choice(language: str | None, task: str | None) -> None:
     """Refuse any language or task but transcribing English, for models without language and task tokens."""
-    if language is not None and language_code(language) != "en":
+    if language is not None and language_code(language) not in ("en", DETECT):
         raise UserError("--language", language, "this model was made for one language; leave --language out")
     if task not in (None, "transcribe"):
         raise UserError("--task", task, "this model can only transcribe; use a multilingual Whisper")
