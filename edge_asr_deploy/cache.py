@@ -35,7 +35,7 @@ def cache_root() -> Path:
         return own(Path.home() / ".cache" / "edge_asr_deploy")
     except RuntimeError:
         # A user id without an entry in passwd, as containers have.
-        return own(Path(tempfile.gettempdir()) / "edge_asr_deploy")
+        return own(Path(tempfile.gettempdir()) / f"edge_asr_deploy-{os.getuid()}")
 
 
 def own(root: Path) -> Path:

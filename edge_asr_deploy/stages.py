@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def load_model(checkpoint: Checkpoint) -> Any:
     """The float model in float32, ready to be calibrated. UserError where a weight is not in the files."""
     import torch
+    import transformers.utils.logging  # noqa: F401  its import sets the loggers' levels that `quiet` changes
 
     from edge_asr_deploy.checkpoints.loading import load
     from edge_asr_deploy.graph.onnx_tools.trace import quiet

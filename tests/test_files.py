@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import require_writable, write_atomically, write_output
 
@@ -75,3 +76,18 @@ def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path: Path) -> N
     finally:
         os.close(reader)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_without_a_home_the_cache_lies_among_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user id without an entry in passwd. Others may write there, so the user gets a folder."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("EDGE_ASR_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    assert cache_root() == tmp_path / f"edge_asr_deploy-{os.getuid()}"
+    (tmp_path / f"edge_asr_deploy-{os.getuid()}").mkdir()
+    (tmp_path / f"edge_asr_deploy-{os.getuid()}").chmod(0o777)
+    assert cache_root() == tmp_path / f"edge_asr_deploy-{os.getuid()}" / f"user-{os.getuid()}"

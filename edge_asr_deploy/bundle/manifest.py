@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -105,15 +106,15 @@ class Manifest(_Model):
 
 def read_manifest(folder: Path) -> Manifest:
     """Read `manifest.json` without checking any hash. UserError when it is no bundle or a broken one."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError("bundle", folder, "no such folder; make one with `edge-deploy export`")
     path = folder / MANIFEST
-    if not path.is_file():
-        raise UserError(
-            "bundle", folder, f"has no {MANIFEST}, so it is not a bundle; make one with `edge-deploy export`"
-        )
     try:
         return Manifest.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(
+            "bundle", folder, f"has no {MANIFEST}, so it is not a bundle; make one with `edge-deploy export`"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -195,6 +195,25 @@ def test_the_baseline_is_the_newest_float_sibling_of_the_same_weights(tmp_path: 
     assert find_baseline(tmp_path / "a-new") is None
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_what_cannot_be_read_beside_a_bundle_is_no_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """`lost+found`, another user's folder, a share that is gone."""
+    write_bundle(tmp_path / "w4")
+    write_bundle(tmp_path / "float", bits=32)
+    (tmp_path / "lost+found").mkdir()
+    unpatched = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if "lost+found" in path.parts:
+            raise error
+        return unpatched(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert find_baseline(tmp_path / "w4") == tmp_path / "float"
+
+
 def test_no_baseline_says_how_to_make_one(tmp_path: Path) -> None:
     write_bundle(tmp_path / "w4")
     with BundleWriter(tmp_path / "unfinished"), pytest.raises(UserError, match="--bits 32"):

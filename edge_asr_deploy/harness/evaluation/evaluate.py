@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -157,8 +158,8 @@ def find_baseline(bundle: Path) -> Path | None:
     if _is_float32(wanted):
         return None
     candidates = []
-    for folder in sorted(bundle.resolve().parent.iterdir()):
-        if folder.name.startswith(".") or not folder.is_dir():
+    for folder in _neighbours(bundle):
+        if folder.name.startswith(".") or not os.path.isdir(folder):
             continue
         try:
             manifest = read_manifest(folder)
@@ -171,6 +172,14 @@ def find_baseline(bundle: Path) -> Path | None:
         remedy = f"make it with `edge-deploy export --model {wanted.model.name} --bits 32`, or give --baseline BUNDLE"
         raise UserError("--baseline auto", bundle, f"no float bundle of the same weights lies beside it; {remedy}")
     return max(candidates)[1]
+
+
+def _neighbours(bundle: Path) -> list[Path]:
+    """What lies beside a bundle; nothing where that may not be listed."""
+    try:
+        return sorted(bundle.resolve().parent.iterdir())
+    except OSError:
+        return []
 
 
 def _measured(folder: Path, manifest: Manifest, accuracy: Accuracy, speed: Speed | None) -> Measured:
