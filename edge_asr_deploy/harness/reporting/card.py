@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_asr_deploy.bundle.manifest import Layer, Manifest, bundle_hash
+from edge_asr_deploy.bundle.manifest import Layer, Manifest, bundle_hash, earlier_hash
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.bundle.writer import replace_card
 from edge_asr_deploy.errors import UserError
@@ -24,7 +24,7 @@ def update_card(bundle: Path, paths: Sequence[Path]) -> None:
     """
     manifest, results = verify(bundle), read_results(paths)
     for path, result in zip(paths, results, strict=True):
-        if result.bundle.hash != bundle_hash(manifest):
+        if result.bundle.hash not in (bundle_hash(manifest), earlier_hash(manifest)):
             remedy = f"belongs to another bundle ({result.bundle.name}) or an earlier export; evaluate {bundle} again"
             raise UserError("result", path, remedy)
     try:
