@@ -16,10 +16,6 @@ from edge_asr_deploy.bundle import writer
 from edge_asr_deploy.bundle.manifest import (
     CARD,
     MANIFEST,
-    CalibrationRecord,
-    Layer,
-    Manifest,
-    Model,
     bundle_hash,
     own_files,
     read_manifest,
@@ -28,45 +24,7 @@ from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.size import size_of
-
-FILES = {"encoder_model.onnx": b"e" * 700, "decoder_model_merged.onnx": b"e" * 1400, "config.json": b"{}"}
-
-NEW = {**FILES, "encoder_model.onnx": b"e" * 5, "config.json": b"new"}
-
-
-def manifest(name: str = "tiny-w4") -> Manifest:
-    return Manifest(
-        name=name,
-        family="whisper",
-        model=Model(name="whisper-tiny.en", origin="a test", sha256="a" * 64),
-        recipe={"name": "whisper-w4"},
-        versions={"onnxruntime": "1.32.0"},
-        calibration=CalibrationRecord(
-            description="two clips", number=2, seed=0, fingerprint="f", utterance_fingerprints=["x", "y"]
-        ),
-        layers=[
-            Layer(
-                name="fc1",
-                component="encoder",
-                method="gptq",
-                bits=4,
-                group=32,
-                symmetric=False,
-                shape=[8, 4],
-                bytes=20,
-            )
-        ],
-        metrics={"wer": 0.05},
-        created="2025-01-01T00:00:00+00:00",
-    )
-
-
-def write(destination: Path, files: dict[str, bytes] | None = None, overwrite: bool = False) -> Manifest:
-    with BundleWriter(destination, overwrite) as writer:
-        for name, content in (files or FILES).items():
-            (writer.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (writer.folder / name).write_bytes(content)
-        return writer.commit(manifest())
+from tests.support.small_bundles import FILES, NEW, manifest, write
 
 
 def names(folder: Path) -> set[str]:

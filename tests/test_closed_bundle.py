@@ -16,7 +16,7 @@ from edge_asr_deploy.bundle.manifest import Graphs, bundle_hash, earlier_hash
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import Note, UserError
-from tests.test_bundle import FILES, manifest, write
+from tests.support.small_bundles import FILES, manifest, write
 
 
 def test_the_hash_covers_what_runs(tmp_path: Path) -> None:
