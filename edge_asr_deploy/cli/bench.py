@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edge_asr_deploy.cli.on import On, show
+from edge_asr_deploy.cli.on import KeepAudio, On, show
 from edge_asr_deploy.cli.options import with_options
 from edge_asr_deploy.harness.benchmark.options import BenchOptions
 
@@ -20,6 +20,7 @@ def command(
     options: BenchOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     on: On = None,
+    keep_audio: KeepAudio = False,
 ) -> None:
     """Time a bundle (loading, encoder, first token, later tokens, total) on audio of several lengths.
 
@@ -44,7 +45,7 @@ def command(
     if on:
         from edge_asr_deploy.boards.benchmark import bench_on
 
-        show(bench_on(on, bundle, options, messages, command), as_json, bench_tables)
+        show(bench_on(on, bundle, options, messages, command, keep_audio), as_json, bench_tables)
         return
     benchmark = run(bundle, options, messages, command)
     if as_json:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from edge_asr_deploy.cli.on import On, show
+from edge_asr_deploy.cli.on import KeepAudio, On, show
 from edge_asr_deploy.cli.options import with_options
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 
@@ -24,6 +24,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     on: On = None,
+    keep_audio: KeepAudio = False,
 ) -> None:
     """Measure word error rate, size, speed and memory of a bundle, next to its float baseline.
 
@@ -48,7 +49,7 @@ def command(
     if on:
         from edge_asr_deploy.boards.evaluation import evaluate_on
 
-        measured = evaluate_on(on, bundle, options, messages, command)
+        measured = evaluate_on(on, bundle, options, messages, command, keep_audio)
         show(measured, as_json, lambda result: [evaluation_table(result)])
         return
     result = run(bundle, options, messages, command)

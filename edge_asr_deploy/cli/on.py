@@ -20,6 +20,10 @@ On = Annotated[
     typer.Option("--on", metavar="USER@HOST[:PORT]", help="Run on this board, by SSH. Several boards run at once."),
 ]
 
+KeepAudio = Annotated[
+    bool, typer.Option("--keep-audio", help="Leave audio and transcripts on the boards of --on, for the next run.")
+]
+
 
 def show(
     measured: Sequence[BoardResult[Measured]], as_json: bool, tables: Callable[[Measured], Iterable[Table]]

@@ -216,7 +216,7 @@ def test_what_is_sent_to_boards_from_a_pipe_keeps_its_name(
 ) -> None:
     sent: list[Any] = []
 
-    def run_on(boards: list[str], arguments: list[Any], messages: object) -> list[Answer]:
+    def run_on(boards: list[str], arguments: list[Any], messages: object, keep_audio: bool) -> list[Answer]:
         sent.extend(argument for argument in arguments if isinstance(argument, Path | Files))
         assert sent[1].contents["0/stream"].read_bytes() == (folder / "one.wav").read_bytes()
         row = {"file": "-", "text": "größer"}
