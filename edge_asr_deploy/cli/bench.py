@@ -11,6 +11,7 @@ import typer
 
 from edge_asr_deploy.cli.on import KeepAudio, On, show
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say_model
 from edge_asr_deploy.harness.benchmark.options import BenchOptions
 
 
@@ -35,12 +36,11 @@ def command(
 
         edge-deploy bench exported/whisper-tiny.en-w4 --on pi@raspberrypi --on pi@10.0.0.5:2222 --output bench.json
     """
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.benchmark.bench import run
     from edge_asr_deploy.harness.benchmark.report import bench_tables
 
-    messages = Console(stderr=True, highlight=False)
+    messages = console(stderr=True)
     command = shlex.join(["edge-deploy", *sys.argv[1:]])
     if on:
         from edge_asr_deploy.boards.benchmark import bench_on
@@ -49,9 +49,9 @@ def command(
         return
     benchmark = run(bundle, options, messages, command)
     if as_json:
-        print(benchmark.model_dump_json(indent=1))
+        say_model(benchmark)
     else:
-        Console().print(*bench_tables(benchmark), sep="\n")
+        console().print(*bench_tables(benchmark), sep="\n")
     for reason in benchmark.disturbances:
         messages.print(f"Disturbed: {reason}.", style="red", markup=False)
     if benchmark.baseline and benchmark.disturbances:

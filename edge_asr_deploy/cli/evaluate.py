@@ -12,6 +12,7 @@ import typer
 
 from edge_asr_deploy.cli.on import KeepAudio, On, show
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say_model
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 
 
@@ -38,12 +39,11 @@ def command(
 
         edge-deploy evaluate exported/whisper-tiny.en-w4 --on pi@raspberrypi --on pi@10.0.0.5:2222 --output result.json
     """
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.evaluation.evaluate import run
     from edge_asr_deploy.harness.reporting.tables import evaluation_table
 
-    messages = Console(stderr=True, highlight=False)
+    messages = console(stderr=True)
     options = replace(options, data=(*options.data, *(more or [])))
     command = shlex.join(["edge-deploy", *sys.argv[1:]])
     if on:
@@ -54,6 +54,6 @@ def command(
         return
     result = run(bundle, options, messages, command)
     if as_json:
-        print(result.model_dump_json(indent=1))
+        say_model(result)
     else:
-        Console().print(evaluation_table(result))
+        console().print(evaluation_table(result))

@@ -125,15 +125,14 @@ def _on_boards(
     One board's transcripts are printed as if made here. With several boards, each line begins with the board's name,
     JSON is an object with one list per board, and a JSON object on a line of its own has the board as a field.
     """
-    from rich.console import Console
-
     from edge_asr_deploy.boards.remote import run_on
     from edge_asr_deploy.boards.results import transcripts_of
     from edge_asr_deploy.bundle.manifest import read_manifest
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.options import words
 
     read_manifest(bundle)
-    messages = Console(stderr=True, highlight=False)
+    messages = console(stderr=True)
     with tempfile.TemporaryDirectory() as folder:
         sent = [_sendable(file, Path(folder) / str(number)) for number, file in enumerate(files)]
         arguments = ["transcribe", bundle, *sent, "--json", *words(options)]
