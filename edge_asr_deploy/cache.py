@@ -99,7 +99,7 @@ class Values:
         self.path = None if folder is None else folder / f"{name}.json"
         self._values: dict[str, Any] = {}
         if self.path is not None:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, RecursionError):
                 self._values = dict(json.loads(self.path.read_text(encoding="utf-8")))
 
     def __contains__(self, name: str) -> bool:

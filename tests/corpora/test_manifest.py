@@ -80,3 +80,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_manifest(tmp_path / "m.jsonl")
     with pytest.raises(UserError, match="cannot be read"):
         read_manifest(tmp_path)
+
+
+def test_a_row_that_is_nested_without_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(UserError, match="row 1: is nested too deeply"):
+        read_manifest(tmp_path / "m.jsonl")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -35,6 +34,7 @@ from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.printing import note_line
 from edge_asr_deploy.progress import Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
+from edge_asr_deploy.runtime.decoding.configuration import read_json
 from edge_asr_deploy.runtime.options import describe_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.targets import SessionOverrides, choose
@@ -220,7 +220,6 @@ def language_options(folder: Path, language: str) -> dict[str, str]:
 
     An English-only model has no language tokens, so English is not requested. The runtime checks any other language.
     """
-    path = folder / "generation_config.json"
-    generation = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    generation = read_json(folder / "generation_config.json")
     needed = "lang_to_id" in generation or normalizer_for(language).name != normalizer_for(None).name
     return {"language": language} if needed else {}
