@@ -13,6 +13,8 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
         if [ -f "edge_asr_deploy/pack/$list" ]; then cat "edge_asr_deploy/pack/$list"; fi; done > requirements.txt
 
 FROM python:3.11.13-slim-bookworm AS runtime
+# onnxruntime reports to its maker unless told not to. `docker run -e ORT_DISABLE_TELEMETRY=0` gives it back.
+ENV ORT_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_TELEMETRY=1 HF_UPDATE_DOWNLOAD_COUNTS=0 RAY_USAGE_STATS_ENABLED=0
 RUN useradd --create-home edge
 WORKDIR /app
 COPY --from=build /app/requirements.txt ./

@@ -7,10 +7,13 @@
 
 The seven names below are the public interface; everything else may change. Each is loaded when it is first used, so
 that a board which only transcribes needs neither torch nor pydantic.
+
+Importing the package switches the telemetry of its dependencies off, unless the user's environment says otherwise.
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Recipe", "Transcriber", "Transcript", "UserError", "evaluate", "export", "read_audio"]
+
+# Packages that report to their makers unless told not to. onnxruntime reads its variable when it is imported, and its
+# functions come too late; the others, too, read theirs at import. Processes that we start inherit them.
+_SILENT = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+for _name, _value in _SILENT.items():
+    os.environ.setdefault(_name, _value)
 
 _PLACES = {
     "Transcriber": "runtime.transcriber",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_asr_deploy.printing import decodable
+from edge_asr_deploy.printing import one_line
 
 
 class UserError(Exception):
@@ -14,7 +14,7 @@ class UserError(Exception):
 
     def __init__(self, thing: str, value: object, remedy: str) -> None:
         self.thing, self.value, self.remedy = thing, value, remedy
-        super().__init__(decodable(f"{thing}: {value}: {remedy}".replace("\n", " ")))
+        super().__init__(one_line(f"{thing}: {value}: {remedy}".replace("\n", " ")))
 
 
 class Note(UserWarning):

@@ -38,6 +38,13 @@ class ExportOptions:
     ] = None
     number: Annotated[int | None, Option("Calibration clips.", least=1)] = None
     seed: Annotated[int | None, Option("Seed of the draw of calibration clips.")] = None
+    show_transcripts: Annotated[
+        bool,
+        Option(
+            "Write the texts of the two proof clips into manifest and card; else only their lengths.",
+            switch=True,
+        ),
+    ] = False
     language: Annotated[
         str | None,
         Option("Language of the calibration speech (multilingual models). Default: the model's own, else en."),

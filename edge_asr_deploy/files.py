@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from edge_asr_deploy.errors import UserError
+
+
+@contextmanager
+def appearing(path: Path, lasting: bool = False) -> Iterator[BinaryIO]:
+    """Write to the file that is given, which gets the name `path` when all is well; else nothing has changed.
+
+    A file that is there keeps its permissions, a new one has those that the user's umask leaves. `lasting`: also after
+    a power cut. OSError where it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+    # Not by `tempfile`, which overrules the umask: the system itself applies it to a file that is opened.
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with suppress(FileNotFoundError):
+                os.fchmod(handle, path.stat().st_mode & 0o777)
+            yield file
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def write_atomically(path: Path, content: str | bytes, lasting: bool = False) -> None:
     """Write a file, and its folder where there is none: whoever reads it sees the old contents or the new ones.
 
-    `lasting`: also after a power cut. OSError where that is impossible; then nothing has changed.
+    Permissions and `lasting` are those of `appearing`. OSError where it is impossible; then nothing has changed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            # mkstemp makes files for their owner only.
-            os.fchmod(file.fileno(), 0o644)
-            if lasting:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    with appearing(path, lasting) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_output(option: str, path: Path, content: str | bytes) -> None:

@@ -48,12 +48,16 @@ class Speech:
 
 @dataclass(frozen=True)
 class Job:
-    """What is exported: by which recipe, from which checkpoint, calibrated on which speech, under which name."""
+    """What is exported: by which recipe, from which checkpoint, calibrated on which speech, under which name.
+
+    `shows_texts`: the bundle tells what its proof clips say. The speech may be private, and bundles are published.
+    """
 
     name: str
     checkpoint: Checkpoint
     recipe: Recipe
     speech: Speech
+    shows_texts: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def export(options: ExportOptions, console: Console | None = None) -> tuple[Path
     if console:
         note = [f"Note: {checkpoint.grid_note}"] if checkpoint.grid_note else []
         console.print(f"Model: {checkpoint.name}, from {checkpoint.origin}.", *note, speech.description, sep="\n")
-    job = Job(output.name, checkpoint, recipe, speech)
+    job = Job(output.name, checkpoint, recipe, speech, options.show_transcripts)
     with writer, shown(console) as progress:
         made = make(job, options.language, progress)
         manifest = writer.commit(write_files(writer.folder, job, made, progress))
@@ -165,7 +169,11 @@ def _prove(
     progress("real speech")
     utterances = job.speech.utterances[:PROOF_CLIPS]
     spoken = _check_speech(folder, job.recipe.family, utterances, deployment.graphs, refuses_coarse)
-    return operators, {"agreement_with_pytorch": asdict(agreement), "spoken": spoken}
+    proved = {
+        "agreement_with_pytorch": asdict(agreement),
+        "heard": {id: len(text.split()) for id, text in spoken.items()},
+    }
+    return operators, proved | ({"spoken": spoken} if job.shows_texts else {})
 
 
 def package_versions() -> dict[str, str]:

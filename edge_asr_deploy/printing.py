@@ -26,7 +26,33 @@ def one_line(name: str) -> str:
     >>> one_line("a\nb.wav")
     'a\\nb.wav'
     """
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), decodable(name))
+    return escape_controls(decodable(name))
+
+
+def escape_controls(text: str) -> str:
+    r"""A text in which control characters are written as `\x1b`: a terminal shows them, and does not obey them."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def markdown_text(text: str) -> str:
+    r"""A name in a table or a sentence of Markdown: on one line, no cell of its own, no HTML, no link.
+
+    >>> markdown_text("a|<b>")
+    'a\\|&lt;b&gt;'
+    """
+    escaped = one_line(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"[|`\[\]]", lambda match: "\\" + match[0], escaped)
+
+
+def markdown_code(text: str) -> str:
+    r"""A name as code in Markdown.
+
+    >>> markdown_code("a`b")
+    '`` a`b ``'
+    """
+    shown = one_line(text)
+    longest = max((len(run) for run in re.findall("`+", shown)), default=0)
+    return f"`{shown}`" if not longest else f"{'`' * (longest + 1)} {shown} {'`' * (longest + 1)}"
 
 
 def note_line(note: str) -> str:

@@ -1,11 +1,14 @@
-"""The program that runs on the board. `ssh.Connection` sends its source in the command; nothing is installed.
+"""The program that runs on the board. `ssh.Connection` sends its source, with `channel`'s; nothing is installed.
 
 It uses only the standard library and no syntax newer than Python 3.7, so that an old Python can report its version.
-The agent keeps everything in one folder of the user's cache: `files` (named by sha256), `packages` (this package, named
-by its wheel's sha256), `environments` (named by the hash of their requirements) and `jobs` (the files of one run). A
-request is one JSON line on standard input, for `put` followed by the file's bytes; one JSON line answers it. Empty
-lines only show that the other end is alive. When the input ends, or nothing arrives for SILENCE seconds, the connection
-counts as cut: the agent then ends the running command and removes its folder.
+The agent keeps everything in one folder of the user's cache, which only that user can read: `files` (named by sha256),
+`packages` (this package, named by its wheel's sha256), `environments` (named by the hash of their requirements),
+`cache` (optimized graphs), `jobs` (the files of one run) and `speech` (audio, and the transcripts of it). `speech` is
+emptied after each run, unless the user keeps it.
+
+A request is one JSON line on standard input, for `put` followed by the file's bytes; one JSON line answers it. Empty
+lines only show that an end is alive. When the input ends, or nothing arrives for SILENCE seconds, the connection counts
+as cut: the agent then ends the running command and removes its folder.
 """
 
 from __future__ import annotations
@@ -14,83 +17,26 @@ import errno
 import fcntl
 import hashlib
 import importlib.util
-import json
 import os
 import platform
-import select
 import shutil
-import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
+from edge_asr_deploy.boards.channel import Channel, Cut, Guard
+
 READY = "edge-deploy agent"
-SILENCE = 60.0
-
-
-class Cut(Exception):
-    """The other end of the connection is gone."""
+# In the folder `speech`: the user wants it kept.
+KEEP = "keep"
 
 
 class Refused(Exception):
     """The board cannot do what was asked; the text tells the user why."""
-
-
-class Channel:
-    """Reads requests from one file descriptor and writes answers to another."""
-
-    def __init__(self, source: int, sink: int) -> None:
-        self._source, self._sink, self._buffer = source, sink, b""
-
-    def request(self) -> dict[str, Any]:
-        """The next request. Raises Cut when the connection has ended."""
-        line = b""
-        while not line.strip():
-            while b"\n" not in self._buffer:
-                self._buffer += self._more()
-            line, _, self._buffer = self._buffer.partition(b"\n")
-        return dict(json.loads(line.decode()))
-
-    def payload(self, size: int) -> Iterator[bytes]:
-        """The `size` bytes that follow a request, in chunks."""
-        while size:
-            self._buffer = self._buffer or self._more()
-            chunk, self._buffer = self._buffer[:size], self._buffer[size:]
-            size -= len(chunk)
-            yield chunk
-
-    def answer(self, content: dict[str, Any]) -> None:
-        """Send one answer."""
-        data = json.dumps(content).encode() + b"\n"
-        while data:
-            data = data[os.write(self._sink, data) :]
-
-    def wait(self, process: subprocess.Popen[bytes]) -> int:
-        """The exit code of a process. When the connection is cut, the process and all its children are killed."""
-        last_sign = time.monotonic()
-        try:
-            while process.poll() is None:
-                ready = select.select([self._source], [], [], 0.1)[0]
-                last_sign = time.monotonic() if ready else last_sign
-                if (ready and not os.read(self._source, 1 << 16)) or time.monotonic() - last_sign > SILENCE:
-                    raise Cut
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        return int(process.returncode)
-
-    def _more(self) -> bytes:
-        ready = select.select([self._source], [], [], SILENCE)[0]
-        data = os.read(self._source, 1 << 18) if ready else b""
-        if not data:
-            raise Cut
-        return data
 
 
 class Agent:
@@ -99,7 +45,11 @@ class Agent:
     def __init__(self, root: str, channel: Channel) -> None:
         self.root, self.channel = root, channel
         self._wanted: set[str] = set()
-        for name in ("files", "packages", "environments", "jobs"):
+        self._private: set[str] = set()
+        os.makedirs(root, exist_ok=True)
+        # Also where an earlier version made it readable for everybody.
+        os.chmod(root, 0o700)
+        for name in ("files", "packages", "environments", "jobs", "speech"):
             os.makedirs(self._path(name), exist_ok=True)
         self._lock = open(self._path("lock"), "w")  # noqa: SIM115
         # A run whose connection was just cut needs a moment to end.
@@ -112,19 +62,38 @@ class Agent:
         else:
             raise Refused("another run is using this board; wait until it has ended")
         # This run holds the lock, so whatever is left here belongs to runs that were killed.
-        for name in os.listdir(self._path("jobs")):
-            shutil.rmtree(self._path("jobs", name), ignore_errors=True)
+        self.clean()
         for name in os.listdir(self._path("environments")):
             if not os.path.isfile(self._path("environments", name, "ready")):
                 shutil.rmtree(self._path("environments", name), ignore_errors=True)
+        self._guard = Guard(self.clean)
+
+    def clean(self) -> None:
+        """Remove what is for one run only: its folder, and the speech unless the user keeps it."""
+        _empty(self._path("jobs"))
+        if not os.path.isfile(self._path("speech", KEEP)):
+            _empty(self._path("speech"))
+
+    def speech(self, files: list[str], keep: bool) -> dict[str, Any]:
+        """These files are speech. Unless `keep`, no speech stays here after the run, of this or of an earlier one."""
+        self._private |= set(files)
+        if keep:
+            open(self._path("speech", KEEP), "w").close()
+        else:
+            _empty(self._path("speech"))
+            # Earlier versions kept speech among all files.
+            for name in [ending for sha256 in files for ending in (sha256, sha256 + ".partial")]:
+                if os.path.isfile(self._path("files", name)):
+                    os.remove(self._path("files", name))
+        return {}
 
     def have(self, files: dict[str, int]) -> dict[str, Any]:
         """Which of these files (sha256 and size) are missing, and how many bytes of each have already arrived."""
         self._wanted |= set(files)
         missing = {}
         for sha256, size in files.items():
-            path = self._path("files", sha256)
-            if os.path.isfile(path) and (os.path.getsize(path) != size or _hash(path) != sha256):
+            path = self._file(sha256)
+            if os.path.isfile(path) and (os.path.getsize(path) != size or self._hash(path) != sha256):
                 os.remove(path)
             if not os.path.isfile(path):
                 missing[sha256] = os.path.getsize(path + ".partial") if os.path.isfile(path + ".partial") else 0
@@ -133,7 +102,7 @@ class Agent:
 
     def put(self, sha256: str, size: int, offset: int) -> dict[str, Any]:
         """Receive bytes `offset` to `size` of a file. The file gets its final name only when its hash is right."""
-        partial = self._path("files", sha256 + ".partial")
+        partial = self._file(sha256) + ".partial"
         try:
             with open(partial, "r+b" if offset else "wb") as file:
                 file.seek(offset)
@@ -146,10 +115,10 @@ class Agent:
             if os.path.isfile(partial):
                 os.remove(partial)
             raise
-        if _hash(partial) != sha256:
+        if self._hash(partial) != sha256:
             os.remove(partial)
             return {"good": False}
-        os.replace(partial, self._path("files", sha256))
+        os.replace(partial, self._file(sha256))
         return {"good": True}
 
     def package(self, sha256: str) -> dict[str, Any]:
@@ -176,14 +145,14 @@ class Agent:
                 with open(os.path.join(inputs, "requirements.txt"), "w") as file:
                     file.write(requirements)
                 for name, sha256 in wheels.items():
-                    _link(self._path("files", sha256), os.path.join(inputs, name))
+                    _link(self._file(sha256), os.path.join(inputs, name))
                 python = os.path.join(folder, "bin", "python")
                 pip = [python, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
                 pip += ["--no-deps", "--no-compile", "--only-binary=:all:", "--requirement", file.name]
                 pip += ["--no-index", "--find-links", inputs] if wheels else ["--timeout", "15", "--retries", "1"]
                 for command in ([sys.executable, "-m", "venv", folder], pip):
                     with tempfile.TemporaryFile() as output:
-                        code, log = self.channel.wait(_start(command, output, output)), _read(output)
+                        code, log = self._run(command, output, output), _read(output)
                     if code:
                         if os.strerror(errno.ENOSPC) in log:  # pip has no exit code for a full disk.
                             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
@@ -204,24 +173,50 @@ class Agent:
             for name, sha256 in files.items():
                 path = os.path.join(job, name)
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                _link(self._path("files", sha256), path)
+                _link(self._file(sha256), path)
             python = self._path("environments", environment, "bin", "python")
-            variables = dict(os.environ, PYTHONPATH=self._path("packages", package), EDGE_ASR_CACHE=self._path("cache"))
-            variables.update(PYTHONUTF8="1", COLUMNS="1000", EDGE_ASR_PLAIN_ERRORS="1")
+            variables = dict(os.environ, PYTHONPATH=self._path("packages", package), PYTHONUTF8="1", COLUMNS="1000")
+            # Transcripts are speech, too; optimized graphs are not.
+            variables.update(EDGE_ASR_CACHE=self._path("speech"), EDGE_ASR_PLAIN_ERRORS="1")
+            variables.setdefault("EDGE_ASR_STARTUP_CACHE", self._path("cache", "startup"))
+            variables.setdefault("ORT_DISABLE_TELEMETRY", "1")
             words = [word if isinstance(word, str) else os.path.join(job, word["path"]) for word in arguments]
             with tempfile.TemporaryFile(dir=job) as output, tempfile.TemporaryFile(dir=job) as messages:
-                process = _start([python, "-m", "edge_asr_deploy", *words], output, messages, cwd=job, env=variables)
-                code = self.channel.wait(process)
+                command = [python, "-m", "edge_asr_deploy", *words]
+                code = self._run(command, output, messages, cwd=job, env=variables)
                 return {"code": code, "output": _read(output), "messages": _read(messages), "job": job}
         finally:
-            shutil.rmtree(job, ignore_errors=True)
+            self.clean()
+
+    def _run(self, command: list[str], output: Any, messages: Any, **options: Any) -> int:
+        """Run a command in a session of its own; its exit code."""
+        options.update(stdin=subprocess.DEVNULL, stdout=output, stderr=messages)
+        process = subprocess.Popen(command, start_new_session=True, **options)
+        self._guard.started(process)
+        try:
+            return self.channel.wait(process)
+        finally:
+            self._guard.ended()
+
+    def _hash(self, path: str) -> str:
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            for chunk in iter(lambda: file.read(1 << 20), b""):
+                digest.update(chunk)
+                self.channel.alive()
+        return digest.hexdigest()
+
+    def _file(self, sha256: str) -> str:
+        return self._path("speech" if sha256 in self._private else "files", sha256)
 
     def _make_room(self, space: int, environment: str = "") -> None:
         """Free `space` bytes by removing files and environments of other runs. Refused if that is not enough."""
         if shutil.disk_usage(self.root).free < space:
-            for name in os.listdir(self._path("files")):
-                if name.split(".")[0] not in self._wanted:
-                    os.remove(self._path("files", name))
+            for folder in ("files", "speech"):
+                for name in os.listdir(self._path(folder)):
+                    path = self._path(folder, name)
+                    if os.path.isfile(path) and name != KEEP and name.split(".")[0] not in self._wanted:
+                        os.remove(path)
             for name in os.listdir(self._path("environments")) if environment else []:
                 if name != environment:
                     shutil.rmtree(self._path("environments", name), ignore_errors=True)
@@ -248,9 +243,13 @@ def _full(path: str, detail: str) -> str:
     return f"the board's disk is full ({path}, {detail}); free some space"
 
 
-def _hash(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _empty(folder: str) -> None:
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.remove(path)
 
 
 def _link(path: str, place: str) -> None:
@@ -262,11 +261,6 @@ def _link(path: str, place: str) -> None:
         shutil.copyfile(path, place)
 
 
-def _start(command: list[str], output: Any, messages: Any, **options: Any) -> subprocess.Popen[bytes]:
-    options.update(stdin=subprocess.DEVNULL, stdout=output, stderr=messages)
-    return subprocess.Popen(command, start_new_session=True, **options)
-
-
 def _read(file: Any) -> str:
     file.seek(0)
     return str(file.read().decode("utf-8", "replace"))
@@ -274,6 +268,8 @@ def _read(file: Any) -> str:
 
 def serve(root: str, source: int, sink: int) -> None:
     """Answer requests until the connection ends."""
+    # For the user only, as speech and texts are.
+    os.umask(0o077)
     channel = Channel(source, sink)
     os.write(sink, READY.encode() + b"\n")
     try:

@@ -24,7 +24,12 @@ from edge_asr_deploy.options import words
 
 
 def bench_on(
-    boards: Sequence[str], bundle: Path, options: BenchOptions, console: Console, command: str | None = None
+    boards: Sequence[str],
+    bundle: Path,
+    options: BenchOptions,
+    console: Console,
+    command: str | None = None,
+    keep_audio: bool = False,
 ) -> list[BoardResult[Benchmark]]:
     """Do what `harness.benchmark.bench.run` does, on every board at once; the arguments mean the same.
 
@@ -39,7 +44,10 @@ def bench_on(
         corpus = lengths_as_corpus(audio, Path(temporary))
         arguments = words(options, leave_out=("baseline", "data", "output"))
         answers = run_on(
-            boards, ["bench", bundle, "--baseline", folder or "none", "--data", corpus, "--json", *arguments], console
+            boards,
+            ["bench", bundle, "--baseline", folder or "none", "--data", corpus, "--json", *arguments],
+            console,
+            keep_audio,
         )
     shared = {"audio": [fixed_length for _, fixed_length in audio], "command": command}
     return results_of(answers, Benchmark, shared, options.output)

@@ -25,7 +25,12 @@ HANDLED_HERE = ("baseline", "data", "limit", "output")
 
 
 def evaluate_on(
-    boards: Sequence[str], bundle: Path, options: EvaluateOptions, console: Console, command: str | None = None
+    boards: Sequence[str],
+    bundle: Path,
+    options: EvaluateOptions,
+    console: Console,
+    command: str | None = None,
+    keep_audio: bool = False,
 ) -> list[BoardResult[Result]]:
     """Do what `harness.evaluation.evaluate.run` does, on every board at once; the arguments mean the same.
 
@@ -42,6 +47,7 @@ def evaluate_on(
             boards,
             ["evaluate", bundle, "--baseline", folder or "none", "--data", corpus, "--json", *arguments],
             console,
+            keep_audio,
         )
     results = results_of(answers, Result, {"speech": speech, "command": command}, options.output)
     return [_with_notes_only(result) for result in results]

@@ -17,7 +17,7 @@ from edge_asr_deploy.boards.ssh import OPTION, Board, Connection
 from edge_asr_deploy.boards.sync import Files, files_of, hashes, synchronize
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack.wheel import build_wheel
-from edge_asr_deploy.printing import decodable
+from edge_asr_deploy.printing import decodable, one_line
 
 MB = 1_000_000
 
@@ -36,13 +36,16 @@ class Answer:
     messages: tuple[str, ...]
 
 
-def run_on(boards: Sequence[str], arguments: Sequence[str | Path | Files], messages: Console) -> list[Answer]:
+def run_on(
+    boards: Sequence[str], arguments: Sequence[str | Path | Files], messages: Console, keep_audio: bool = False
+) -> list[Answer]:
     """Run `edge-deploy ARGUMENTS` on every board at once. Returns one answer per board, in the order of `boards`.
 
     `arguments` begin with the command's name and must make it print JSON. A Path among them (a bundle, an audio file)
     is copied to each board that lacks it, and the command there gets the copy's path. `Files` do the same for files
-    from several folders. A failure on one board is in that board's answer (code 2) and does not stop the others.
-    UserError, before any board is contacted, for a malformed address, a board named twice or a missing local file.
+    from several folders. Audio and its transcripts are removed there after the run, unless `keep_audio`. A failure on
+    one board is in that board's answer (code 2) and does not stop the others. UserError, before any board is contacted,
+    for a malformed address, a board named twice or a missing local file.
 
     >>> run_on(["pi@raspberrypi"], ["transcribe", Path("bundle"), Path("a.wav"), "--json"], Console())  # doctest: +SKIP
     """
@@ -64,7 +67,7 @@ def run_on(boards: Sequence[str], arguments: Sequence[str | Path | Files], messa
             try:
                 with Connection(board) as connection:
                     connections.append(connection)
-                    return _run(connection, words, wheel, sha256s, messages)
+                    return _run(connection, words, wheel, sha256s, messages, keep_audio)
             except UserError as error:
                 return Answer(board.name, 2, None, (str(error),))
 
@@ -79,10 +82,17 @@ def run_on(boards: Sequence[str], arguments: Sequence[str | Path | Files], messa
 
 
 def _run(
-    connection: Connection, words: Sequence[str | Files], wheel: Path, sha256s: Mapping[Path, str], messages: Console
+    connection: Connection,
+    words: Sequence[str | Files],
+    wheel: Path,
+    sha256s: Mapping[Path, str],
+    messages: Console,
+    keep_audio: bool,
 ) -> Answer:
     name = connection.board.name
     platform = check_board(connection)
+    speech = {path for word in words if isinstance(word, Files) and word.is_speech for path in word.contents.values()}
+    connection.ask("speech", files=sorted({sha256s[path] for path in speech}), keep=keep_audio)
     copied = synchronize(connection, sha256s)
     messages.print(f"{name}: {copied / MB:.1f} MB copied; preparing the environment", markup=False)
     environment = make_environment(connection, platform)
@@ -101,17 +111,18 @@ def _run(
     # The board has escaped the bytes of names that are not UTF-8.
     names = {decodable(f"{finished['job']}/{files.path}"): decodable(files.shown) for files in longest_first}
     code = finished["code"]
-    lines = [line for line in finished["messages"].splitlines() if line.strip()]
+    lines = [one_line(line) for line in finished["messages"].splitlines() if line.strip()]
     if code and not lines:
         lines = [f"the command ended with code {code}; if that is -9, the board has too little memory"]
     try:
         output = json.loads(finished["output"])
-    except json.JSONDecodeError:
+        output = _renamed(output, names)
+    except (ValueError, RecursionError):
         output = None
         if not code:
             connection.fail("the command wrote no JSON, which is a bug in edge-deploy; please report it")
     shown = tuple(f"{name}: {_renamed(line, names)}" for line in lines)
-    return Answer(name, code, _renamed(output, names), shown)
+    return Answer(name, code, output, shown)
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import ipaddress
 import json
 import os
@@ -10,8 +11,10 @@ import re
 import subprocess
 import tempfile
 import threading
+import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,11 +22,21 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from edge_asr_deploy.boards.agent import READY
+from edge_asr_deploy.boards.answers import DESCRIBE, NoAnswer, parse
+from edge_asr_deploy.boards.pipes import Lines, Stuck, write_all
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.printing import one_line
 
 OPTION = "--on"
 PING_SECONDS = 10.0
 CHUNK = 1 << 18
+# An agent at work shows itself every few seconds (`channel.SIGN_SECONDS`), unless a slow card makes it wait.
+ANSWER_SECONDS = 120.0
+# The results of 30,000 utterances, each with its texts.
+LONGEST_ANSWER = 64_000_000
+# What a board's shell may print at login, and the time until the agent answers: a hardware key waits for a finger.
+GREETING_BYTES = 1_000_000
+GREETING_SECONDS = 120.0
 # BatchMode: a password prompt would hang a script. The others detect a dead network within a minute.
 _OPTIONS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ServerAliveCountMax=4")
 # ssh uses exit code 255 for every failure: only its message (English under LC_ALL=C) tells the failures apart. Each
@@ -81,8 +94,7 @@ class Connection:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._ssh_messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        source = resources.files("edge_asr_deploy.boards").joinpath("agent.py").read_bytes()
-        packed = base64.b64encode(zlib.compress(source, 9)).decode()
+        packed = base64.b64encode(zlib.compress(_program().encode(), 9)).decode()
         # No shell interprets any character of base64 inside double quotes.
         code = f"import base64,zlib;exec(compile(zlib.decompress(base64.b64decode('{packed}')),'agent','exec'))"
         port = [] if board.port is None else ["-p", str(board.port)]
@@ -94,11 +106,16 @@ class Connection:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._ssh_messages,
+                bufsize=0,
                 env={**os.environ, "LC_ALL": "C"},
                 process_group=0,
             )
         except FileNotFoundError:
             raise UserError(OPTION, board.name, "this machine has no `ssh`; install the OpenSSH client") from None
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._sink = self._process.stdin.fileno()
+        os.set_blocking(self._sink, False)
+        self._lines = Lines(self._process.stdout.fileno(), LONGEST_ANSWER)
         try:
             self._greet()
         except BaseException:
@@ -117,7 +134,7 @@ class Connection:
     def ask(self, operation: str, **request: Any) -> dict[str, Any]:
         """Send the agent a request and return its answer."""
         self._send(json.dumps({"do": operation, **request}).encode() + b"\n")
-        return self._answer()
+        return self._answer(operation)
 
     def put(self, path: Path, sha256: str, offset: int, progress: Callable[[int], None] = lambda size: None) -> None:
         """Copy a file from byte `offset` on, and call `progress` with the number of bytes of every chunk.
@@ -135,7 +152,7 @@ class Connection:
                 progress(len(chunk))
         if remaining:
             self.fail(f"{path} became shorter while it was copied; run it again")
-        if self._answer()["good"]:
+        if self._answer("put")["good"]:
             return
         if not offset:
             self.fail(f"{path} changed while it was copied; run it again")
@@ -144,7 +161,7 @@ class Connection:
 
     def fail(self, reason: str) -> NoReturn:
         """Raise the UserError that names this board."""
-        raise UserError(OPTION, self.board.name, reason)
+        raise UserError(OPTION, self.board.name, one_line(reason))
 
     def close(self) -> None:
         """End the connection. The agent then ends whatever still runs on the board."""
@@ -160,12 +177,15 @@ class Connection:
                 continue
 
     def _greet(self) -> None:
-        assert self._process.stdout is not None
         # The board's shell may print its own lines at login before the agent starts.
-        while line := self._process.stdout.readline():
+        printed, deadline = 0, time.monotonic() + GREETING_SECONDS
+        while (line := self._line(deadline - time.monotonic())) is not None:
             if line.decode(errors="replace").strip() == READY:
-                self.about = self._answer()
+                self.about = self._answer(DESCRIBE)
                 return
+            printed += len(line) + 1
+            if printed > GREETING_BYTES or time.monotonic() > deadline:
+                self.fail("its shell prints at login without end; mend the shell's start-up files")
         self._diagnose()
 
     def _diagnose(self) -> NoReturn:
@@ -193,33 +213,66 @@ class Connection:
 
     def _write(self, data: bytes) -> None:
         """Send bytes. A broken connection is ignored here, because `_answer` reports the reason."""
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            write_all(self._sink, data, ANSWER_SECONDS)
         except (BrokenPipeError, ValueError):
             return
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        try:
-            line = self._process.stdout.readline()
-        except ValueError:
+        except Stuck as stuck:
+            self._give_up(stuck)
+        except OSError as error:
             # Closed by another thread.
-            line = b""
-        if not line.endswith(b"\n"):
+            if error.errno != errno.EBADF:
+                raise
+
+    def _line(self, seconds: float) -> bytes | None:
+        try:
+            return self._lines.next(max(0.0, seconds))
+        except Stuck as stuck:
+            self._give_up(stuck)
+        except (ValueError, OSError):
+            # Closed by another thread.
+            return None
+
+    def _give_up(self, stuck: Stuck) -> NoReturn:
+        self._process.kill()
+        self.fail(f"{stuck}, so it was given up; see what it is busy with, and run the command again")
+
+    def _answer(self, operation: str) -> dict[str, Any]:
+        line: bytes | None = b""
+        while line is not None and not line.strip():
+            line = self._line(ANSWER_SECONDS)
+        if line is None:
             last_line = _last_line(self._read_ssh_messages())
             detail = f" ({last_line})" if last_line else ""
             self.fail(f"the connection was cut{detail}; run the command again, copied files are kept")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer = parse(operation, line)
+        except NoAnswer as error:
+            self.fail(f"its answer to `{operation}` is malformed ({error}); check what its python3 and its shell run")
         if "refused" in answer:
             self.fail(answer["refused"])
         return answer
 
     def _ping(self) -> None:
         """Send empty lines regularly: the agent takes a long silence for a cut connection."""
-        while not self._closed.wait(PING_SECONDS):
-            self._send(b"\n")
+        # The thread that waits for an answer reports a board that takes nothing.
+        with suppress(UserError):
+            while not self._closed.wait(PING_SECONDS):
+                self._send(b"\n")
+
+
+def _program() -> str:
+    """The agent and the module that it imports, as one program."""
+    folder = resources.files("edge_asr_deploy.boards")
+    channel, agent = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("channel.py", "agent.py"))
+    package, name = "edge_asr_deploy.boards", "edge_asr_deploy.boards.channel"
+    return (
+        "import sys, types\n"
+        f"for name in ('edge_asr_deploy', {package!r}, {name!r}):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
+        f"exec(compile({channel!r}, 'channel', 'exec'), sys.modules[{name!r}].__dict__)\n"
+        f"exec(compile({agent!r}, 'agent', 'exec'))\n"
+    )
 
 
 def _is_ipv6(text: str) -> bool:

@@ -17,22 +17,24 @@ class Files:
     """A command's argument that is a file or a folder. `path` is its path on the board, below the job's folder.
 
     `contents` are its local files, by their path on the board. `shown` is the argument as the user wrote it.
+    `is_speech`: it is removed from the board after the run.
     """
 
     path: str
     contents: Mapping[str, Path]
     shown: str
+    is_speech: bool = True
 
 
 def files_of(path: Path, folder: str) -> Files:
     """A local file or folder as an argument: it keeps its name and lies in `folder` on the board.
 
-    Of a bundle only its own files go there. UserError if the file is missing.
+    A folder is a bundle, of which only its own files go there; a file is speech. UserError if the file is missing.
     """
     place = f"{folder}/{path.resolve().name}"
     if path.is_dir():
         files = sorted(path / name for name in own_files(path) if (path / name).is_file())
-        return Files(place, {f"{place}/{file.relative_to(path).as_posix()}": file for file in files}, str(path))
+        return Files(place, {f"{place}/{file.relative_to(path).as_posix()}": file for file in files}, str(path), False)
     if not path.is_file():
         raise UserError("file", path, "no such file; correct the path")
     return Files(place, {place: path}, str(path))
@@ -64,6 +66,8 @@ def synchronize(connection: Connection, sha256s: Mapping[Path, str]) -> int:
     by_hash = {sha256: path for path, sha256 in sha256s.items()}
     sizes = {sha256: path.stat().st_size for sha256, path in by_hash.items()}
     missing = connection.ask("have", files=sizes)["missing"]
+    if not missing.keys() <= sizes.keys():
+        connection.fail("asks for files that it was not offered; check what its python3 runs")
     for sha256, arrived in missing.items():
         offset = arrived if arrived < sizes[sha256] else 0
         connection.put(by_hash[sha256], sha256, offset)

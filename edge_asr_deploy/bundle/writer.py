@@ -179,7 +179,7 @@ def _bring_over(old: Path, new: Path) -> None:
     """Move what is no part of a replaced bundle, such as `.git`, into the new one."""
     try:
         listed = json.loads((old / MANIFEST).read_bytes())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         listed = ()
     own = {MANIFEST, CARD, *SIDE_FILES, *(str(name).partition("/")[0] for name in listed)}
     for path in old.iterdir():

@@ -94,7 +94,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(config, dict) and {"suppress_ids", "suppress_ids_begin"} <= config.keys():
             return config
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     remedy = "copy or convert the model again"
     raise UserError(

@@ -45,7 +45,7 @@ def read_tokens(path: Path) -> dict[str, int]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         tokens = {token["content"]: int(token["id"]) for token in document["added_tokens"]}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError("--model", path, "is no tokenizer; copy it again from the Whisper it belongs to") from None
     for name in (END, START, PREVIOUS, TRANSLATE, TRANSCRIBE, NO_TIMESTAMPS):
         if name not in tokens:

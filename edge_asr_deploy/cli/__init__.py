@@ -86,9 +86,9 @@ def main() -> None:
             app()
     except UserError as error:
         # Imported only here, because rich takes 3 MB that a transcription does not need.
-        from rich.console import Console
+        from edge_asr_deploy.cli.console import console
 
-        Console(stderr=True, highlight=False, soft_wrap=True).print(error_line(error), style="red", markup=False)
+        console(stderr=True, soft_wrap=True).print(error_line(error), style="red", markup=False)
         sys.exit(2)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say_text
 from edge_asr_deploy.experiments.options import AnalyzeOptions
 
 
@@ -21,12 +22,11 @@ def command(
 
     Example: `edge-deploy analyze --model whisper-tiny.en --clips 4 --output analysis`
     """
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.experiments.analysis.analyze import analyze, tables
 
-    analysis = analyze(options, Console(stderr=True, highlight=False))
+    analysis = analyze(options, console(stderr=True))
     if as_json:
-        print(analysis.as_json())
+        say_text(analysis.as_json())
     else:
-        Console().print(*tables(analysis), sep="\n")
+        console().print(*tables(analysis), sep="\n")

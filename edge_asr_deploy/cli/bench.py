@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from edge_asr_deploy.cli.on import On, show
+from edge_asr_deploy.cli.on import KeepAudio, On, show
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say_model
 from edge_asr_deploy.harness.benchmark.options import BenchOptions
 
 
@@ -20,6 +21,7 @@ def command(
     options: BenchOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     on: On = None,
+    keep_audio: KeepAudio = False,
 ) -> None:
     """Time a bundle (loading, encoder, first token, later tokens, total) on audio of several lengths.
 
@@ -34,23 +36,22 @@ def command(
 
         edge-deploy bench exported/whisper-tiny.en-w4 --on pi@raspberrypi --on pi@10.0.0.5:2222 --output bench.json
     """
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.benchmark.bench import run
     from edge_asr_deploy.harness.benchmark.report import bench_tables
 
-    messages = Console(stderr=True, highlight=False)
+    messages = console(stderr=True)
     command = shlex.join(["edge-deploy", *sys.argv[1:]])
     if on:
         from edge_asr_deploy.boards.benchmark import bench_on
 
-        show(bench_on(on, bundle, options, messages, command), as_json, bench_tables)
+        show(bench_on(on, bundle, options, messages, command, keep_audio), as_json, bench_tables)
         return
     benchmark = run(bundle, options, messages, command)
     if as_json:
-        print(benchmark.model_dump_json(indent=1))
+        say_model(benchmark)
     else:
-        Console().print(*bench_tables(benchmark), sep="\n")
+        console().print(*bench_tables(benchmark), sep="\n")
     for reason in benchmark.disturbances:
         messages.print(f"Disturbed: {reason}.", style="red", markup=False)
     if benchmark.baseline and benchmark.disturbances:

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.output import say
+from edge_asr_deploy.printing import one_line
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
@@ -22,4 +25,4 @@ def command(
     from edge_asr_deploy.harness.reporting.card import update_card
 
     update_card(bundle, results)
-    print(f"{bundle / CARD}: {len(results)} result{'s' if len(results) > 1 else ''}")
+    say(f"{one_line(str(bundle / CARD))}: {len(results)} result{'s' if len(results) > 1 else ''}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say_model
 from edge_asr_deploy.harness.gate.options import CheckOptions
 
 
@@ -39,24 +40,29 @@ def command(
         edge-deploy check exported/*-w4 --junit check.xml --allow-unmeasured speed
     """
     import os
+    from contextlib import nullcontext
+    from functools import partial
 
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.gate import gate
-    from edge_asr_deploy.harness.gate.annotations import github_annotations
+    from edge_asr_deploy.harness.gate.annotations import commands_stopped, github_annotations
     from edge_asr_deploy.harness.reporting.tables import checks_table
 
-    messages = Console(stderr=True, highlight=False)
-    if update_baseline:
-        gate.update(bundles, options, messages)
-        return
-    report = gate.check(bundles, options, messages)
-    if as_json:
-        print(report.model_dump_json(indent=1))
-    elif report.bundles:
-        Console().print(*(checks_table(bundle) for bundle in report.bundles), sep="\n")
-    if os.environ.get("GITHUB_ACTIONS") == "true":
+    messages = console(stderr=True)
+    # With JSON on standard output, what GitHub reads goes to standard error: the runner reads both.
+    tell = partial(typer.echo, err=as_json)
+    in_github = os.environ.get("GITHUB_ACTIONS") == "true"
+    with commands_stopped(tell) if in_github else nullcontext():
+        if update_baseline:
+            gate.update(bundles, options, messages)
+            return
+        report = gate.check(bundles, options, messages)
+        if as_json:
+            say_model(report)
+        elif report.bundles:
+            console().print(*(checks_table(bundle) for bundle in report.bundles), sep="\n")
+    if in_github:
         for line in github_annotations(report):
-            typer.echo(line, err=as_json)
+            tell(line)
     if not report.passed:
         raise typer.Exit(1)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.output import say_json
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
@@ -20,15 +22,13 @@ def command(
     Example: `edge-deploy cost exported/whisper-tiny.en-w4`
     """
     import dataclasses
-    import json
 
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.inspection.cost import cost_of
     from edge_asr_deploy.harness.reporting.tables import cost_table
 
     costs = cost_of(bundle, seconds)
     if as_json:
-        print(json.dumps([dataclasses.asdict(cost) for cost in costs], indent=1))
+        say_json([dataclasses.asdict(cost) for cost in costs], indent=1)
     else:
-        Console().print(*(cost_table(cost) for cost in costs), sep="\n")
+        console().print(*(cost_table(cost) for cost in costs), sep="\n")

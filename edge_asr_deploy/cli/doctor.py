@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.output import say_model
+
 
 def command(
     bundle: Annotated[Path | None, typer.Argument(help="Also check whether this bundle would run here.")] = None,
@@ -22,15 +24,14 @@ def command(
 
         edge-deploy doctor exported/whisper-tiny.en-w4 --json
     """
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.doctor.doctor import diagnose
     from edge_asr_deploy.harness.doctor.report import diagnosis_table
 
     diagnosis = diagnose(bundle)
     if as_json:
-        print(diagnosis.model_dump_json(indent=1))
+        say_model(diagnosis)
     else:
-        Console().print(diagnosis_table(diagnosis))
+        console().print(diagnosis_table(diagnosis))
     if not diagnosis.can_run:
         raise typer.Exit(1)

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from edge_asr_deploy.cli.on import On, show
+from edge_asr_deploy.cli.on import KeepAudio, On, show
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say_model
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 
 
@@ -24,6 +25,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     on: On = None,
+    keep_audio: KeepAudio = False,
 ) -> None:
     """Measure word error rate, size, speed and memory of a bundle, next to its float baseline.
 
@@ -37,22 +39,21 @@ def command(
 
         edge-deploy evaluate exported/whisper-tiny.en-w4 --on pi@raspberrypi --on pi@10.0.0.5:2222 --output result.json
     """
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.evaluation.evaluate import run
     from edge_asr_deploy.harness.reporting.tables import evaluation_table
 
-    messages = Console(stderr=True, highlight=False)
+    messages = console(stderr=True)
     options = replace(options, data=(*options.data, *(more or [])))
     command = shlex.join(["edge-deploy", *sys.argv[1:]])
     if on:
         from edge_asr_deploy.boards.evaluation import evaluate_on
 
-        measured = evaluate_on(on, bundle, options, messages, command)
+        measured = evaluate_on(on, bundle, options, messages, command, keep_audio)
         show(measured, as_json, lambda result: [evaluation_table(result)])
         return
     result = run(bundle, options, messages, command)
     if as_json:
-        print(result.model_dump_json(indent=1))
+        say_model(result)
     else:
-        Console().print(evaluation_table(result))
+        console().print(evaluation_table(result))

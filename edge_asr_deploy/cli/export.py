@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say_model
 from edge_asr_deploy.export_options import ExportOptions
 
 
@@ -27,13 +28,12 @@ def command(
 
         edge-deploy export --bits 4 --target pi4,pi5,x86
     """
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.reporting.tables import export_table
     from edge_asr_deploy.pipeline import export
 
-    folder, manifest = export(options, Console(stderr=True, highlight=False))
+    folder, manifest = export(options, console(stderr=True))
     if as_json:
-        print(manifest.model_dump_json(indent=1))
+        say_model(manifest)
     else:
-        Console().print(export_table(folder, manifest))
+        console().print(export_table(folder, manifest))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say_text
 from edge_asr_deploy.experiments.options import FitOptions
 
 
@@ -28,13 +29,12 @@ def command(
 
         edge-deploy fit --model moonshine-tiny --max-wer-rise 0.5 --data dev.jsonl --output fit.yaml
     """
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.experiments.mixed.fit import fit
     from edge_asr_deploy.experiments.mixed.report import fit_table
 
-    result = fit(options, output, Console(stderr=True, highlight=False))
+    result = fit(options, output, console(stderr=True))
     if as_json:
-        print(result.as_json())
+        say_text(result.as_json())
     else:
-        Console().print(fit_table(result))
+        console().print(fit_table(result))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.output import say_model
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to inspect.")],
@@ -16,13 +18,12 @@ def command(
 
     Example: `edge-deploy inspect exported/whisper-tiny.en-w4`
     """
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.inspection.inspect import inspect_bundle
     from edge_asr_deploy.harness.reporting.tables import inspection_tables
 
     inspection = inspect_bundle(bundle)
     if as_json:
-        print(inspection.model_dump_json(indent=1))
+        say_model(inspection)
     else:
-        Console().print(*inspection_tables(inspection), sep="\n")
+        console().print(*inspection_tables(inspection), sep="\n")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_asr_deploy.cli.errors import error_line
+from edge_asr_deploy.cli.output import say_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,6 +21,10 @@ On = Annotated[
     typer.Option("--on", metavar="USER@HOST[:PORT]", help="Run on this board, by SSH. Several boards run at once."),
 ]
 
+KeepAudio = Annotated[
+    bool, typer.Option("--keep-audio", help="Leave audio and transcripts on the boards of --on, for the next run.")
+]
+
 
 def show(
     measured: Sequence[BoardResult[Measured]], as_json: bool, tables: Callable[[Measured], Iterable[Table]]
@@ -28,17 +33,16 @@ def show(
 
     A table follows the name of its board. As JSON, one board's result is printed alone; several are an object by board.
     """
-    import json
 
-    from rich.console import Console
+    from edge_asr_deploy.cli.console import console
 
     if as_json:
         outputs = {board.answer.board: board.result and board.result.model_dump(mode="json") for board in measured}
-        typer.echo(json.dumps(outputs if len(outputs) > 1 else next(iter(outputs.values())), indent=1))
+        say_json(outputs if len(outputs) > 1 else next(iter(outputs.values())), indent=1)
     for board in measured:
         if board.result is not None and not as_json:
             typer.echo(board.answer.board)
-            Console().print(*tables(board.result), sep="\n")
+            console().print(*tables(board.result), sep="\n")
     finish(board.answer for board in measured)
 
 

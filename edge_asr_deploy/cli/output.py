@@ -8,13 +8,19 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import re
 import struct
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 ESCAPES = "edge-deploy-json-escapes"
+# Control characters that JSON may hold as they are.
+_LEFT = re.compile(r"[\x7f-\x9f\u2028\u2029]")
 
 
 def escape(error: UnicodeError) -> tuple[str, int]:
@@ -44,4 +50,14 @@ def say(line: str) -> None:
 
 def say_json(value: Any, indent: int | None = None) -> None:
     """Print a JSON value at once."""
-    say(json.dumps(value, indent=indent, ensure_ascii=False))
+    say_text(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def say_model(model: BaseModel) -> None:
+    """Print a pydantic model as JSON."""
+    say_text(model.model_dump_json(indent=1))
+
+
+def say_text(document: str) -> None:
+    """Print a JSON document. What JSON leaves of control characters is escaped as JSON does: it is in strings only."""
+    say(_LEFT.sub(lambda match: f"\\u{ord(match[0]):04x}", document))

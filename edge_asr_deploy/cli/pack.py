@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.output import say, say_json
+from edge_asr_deploy.printing import one_line
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
@@ -31,12 +34,11 @@ def command(
     Example: `edge-deploy pack exported/whisper-tiny.en-w4 --output pi.tar.gz --wheels --python 3.11 --python 3.13`
     """
     import dataclasses
-    import json
 
     from edge_asr_deploy.pack.archive import pack
 
     packed = pack(bundle, output, platform, python or ["3.11"], wheels, overwrite)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(packed), indent=1))
+        say_json(dataclasses.asdict(packed), indent=1)
     else:
-        typer.echo(f"{packed.archive}: {packed.bytes / 1e6:.1f} MB, sha256 {packed.sha256}")
+        say(f"{one_line(packed.archive)}: {packed.bytes / 1e6:.1f} MB, sha256 {packed.sha256}")

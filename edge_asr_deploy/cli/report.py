@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.output import say
+from edge_asr_deploy.printing import one_line
+
 
 def command(
     results: Annotated[list[Path], typer.Argument(help="Files written by `edge-deploy evaluate --output`.")],
@@ -24,4 +27,4 @@ def command(
     from edge_asr_deploy.harness.reporting.html import write_report
 
     size = write_report(results, output, worst)
-    print(f"{output}: {len(results)} result{'s' if len(results) > 1 else ''}, {size / 1000:.0f} kB")
+    say(f"{one_line(str(output))}: {len(results)} result{'s' if len(results) > 1 else ''}, {size / 1000:.0f} kB")

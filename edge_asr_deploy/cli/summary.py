@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.output import say
+
 
 def command(
     results: Annotated[list[Path], typer.Argument(help="Files written by `edge-deploy evaluate --output`.")],
@@ -17,4 +19,4 @@ def command(
     """
     from edge_asr_deploy.harness.reporting.summary import markdown, read_results
 
-    print(markdown(read_results(results)))
+    say(markdown(read_results(results)))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_asr_deploy.cli.options import with_options
+from edge_asr_deploy.cli.output import say_model
 from edge_asr_deploy.experiments.options import SweepOptions
 
 
@@ -34,14 +35,13 @@ def command(
     """
     import shlex
 
-    from rich.console import Console
-
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.experiments.sweep import tables
     from edge_asr_deploy.experiments.sweep.run import plan, run
     from edge_asr_deploy.experiments.sweep.store import Store
     from edge_asr_deploy.options import words
 
-    messages = Console(stderr=True, highlight=False)
+    messages = console(stderr=True)
     if lists:
         planned = plan(file, options, Store(), messages)
         for one in planned.states:
@@ -57,7 +57,7 @@ def command(
     line = shlex.join(["edge-deploy", "sweep", str(file), *words(options, leave_out=("only",))])
     folder, result = run(file, options, Store(), messages, line)
     if as_json:
-        typer.echo(result.model_dump_json(indent=1))
+        say_model(result)
     else:
         typer.echo(tables.summary(result))
         typer.echo(f"Written to {folder}.")

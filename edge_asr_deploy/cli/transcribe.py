@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_asr_deploy.cli.errors import error_line
-from edge_asr_deploy.cli.on import On, finish
+from edge_asr_deploy.cli.on import KeepAudio, On, finish
 from edge_asr_deploy.cli.options import with_options
 from edge_asr_deploy.cli.output import say, say_json
 from edge_asr_deploy.printing import decodable, one_line
@@ -47,6 +47,7 @@ def command(
     ] = Format.TXT,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     on: On = None,
+    keep_audio: KeepAudio = False,
 ) -> None:
     """Transcribe audio files. A file that cannot be read is reported on stderr; the exit code is then 2.
 
@@ -62,7 +63,7 @@ def command(
     """
     output = Format.JSON if as_json else output
     if on:
-        _on_boards(on, bundle, files, options, output)
+        _on_boards(on, bundle, files, options, output, keep_audio)
         return
 
     from edge_asr_deploy.runtime.transcriber import Transcriber
@@ -89,7 +90,9 @@ def command(
             elif output is Format.JSONL:
                 say_json(row)
             else:
-                say(f"{one_line(str(file))}: {transcript.text}" if len(files) > 1 else transcript.text)
+                # A bundle's tokenizer may hold any character.
+                text = one_line(transcript.text)
+                say(f"{one_line(str(file))}: {text}" if len(files) > 1 else text)
     except KeyboardInterrupt:
         # After the texts that are finished: a list is printed below.
         typer.echo(error_line(f"interrupted; {done} of {len(files)} files were transcribed"), err=True)
@@ -114,23 +117,26 @@ def _transcribed(transcriber: Transcriber, file: Path, options: TranscribeOption
     return transcriber.transcribe(samples, options.language, options.task)
 
 
-def _on_boards(boards: list[str], bundle: Path, files: list[Path], options: TranscribeOptions, output: Format) -> None:
+def _on_boards(
+    boards: list[str], bundle: Path, files: list[Path], options: TranscribeOptions, output: Format, keep_audio: bool
+) -> None:
     """Transcribe on boards.
 
     One board's transcripts are printed as if made here. With several boards, each line begins with the board's name,
     JSON is an object with one list per board, and a JSON object on a line of its own has the board as a field.
     """
-    from rich.console import Console
-
     from edge_asr_deploy.boards.remote import run_on
+    from edge_asr_deploy.boards.results import transcripts_of
     from edge_asr_deploy.bundle.manifest import read_manifest
+    from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.options import words
 
     read_manifest(bundle)
-    messages = Console(stderr=True, highlight=False)
+    messages = console(stderr=True)
     with tempfile.TemporaryDirectory() as folder:
         sent = [_sendable(file, Path(folder) / str(number)) for number, file in enumerate(files)]
-        answers = run_on(boards, ["transcribe", bundle, *sent, "--json", *words(options)], messages)
+        arguments = ["transcribe", bundle, *sent, "--json", *words(options)]
+        answers = transcripts_of(run_on(boards, arguments, messages, keep_audio))
     if output is Format.JSON:
         outputs = {answer.board: answer.output for answer in answers}
         say_json(outputs if len(boards) > 1 else answers[0].output, indent=1)
@@ -167,7 +173,7 @@ def _lines(answers: Sequence[Answer], name_files: bool) -> list[str]:
     lines = []
     for answer in answers:
         for row in answer.output or []:
-            parts = [row["text"]]
+            parts = [one_line(row["text"])]
             if name_files:
                 parts.insert(0, one_line(row["file"]))
             if len(answers) > 1:

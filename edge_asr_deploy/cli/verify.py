@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.output import say, say_json
+from edge_asr_deploy.printing import one_line
+
 
 def command(
     path: Annotated[Path, typer.Argument(metavar="ARCHIVE|BUNDLE", help="Archive of `edge-deploy pack`, or a bundle.")],
@@ -17,12 +20,11 @@ def command(
     Example: `edge-deploy verify pi.tar.gz`
     """
     import dataclasses
-    import json
 
     from edge_asr_deploy.pack.verify import verify
 
     verified = verify(path)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(verified), indent=1))
+        say_json(dataclasses.asdict(verified), indent=1)
     else:
-        typer.echo(f"{verified.name}: {verified.files} files are good, sha256 {verified.sha256}")
+        say(f"{one_line(verified.name)}: {verified.files} files are good, sha256 {verified.sha256}")

@@ -47,6 +47,8 @@ def _utterance(line: str, manifest: Path, missing_too: bool) -> Utterance:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     if not isinstance(row, dict):
         raise ValueError('is not a JSON object, such as {"audio": "clip.flac", "text": "..."}')
     audio = _field(row, "audio", str)

@@ -101,7 +101,7 @@ def _rows_on_disk(folder: Path) -> list[_Row]:
     for line in index.read_text(encoding="utf-8").split("\n") if index.exists() else []:
         try:
             row = _Row(**json.loads(line))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             break
         if not (folder / row.file).exists():
             break

@@ -6,18 +6,16 @@ import errno
 import gzip
 import hashlib
 import io
-import os
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.files import require_writable
+from edge_asr_deploy.files import appearing, require_writable
 from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, requirements
 from edge_asr_deploy.pack.wheel import build_wheel
 
@@ -89,28 +87,19 @@ def run_script(platform: str, pythons: Sequence[str], wheels: bool) -> bytes:
 def _write(output: Path, top: str, contents: Mapping[str, Path | bytes]) -> None:
     """Write a .tar.gz whose bytes depend on names and contents only; the hash list comes first."""
     sums = "".join(f"{_sha256(contents[name])}  {name}\n" for name in sorted(contents))
-    partial: str | None = None
     try:
-        handle, partial = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".partial")
         with (
-            os.fdopen(handle, "wb") as file,
+            appearing(output) as file,
             gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
         ):
             _add(archive, f"{top}/{SUMS}", sums.encode())
             for name in sorted(contents):
                 _add(archive, f"{top}/{name}", contents[name])
-        # mkstemp makes files for their owner only.
-        os.chmod(partial, 0o644)
-        os.replace(partial, output)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError("disk full", output.parent, "free some space; nothing was written") from None
         raise UserError("--output", output, f"cannot be written ({error.strerror})") from None
-    finally:
-        if partial is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(partial)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: Path | bytes) -> None:

@@ -9,6 +9,10 @@ fail() {
     exit 2
 }
 
+# Off before Python starts, unless the user's environment says otherwise: onnxruntime would report to its maker.
+ORT_DISABLE_TELEMETRY=${ORT_DISABLE_TELEMETRY-1}
+export ORT_DISABLE_TELEMETRY
+
 venv=$here/.venv
 if [ ! -f "$venv/ready" ]; then
     machine=$(uname -m)

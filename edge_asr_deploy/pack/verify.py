@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import re
 import tarfile
@@ -16,10 +15,13 @@ from edge_asr_deploy.bundle.manifest import MANIFEST, Manifest, bundle_hash
 from edge_asr_deploy.bundle.verification import verify as verify_bundle
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack.archive import BUNDLE, RUN, SUMS
+from edge_asr_deploy.pack.members import Refused, members
 
 _REMEDY = "pack it again, or copy it again from where it came"
 # Hash list and manifest are read into memory, up to this size.
-_LARGEST_TEXT = 64_000_000
+_LARGEST_TEXT = 16_000_000
+# Letters of a member's name in a message.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def verify(path: Path) -> Verified:
 
     The hash list finds damage. A change of both a file and the list is found only by comparing the maker's sha256.
     UserError names the first fault: cut short, no such archive, a member outside its folder, a link, a device, a name
-    twice, or a missing, extra or changed file.
+    twice, more than an archive may hold, or a missing, extra or changed file.
     """
     if path.is_dir():
         manifest = verify_bundle(path)
@@ -45,6 +47,10 @@ def verify(path: Path) -> Verified:
         raise UserError("archive", path, "no such file or folder; make one with `edge-deploy pack`")
     try:
         hashes, texts = _members(path)
+    except Refused as fault:
+        if not fault.name:
+            raise UserError("archive", path, f"{fault}; do not unpack this archive") from None
+        raise _fault(path, fault.name, f"{fault}; do not unpack this archive") from None
     except (EOFError, zlib.error, tarfile.TarError, OSError) as error:
         raise UserError("archive", path, f"is cut short, damaged or no .tar.gz ({error}); {_REMEDY}") from None
     _compare(path, hashes, texts)
@@ -58,29 +64,28 @@ def _members(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
     hashes: dict[str, str] = {}
     texts: dict[str, bytes] = {}
     top = None
-    # gzip checks its sum and its end, which tarfile's own reader does not.
-    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
-            name = PurePosixPath(member.name)
-            if name.is_absolute() or ".." in name.parts or str(name) != member.name or "\\" in member.name:
-                raise _fault(path, member.name, "would be unpacked outside its folder; do not unpack this archive")
-            if not member.isreg():
-                raise _fault(path, member.name, "is a link or no plain file; do not unpack this archive")
-            top = top or name.parts[0]
-            inner = "/".join(name.parts[1:])
-            if name.parts[0] != top or not inner:
-                raise _fault(path, member.name, f"lies outside the folder `{top}`; do not unpack this archive")
-            if inner in hashes:
-                raise _fault(path, member.name, f"is in the archive twice; {_REMEDY}")
-            content = archive.extractfile(member)
-            assert content is not None
-            if inner in (SUMS, f"{BUNDLE}/{MANIFEST}"):
-                texts[inner] = content.read(_LARGEST_TEXT)
-                hashes[inner] = hashlib.sha256(texts[inner]).hexdigest()
-            else:
-                hashes[inner] = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
-        while stream.read(1 << 20):
-            continue
+    for member in members(path):
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts or str(name) != member.name or "\\" in member.name:
+            raise _fault(path, member.name, "would be unpacked outside its folder; do not unpack this archive")
+        top = top or name.parts[0]
+        inner = "/".join(name.parts[1:])
+        if name.parts[0] != top or not inner:
+            raise _fault(path, member.name, f"lies outside the folder `{top}`; do not unpack this archive")
+        if inner in hashes:
+            raise _fault(path, member.name, f"is in the archive twice; {_REMEDY}")
+        is_text = inner in (SUMS, f"{BUNDLE}/{MANIFEST}")
+        if is_text and member.size > _LARGEST_TEXT:
+            raise _fault(path, member.name, f"has {member.size} bytes, which is too much for a list; {_REMEDY}")
+        digest = hashlib.sha256()
+        text = bytearray()
+        for chunk in member.content:
+            digest.update(chunk)
+            if is_text:
+                text += chunk
+        hashes[inner] = digest.hexdigest()
+        if is_text:
+            texts[inner] = bytes(text)
     return hashes, texts
 
 
@@ -117,4 +122,4 @@ def _compare(path: Path, hashes: dict[str, str], texts: dict[str, bytes]) -> Non
 
 
 def _fault(path: Path, member: str, reason: str) -> UserError:
-    return UserError("archive", f"{path}: {member}", reason)
+    return UserError("archive", f"{path}: {member[:_LONGEST_NAME]}", reason)

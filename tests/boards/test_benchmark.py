@@ -69,7 +69,7 @@ def test_how_the_bundle_is_run_goes_along(
 ) -> None:
     asked: list[list[object]] = []
 
-    def run_on(boards: object, arguments: list[object], messages: object) -> list[Answer]:
+    def run_on(boards: object, arguments: list[object], messages: object, keep_audio: bool) -> list[Answer]:
         asked.append(arguments)
         return [Answer("pi", 2, None, ())]
 

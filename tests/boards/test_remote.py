@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 
 from edge_asr_deploy.boards.remote import run_on
 from edge_asr_deploy.boards.ssh import Board, Connection
+from edge_asr_deploy.boards.sync import hashes
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.benchmark.result import Benchmark
@@ -179,3 +182,100 @@ def test_from_nothing(board: Loopback, there: Path, bundle: Path, clips: list[Pa
     assert Benchmark.model_validate_json(timed.stdout).profile
     third = CliRunner().invoke(app, [*command, "--on", board.address])
     assert f"{board.address}: 0.0 MB copied" in third.stderr
+
+
+def speech_there(there: Path) -> list[Path]:
+    """Everything on the board that is audio, or holds one of its texts."""
+    files = [path for path in there.rglob("*") if path.is_file() and "environments" not in path.parts]
+    return [path for path in files if path.read_bytes()[:4] == b"RIFF" or "speech" in path.parts]
+
+
+@pytest.mark.parametrize("command", ["transcribe", "evaluate", "bench"])
+def test_no_speech_stays_on_a_board(
+    command: str, prepared: Loopback, there: Path, bundle: Path, clips: list[Path], tmp_path: Path
+) -> None:
+    data = ["--data", str(tmp_path / "noise.jsonl"), "--baseline", "none"]
+    words = {
+        "transcribe": [str(clips[0]), "--language", "en"],
+        "evaluate": [*data, "--no-speed"],
+        "bench": [*data, "--lengths", "0.5", "--rounds", "1"],
+    }[command]
+    kept = CliRunner().invoke(app, [command, str(bundle), *words, "--on", prepared.address, "--keep-audio"])
+    assert kept.exit_code == 0, kept.output
+    wait_for(lambda: not (there / "jobs").exists() or not any((there / "jobs").iterdir()))
+    assert any(path.read_bytes()[:4] == b"RIFF" for path in speech_there(there))
+    again = CliRunner().invoke(app, [command, str(bundle), *words, "--on", prepared.address, "--keep-audio"])
+    assert f"{prepared.address}: 0.0 MB copied" in again.stderr
+    ran = CliRunner().invoke(app, [command, str(bundle), *words, "--on", prepared.address])
+    assert ran.exit_code == 0, ran.output
+    assert speech_there(there) == [], "nor what the earlier runs kept"
+    names = {path.name for path in (there / "files").iterdir()}
+    assert hashes([bundle / "encoder_model.onnx"])[bundle / "encoder_model.onnx"] in names, "the bundle stays"
+
+
+def test_speech_is_removed_after_a_failure(prepared: Loopback, there: Path, bundle: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFFno audio")
+    ran = CliRunner().invoke(app, ["transcribe", str(bundle), str(bad), "--on", prepared.address])
+    assert ran.exit_code == 2
+    assert speech_there(there) == []
+
+
+def test_speech_that_earlier_versions_left_is_removed(
+    prepared: Loopback, there: Path, bundle: Path, clips: list[Path]
+) -> None:
+    (there / "files").mkdir()
+    left = there / "files" / hashes([clips[0]])[clips[0]]
+    left.write_bytes(clips[0].read_bytes())
+    ran = CliRunner().invoke(app, ["transcribe", str(bundle), str(clips[0]), "--on", prepared.address])
+    assert ran.exit_code == 0, ran.output
+    assert not left.exists() and speech_there(there) == []
+
+
+def test_only_the_user_can_read_what_is_there(prepared: Loopback, there: Path, bundle: Path, clips: list[Path]) -> None:
+    there.chmod(0o755)
+    command = ["transcribe", str(bundle), str(clips[0]), "--on", prepared.address, "--keep-audio"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert there.stat().st_mode & 0o777 == 0o700
+    made = [path for path in there.rglob("*") if "environments" not in path.parts]
+    assert not [path for path in made if path.stat().st_mode & 0o077]
+
+
+def test_an_agent_that_is_killed_leaves_nothing_that_computes(prepared: Loopback, there: Path, tmp_path: Path) -> None:
+    """As the kernel does where memory is short: by SIGKILL, to the agent alone. Workers have groups of their own."""
+    [python] = there.glob("environments/*/bin/python")
+    noted = tmp_path / "pids"
+    program = "import subprocess, os, time; c = subprocess.Popen(['sleep', '600'], process_group=0); "
+    program += "print(os.getpid(), c.pid, os.getppid(), flush=True); time.sleep(600)"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{program}" >{noted}\n')
+    with Connection(Board.parse(prepared.address)) as connection:
+        failures: list[str] = []
+
+        def run() -> None:
+            try:
+                connection.ask("speech", files=["0"], keep=False)
+                (there / "speech" / "0").write_text("private")
+                key = python.parent.parent.name
+                connection.ask("run", files={}, arguments=["transcribe"], package="0", environment=key)
+            except UserError as error:
+                failures.append(str(error))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        wait_for(lambda: noted.exists() and len(noted.read_text().split()) == 3)
+        command, child, agent = map(int, noted.read_text().split())
+        os.kill(agent, signal.SIGKILL)
+        thread.join()
+        assert "the connection was cut" in failures[0]
+        wait_for(lambda: not is_running(command) and not is_running(child))
+        # The next run can start, and only then: the guard holds the lock until all is gone.
+        with Connection(Board.parse(prepared.address)) as second:
+            second.ask("have", files={})
+            assert not (there / "speech" / "0").exists() and not any((there / "jobs").iterdir())
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -90,7 +90,7 @@ def test_another_architecture_is_named(folder: Path) -> None:
         resolve(str(folder))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+@pytest.mark.parametrize("content", ["{", "[]", "\xff", "[" * 200_000])
 def test_a_broken_configuration_is_named(folder: Path, content: str) -> None:
     (folder / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(UserError, match=r"config\.json: (cannot be read as JSON|is no JSON object)"):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy import pipeline, selection
-from edge_asr_deploy.bundle.manifest import Manifest
+from edge_asr_deploy.bundle.manifest import Manifest, read_manifest
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
@@ -43,6 +43,20 @@ def run(checkpoint: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.Monk
     return invoke
 
 
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_bundle_tells_what_the_speech_says_only_when_asked(
+    run: Callable[..., Result], shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_check_speech", lambda *args: {"noise": "a private word"})
+    ran = run("--show-transcripts") if shown else run()
+    assert ran.exit_code == 0, ran.output
+    assert "onnxruntime agrees with PyTorch" in ran.stdout
+    texts = {path.name: path.read_text() for path in Path("out").iterdir() if path.suffix in (".json", ".md")}
+    told = {name for name, text in texts.items() if "private word" in text}
+    assert told == ({"manifest.json", "README.md"} if shown else set())
+    assert read_manifest(Path("out")).metrics["heard"] == {"noise": 3}
+
+
 def leftovers(folder: Path) -> list[str]:
     return [name for name in os.listdir(folder) if name.startswith(".out") or name == "out"]
 
@@ -57,6 +71,7 @@ def test_an_export_writes_a_whole_bundle(run: Callable[..., Result], checkpoint:
     assert manifest.calibration is not None and manifest.calibration.number == 2
     assert set(selection.PACKAGES) <= manifest.versions.keys()
     assert manifest.metrics["agreement_with_pytorch"]["tokens"] == 1
+    assert manifest.metrics["heard"] == {"noise": 1}
     calibrated = [layer for layer in manifest.layers if layer.method == "gptq"]
     assert calibrated and all(layer.error is not None and 0 < layer.error < 1 for layer in calibrated)
     card = Path("out/README.md").read_text()

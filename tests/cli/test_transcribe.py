@@ -91,6 +91,22 @@ def test_a_machine_gets_a_list(fake: FakeTranscriber, folder: Path, wish: list[s
     assert rows[0]["timings"]["total"] > 0
 
 
+@pytest.mark.parametrize("wish", ["txt", "json", "jsonl"])
+def test_escapes_of_a_tokenizer_do_not_reach_the_terminal(
+    fake: FakeTranscriber, folder: Path, wish: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "a\x1b[2J\x9b31mb\nc\x7f"
+    monkeypatch.setattr(fake, "transcribe", lambda *arguments: transcript(text, 1.0))
+    monkeypatch.setattr(Transcriber, "open", lambda *arguments, **options: fake)
+    ran = invoke("one.wav", "--format", wish)
+    assert not {"\x1b", "\x9b", "\x7f"} & set(ran.stdout)
+    if wish == "txt":
+        assert ran.stdout == "a\\x1b[2J\\x9b31mb\\nc\\x7f\n"
+    else:
+        found = json.loads(ran.stdout)
+        assert (found[0] if wish == "json" else found)["text"] == text, "JSON keeps the text"
+
+
 def test_a_bad_file_does_not_stop_the_good_ones(fake: FakeTranscriber, folder: Path) -> None:
     ran = invoke("bad.wav", "one.wav", "absent.wav", "two.flac")
     assert ran.exit_code == 2
@@ -216,7 +232,7 @@ def test_what_is_sent_to_boards_from_a_pipe_keeps_its_name(
 ) -> None:
     sent: list[Any] = []
 
-    def run_on(boards: list[str], arguments: list[Any], messages: object) -> list[Answer]:
+    def run_on(boards: list[str], arguments: list[Any], messages: object, keep_audio: bool) -> list[Answer]:
         sent.extend(argument for argument in arguments if isinstance(argument, Path | Files))
         assert sent[1].contents["0/stream"].read_bytes() == (folder / "one.wav").read_bytes()
         row = {"file": "-", "text": "größer"}

@@ -111,3 +111,9 @@ def test_a_line_ends_at_a_line_end_only(character: str, folder: Path) -> None:
 def test_missing_files_may_be_wanted(folder: Path) -> None:
     path = write_manifest(folder / "m.jsonl", [row(0), row(1, audio="set/gone.flac")])
     assert [utterance.audio.name for utterance in read_manifest(path, missing_too=True)] == ["clip0.flac", "gone.flac"]  # type: ignore[union-attr]
+
+
+def test_a_row_that_is_nested_without_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(UserError, match="row 1: is nested too deeply"):
+        read_manifest(tmp_path / "m.jsonl")

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -51,6 +52,16 @@ def test_it_holds_what_runs_the_bundle(packed: Path, bundle: Path) -> None:
     assert {"run", "requirements.txt", "SHA256SUMS"} < inside
     assert [name for name in inside if name.startswith("wheels/edge_asr_deploy-")]
     assert run.mode == 0o755
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_users_umask_decides_who_may_read_an_archive(bundle: Path, tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        make(bundle, tmp_path / "pi.tar.gz")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "pi.tar.gz").stat().st_mode) == mode
 
 
 def test_equal_bundles_give_equal_archives(packed: Path, bundle: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.moonshine import SHORTEST
+from edge_asr_deploy.runtime.decoding.configuration import read_generation
 from edge_asr_deploy.runtime.decoding.family import Family
 from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
@@ -156,6 +157,13 @@ def test_what_the_generation_config_leaves_out_is_in_the_config(tmp_path: Path) 
     model = Whisper(configured(tmp_path, {}, **{**ENGLISH, "max_target_positions": 40}))
     assert model.prompt(None, None) == (10, 30)
     assert model.longest(16_000, prompt=2) == 38
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_a_configuration_that_is_nested_without_end_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(UserError, match=rf"{name}: is not JSON \(maximum recursion depth exceeded"):
+        read_generation(tmp_path)
 
 
 def test_a_broken_configuration_is_named(tmp_path: Path) -> None:

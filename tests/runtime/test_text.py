@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,22 @@ def test_a_broken_tokenizer_is_named(bundle: Path) -> None:
     (bundle / "tokenizer.json").write_text("{")
     with pytest.raises(UserError, match=r"tokenizer\.json"):
         TextDecoder(bundle)
+
+
+@pytest.mark.parametrize("number", [1_000_000, 30_000_000, 2**32 - 1])
+@pytest.mark.parametrize("bundle_hash", [None, "a" * 64])
+def test_a_number_that_no_vocabulary_has_is_refused_at_once(bundle: Path, number: int, bundle_hash: str | None) -> None:
+    content = json.loads((bundle / "tokenizer.json").read_text())
+    content["model"]["vocab"]["far"] = number
+    (bundle / "tokenizer.json").write_text(json.dumps(content))
+    started = time.process_time()
+    with pytest.raises(UserError, match=f"has a token of the number {number}"):
+        TextDecoder(bundle, bundle_hash)
+    assert time.process_time() - started < 2
+
+
+def test_the_last_number_that_is_taken(bundle: Path) -> None:
+    content = json.loads((bundle / "tokenizer.json").read_text())
+    content["model"]["vocab"]["▁far"] = 999_999
+    (bundle / "tokenizer.json").write_text(json.dumps(content))
+    assert TextDecoder(bundle)([3, 999_999]) == "w3 far"

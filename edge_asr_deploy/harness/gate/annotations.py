@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from edge_asr_deploy.harness.gate.checks import Report
+from edge_asr_deploy.printing import one_line
+
+
+@contextmanager
+def commands_stopped(say: Callable[[str], None]) -> Iterator[None]:
+    """Let the runner take nothing that is printed meanwhile for a command (GitHub: "Stopping workflow commands").
+
+    A bundle's path may hold `::` and spaces, and a table breaks it into lines; the runner trims lines before it looks.
+    """
+    token = secrets.token_hex(16)
+    say(f"::stop-commands::{token}")
+    try:
+        yield
+    finally:
+        say(f"::{token}::")
 
 
 def github_annotations(report: Report) -> Iterator[str]:
@@ -25,4 +42,5 @@ def _command(level: str, title: str, message: str) -> str:
 
 
 def _escape(text: str) -> str:
+    text = "\n".join(map(one_line, text.splitlines()))
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

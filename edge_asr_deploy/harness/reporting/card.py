@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edge_asr_deploy.bundle.manifest import Layer, Manifest, bundle_hash, earlier_hash
@@ -12,6 +13,7 @@ from edge_asr_deploy.bundle.writer import replace_card
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.reporting.summary import markdown, read_results
+from edge_asr_deploy.printing import markdown_code, markdown_text, one_line
 
 MB = 1_000_000
 
@@ -39,23 +41,27 @@ def model_card(manifest: Manifest, folder: Path, results: Sequence[Result] = ())
     `folder` holds the graphs, whose sizes are shown. `results` are measurements of this bundle.
     """
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if ".onnx" in path.name}
+    recipe = markdown_code(str(manifest.recipe["name"]))
     lines = [
-        f"# {manifest.name}",
+        f"# {markdown_text(manifest.name)}",
         "",
-        f"{manifest.model.name} for onnxruntime, quantized by edge-deploy (recipe `{manifest.recipe['name']}`).",
-        f"Weights from {manifest.model.origin} (sha256 `{manifest.model.sha256}`).",
+        f"{markdown_text(manifest.model.name)} for onnxruntime, quantized by edge-deploy (recipe {recipe}).",
+        f"Weights from {markdown_text(manifest.model.origin)} (sha256 {markdown_code(manifest.model.sha256)}).",
     ]
     if manifest.model.grid_note:
-        lines.append(f"Note: {manifest.model.grid_note}")
+        lines.append(f"Note: {markdown_text(manifest.model.grid_note)}")
     lines += ["", "| part | matrices | bits | method | MB |", "|---|---|---|---|---|", *_parts(manifest.layers), ""]
-    lines += [f"* `{name}`: {size / MB:.2f} MB" for name, size in sizes.items()]
+    lines += [f"* {markdown_code(name)}: {size / MB:.2f} MB" for name, size in sizes.items()]
     if set(manifest.targets) != {"generic"}:
-        lines += ["", f"For {', '.join(manifest.targets)}: the CPU decides which graphs run, or `--target`."]
+        lines += [
+            "",
+            f"For {markdown_text(', '.join(manifest.targets))}: the CPU decides which graphs run, or `--target`.",
+        ]
     if manifest.calibration:
-        lines += ["", f"Calibration: {manifest.calibration.description}"]
+        lines += ["", f"Calibration: {markdown_text(manifest.calibration.description)}"]
     spoken = manifest.metrics.get("spoken")
     if spoken:
-        lines += ["", "Heard when it was exported:", "", *(f"* `{name}`: {text}" for name, text in spoken.items())]
+        lines += ["", "Heard when it was exported:", "", *_texts(spoken)]
     if results:
         lines += ["", "## Measured", "", *_measured(results)]
     lines += [
@@ -64,7 +70,7 @@ def model_card(manifest: Manifest, folder: Path, results: Sequence[Result] = ())
         "",
         "```",
         "pip install edge-asr-deploy",
-        f"edge-deploy transcribe {manifest.name} audio.wav",
+        f"edge-deploy transcribe {shlex.quote(one_line(manifest.name))} audio.wav",
         "```",
         "",
         "or, unchanged, `optimum.onnxruntime.ORTModelForSpeechSeq2Seq.from_pretrained(folder)`.",
@@ -81,8 +87,10 @@ def _measured(results: Sequence[Result]) -> list[str]:
         here, settings = result.environment, result.settings
         lines += [
             "",
-            f"{result.speech} {result.created[:10]}, {here.cpu} ({here.machine}), {settings.threads} thread(s), "
-            f"onnxruntime {here.onnxruntime}, {result.normalizer.name} {result.normalizer.version}.",
+            markdown_text(
+                f"{result.speech} {result.created[:10]}, {here.cpu} ({here.machine}), {settings.threads} thread(s), "
+                f"onnxruntime {here.onnxruntime}, {result.normalizer.name} {result.normalizer.version}."
+            ),
             "",
             f"| corpus | utterances | {result.rate} % | 95 % interval | float {result.rate} % |",
             "|---|---|---|---|---|",
@@ -91,8 +99,13 @@ def _measured(results: Sequence[Result]) -> list[str]:
         for corpus, errors in result.bundle.accuracy.by_corpus.items():
             low, high = (f"{100 * bound:.2f}" for bound in errors.interval)
             float_wer = f"{100 * floats[corpus].wer:.2f}" if corpus in floats else ""
-            lines.append(f"| {corpus} | {errors.utterances} | {100 * errors.wer:.2f} | {low} to {high} | {float_wer} |")
+            wer = f"{100 * errors.wer:.2f} | {low} to {high} | {float_wer}"
+            lines.append(f"| {markdown_text(corpus)} | {errors.utterances} | {wer} |")
     return lines
+
+
+def _texts(spoken: Mapping[str, str]) -> Iterator[str]:
+    return (f"* {markdown_code(name)}: {markdown_text(text)}" for name, text in spoken.items())
 
 
 def _parts(layers: list[Layer]) -> list[str]:
@@ -104,5 +117,6 @@ def _parts(layers: list[Layer]) -> list[str]:
         bits = ", ".join(str(width) for width in sorted({layer.bits for layer in members}))
         methods = ", ".join(sorted({layer.method for layer in members}))
         megabytes = sum(layer.bytes for layer in members) / MB
-        rows.append(f"| {component} | {len(members)} | {bits} | {methods} | {megabytes:.2f} |")
+        part, methods = markdown_text(component), markdown_text(methods)
+        rows.append(f"| {part} | {len(members)} | {bits} | {methods} | {megabytes:.2f} |")
     return rows

@@ -18,6 +18,7 @@ from edge_asr_deploy.harness.reporting.charts import Chart, Mark, chart
 from edge_asr_deploy.harness.reporting.differences import Difference, worst
 from edge_asr_deploy.harness.reporting.durations import BUCKETS, by_duration
 from edge_asr_deploy.harness.reporting.summary import read_results
+from edge_asr_deploy.printing import escape_controls
 
 MB = 1_000_000
 NOT_MEASURED = "not measured"
@@ -73,7 +74,8 @@ def page(results: Sequence[Result], number: int) -> str:
         "facts": _facts(results),
         "not_measured": NOT_MEASURED,
     }
-    return environment.get_template("report.html").render(context)
+    rendered = environment.get_template("report.html").render(context)
+    return "\n".join(map(escape_controls, rendered.split("\n")))
 
 
 def _entries(results: Sequence[Result]) -> tuple[list[Entry], list[Entry]]:

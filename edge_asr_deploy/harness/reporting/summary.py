@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Measured, Result, SpeedRatios
+from edge_asr_deploy.printing import markdown_text
 
 MB = 1_000_000
 RATE = "WER %"
@@ -86,7 +87,7 @@ def _row(measured: Measured, name: str, rise: str, ratios: SpeedRatios | None) -
         decoded = ratios.tokens_per_second
         speed = (f"{ratios.rtf:.2f}", f"{decoded:.2f}" if decoded else "", f"{ratios.peak_rss:.2f}")
     wer = f"{100 * measured.accuracy.pooled.wer:.2f}"
-    return (measured.model, name, wer, rise, f"{measured.size.onnx / MB:.1f}", *speed)
+    return (markdown_text(measured.model), markdown_text(name), wer, rise, f"{measured.size.onnx / MB:.1f}", *speed)
 
 
 def _rise(result: Result) -> str:

@@ -19,7 +19,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError("bundle", path, f"is not JSON ({error}); export the bundle again") from None
     if not isinstance(content, dict):
         raise UserError("bundle", path, "must be a JSON object; export the bundle again")

@@ -13,6 +13,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.startup.cache import load_or_make
 
 # Part of every cache key. Raise it when other files are written.
@@ -29,6 +30,9 @@ NO_ENCODING: dict[str, Any] = {
 # How Whisper's tokenizers write times. Some have no such tokens, some have other words in the same places.
 TIME = re.compile(r"<\|\d+\.\d\d\|>")
 TO_BYTES = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+# Every number up to the last takes room, so that one token of the number 4 billion would take all memory. Whisper has
+# 51,866 tokens, the largest vocabularies of other models have 262,144.
+MOST_TOKENS = 1_000_000
 # The begin of a span whose token gives no text.
 SKIPPED = -1
 
@@ -69,11 +73,18 @@ def write(tokenizer_file: Path, folder: Path) -> None:
 
 
 def of_tokenizer(tokenizer: tokenizers.Tokenizer) -> TokenTexts:
-    """The decoding half of a tokenizer. Special tokens and times have no text; all other added tokens do."""
+    """The decoding half of a tokenizer. Special tokens and times have no text; all other added tokens do.
+
+    UserError for numbers of tokens that no vocabulary has.
+    """
     added = tokenizer.get_added_tokens_decoder()
     silent = {token for token, one in added.items() if one.special or TIME.fullmatch(one.content)}
     numbers = tokenizer.get_vocab(with_added_tokens=True).values()
-    texts = [None if token in silent else tokenizer.id_to_token(token) for token in range(max(numbers, default=-1) + 1)]
+    last = max(numbers, default=-1)
+    if last >= MOST_TOKENS:
+        remedy = f"has a token of the number {last}, and no model has {MOST_TOKENS}; export the bundle again"
+        raise UserError("bundle", "tokenizer.json", remedy)
+    texts = [None if token in silent else tokenizer.id_to_token(token) for token in range(last + 1)]
     if "ByteLevel" in repr(tokenizer.decoder):
         # The decoder takes every text for bytes, which it is not where a person added it: `Zürich` would lose its `ü`.
         for token in added.keys() - silent:
