@@ -11,6 +11,7 @@ from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.checkpoints.checkpoint import hash_file
 from edge_asr_deploy.corpora.utterance import Utterance
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.recipe.document import Recipe
@@ -29,12 +30,25 @@ def load_model(checkpoint: Checkpoint) -> Any:
     from edge_asr_deploy.checkpoints.loading import load
     from edge_asr_deploy.graph.onnx_tools.trace import quiet
 
+    _check_rules(checkpoint)
     # Some methods draw at random, after this.
     random.seed(0)
     torch.manual_seed(0)
     with quiet():
         model = load(checkpoint.folder)
     return model.eval()
+
+
+def _check_rules(checkpoint: Checkpoint) -> None:
+    """UserError for settings that the runtime would refuse in the bundle: now, and not after minutes."""
+    from edge_asr_deploy.runtime.transcriber import FAMILIES
+
+    try:
+        FAMILIES[checkpoint.family](checkpoint.folder)
+    except UserError as error:
+        said = error.remedy.replace("; export the bundle again", "")
+        remedy = "copy the file from the model this one was trained from"
+        raise UserError("--model", error.value, f"{said}; {remedy}") from None
 
 
 def calibration_samples(

@@ -236,16 +236,16 @@ class Checkpoint:
 
         def run(folder: Path) -> None:
             from edge_asr_deploy.checkpoints import resolve
-            from edge_asr_deploy.checkpoints.loading import load
             from edge_asr_deploy.families import family
             from edge_asr_deploy.runtime.transcriber import FAMILIES
+            from edge_asr_deploy.stages import load_model
 
             os.environ["EDGE_ASR_CACHE"] = str(folder / "cache")
             shutil.copytree(source, folder / "model")
             for name, text in changes.items():
                 (folder / "model" / name).write_text(text, encoding="utf-8", errors="surrogateescape")
             checkpoint = resolve(str(folder / "model"))
-            model = load(checkpoint.folder)
+            model = load_model(checkpoint)
             kind = family(checkpoint.family)
             kind.structure(model.config)
             kind.prompt(model.generation_config, None, None)

@@ -13,11 +13,13 @@ from edge_asr_deploy.families import whisper
 from edge_asr_deploy.families.languages import language_code
 from edge_asr_deploy.runtime.audio.features import HOP, LogMel
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
-from edge_asr_deploy.runtime.decoding.configuration import read_generation, read_json, token_ids, token_set
+from edge_asr_deploy.runtime.decoding.configuration import MOST_TOKENS, Settings, in_order, read_generation, read_json
 from edge_asr_deploy.runtime.decoding.family import Rules
 
 # As a language: let the model detect it, also where its settings name one.
 DETECT = "auto"
+# large-v3 has 128.
+MOST_MELS = 1024
 
 
 class Whisper:
@@ -25,20 +27,21 @@ class Whisper:
 
     def __init__(self, bundle: Path) -> None:
         generation, preprocessor = read_generation(bundle), read_json(bundle / "preprocessor_config.json")
-        self.window_seconds: int = preprocessor.get("chunk_length", whisper.WINDOW_SECONDS)
-        self._log_mel = LogMel(preprocessor.get("feature_size", whisper.MEL_BINS), self.window_seconds)
-        self._start: int = generation["decoder_start_token_id"]
-        self._no_timestamps: int | None = generation.get("no_timestamps_token_id")
-        self._languages: dict[str, int] = generation.get("lang_to_id") or {}
+        features = Settings(preprocessor, bundle / "preprocessor_config.json")
+        self.window_seconds = features.count("chunk_length", whisper.WINDOW_SECONDS, whisper.WINDOW_SECONDS)
+        self._log_mel = LogMel(features.count("feature_size", whisper.MEL_BINS, MOST_MELS), self.window_seconds)
+        self._start = generation.token("decoder_start_token_id")
+        self._no_timestamps = generation.optional_token("no_timestamps_token_id")
+        self._languages = generation.named_tokens("lang_to_id")
         # What a fine-tune was made for: Transformers speaks it unasked, and so does this.
-        self._own_language, self._own_task = own_choice(generation.get("language")), own_choice(generation.get("task"))
-        self._tasks: dict[str, int] = generation.get("task_to_id") or {}
-        limits = (generation.get(key, whisper.POSITIONS) for key in ("max_length", "max_target_positions"))
-        self._positions: int = min(limits)
+        self._own_language, self._own_task = generation.text("language"), generation.text("task")
+        self._tasks = generation.named_tokens("task_to_id")
+        limits = ("max_length", "max_target_positions")
+        self._positions = min(generation.count(key, whisper.POSITIONS, MOST_TOKENS) for key in limits)
         self.rules = Rules(
-            end=token_set(generation["eos_token_id"]),
-            never=token_ids(generation.get("suppress_tokens"), generation.get("vocab_size")),
-            never_first=token_ids(generation.get("begin_suppress_tokens"), generation.get("vocab_size")),
+            end=generation.tokens("eos_token_id", required=True),
+            never=in_order(generation.tokens("suppress_tokens"), generation.vocabulary),
+            never_first=in_order(generation.tokens("begin_suppress_tokens"), generation.vocabulary),
         )
 
     def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
@@ -85,11 +88,6 @@ class Whisper:
                 "--task", task, f"this model does not have the task; choose one of {', '.join(self._tasks)}"
             )
         return self._tasks[task]
-
-
-def own_choice(value: object) -> str | None:
-    """A language or task from a model's settings; None where they have none, or a list for several clips."""
-    return value if isinstance(value, str) else None
 
 
 def refuse_choice(language: str | None, task: str | None) -> None:
