@@ -18,8 +18,10 @@ import click
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from edge_asr_deploy.cli import app
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.gate.baseline import read_baseline
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +102,8 @@ def test_a_workflow_pins_its_actions_and_may_only_read(name: str) -> None:
     for job in workflow["jobs"].values():
         assert job["timeout-minutes"] > 0
         for step in job["steps"]:
-            assert "uses" not in step or step["uses"] == "./" or re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
+            used = step.get("uses", "./")
+            assert used == "./" or re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", used), "a tag can be moved"
 
 
 def test_every_workflow_is_checked_here() -> None:
@@ -130,7 +133,7 @@ def test_the_tests_call_what_exists() -> None:
     [marked] = re.findall(r"pytest -m (\w+)", text)
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     assert marked in {mark.partition(":")[0] for mark in settings["markers"]}
-    [installed] = re.findall(r"pip install --quiet -e \. (.*)$", text, re.MULTILINE)
+    [installed] = re.findall(r"pip install --quiet -e \. (?:\$\{\{[^}]*\}\} )?(.*)$", text, re.MULTILINE)
     assert set(installed.split()) <= {name.partition(">=")[0] for name in PROJECT["optional-dependencies"]["dev"]}
 
 
@@ -212,6 +215,15 @@ def test_the_action_reads_blocks_of_yaml_as_values(end: str, tmp_path: Path) -> 
     assert words == ["check", "--float", "none", "--baseline", "my records", "--data", "my speech.jsonl",
                      "--data", "other.jsonl", "--junit", "out.xml", "--", "a", "b"]  # fmt: skip
     assert "--update-baseline" in passed_on(tmp_path, update_baseline=f"true{end}")
+
+
+@pytest.mark.parametrize("bundles", ["--update-baseline a", "--help"])
+def test_a_bundle_that_looks_like_an_option_is_none(bundles: str) -> None:
+    script = load("action.yml")["runs"]["steps"][-1]["run"]
+    assert '-- "${bundles[@]}"' in script
+    ran = CliRunner().invoke(app, ["check", "--float", "none", "--", *bundles.split()])
+    assert ran.exit_code == 2 and isinstance(ran.exception, UserError)
+    assert "no such folder" in str(ran.exception) or "make one" in str(ran.exception)
 
 
 def test_the_hook_takes_manifests_and_records_only() -> None:
