@@ -15,13 +15,12 @@ from edge_asr_deploy.harness.gate.baseline import (
     Baseline,
     Listening,
     PartRatios,
-    Tolerances,
     baseline_path,
     bundle_of,
-    override,
     read_baseline,
     write_baseline,
 )
+from edge_asr_deploy.harness.gate.tolerances import Tolerances, override
 
 
 def record() -> Baseline:

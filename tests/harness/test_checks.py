@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from edge_asr_deploy.harness.evaluation.result import Accuracy, WordErrors
 from edge_asr_deploy.harness.gate import checks
-from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report
 from edge_asr_deploy.harness.gate.relative_speed import Ratio
+from edge_asr_deploy.harness.gate.report import BundleReport, Check, Report
 from tests.support.results import row
 
 

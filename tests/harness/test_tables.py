@@ -28,7 +28,7 @@ from edge_asr_deploy.harness.doctor.doctor import Diagnosis
 from edge_asr_deploy.harness.doctor.finding import Finding
 from edge_asr_deploy.harness.doctor.report import diagnosis_table
 from edge_asr_deploy.harness.evaluation.result import Percentiles, Result, Unreadable
-from edge_asr_deploy.harness.gate.checks import BundleReport, Check
+from edge_asr_deploy.harness.gate.report import BundleReport, Check
 from edge_asr_deploy.harness.inspection.cost import GraphCost, OperatorCost
 from edge_asr_deploy.harness.inspection.inspect import Inspection
 from edge_asr_deploy.harness.machine.state import BoardState

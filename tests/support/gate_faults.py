@@ -13,9 +13,9 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from edge_asr_deploy.harness.gate.checks import NAMES, Check
 from edge_asr_deploy.harness.gate.gate import check
 from edge_asr_deploy.harness.gate.options import CheckOptions
+from edge_asr_deploy.harness.gate.report import NAMES, Check
 from tests.support.gated import DECODER, ENCODER, Gated
 
 

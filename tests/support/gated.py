@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from edge_asr_deploy.bundle.manifest import MANIFEST, Layer, read_manifest
+from edge_asr_deploy.bundle.manifest import MANIFEST, Graphs, Layer, read_manifest
 from edge_asr_deploy.bundle.writer import BundleWriter
 
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
@@ -25,7 +25,12 @@ class Gated:
     data: Path
 
     def altered(
-        self, folder: Path, edit: Callable[[Path], None], layers: list[Layer] | None = None, rehash: bool = True
+        self,
+        folder: Path,
+        edit: Callable[[Path], None],
+        layers: list[Layer] | None = None,
+        rehash: bool = True,
+        targets: dict[str, Graphs] | None = None,
     ) -> Path:
         """A copy of the 4-bit bundle after `edit`; with `rehash` its manifest vouches for the changed files."""
         destination = folder / self.bundle.name
@@ -39,7 +44,8 @@ class Gated:
                 if path.name != MANIFEST:
                     shutil.copyfile(path, writer.folder / path.name)
             edit(writer.folder)
-            writer.commit(manifest.model_copy(update={"layers": layers} if layers else {}))
+            changes = {"layers": layers or manifest.layers, "targets": targets or manifest.targets}
+            writer.commit(manifest.model_copy(update=changes))
         return destination
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.startup.cache import VARIABLE as STARTUP_CACHE
 from edge_asr_deploy.runtime.transcriber import Transcript
 
 
@@ -33,7 +35,8 @@ class Worker:
     """A bundle in a process of its own, used as a context manager. `load_seconds` says how long opening took.
 
     `target` names one of the bundle's targets; without it the CPU decides. `audio_context` is the silence after the
-    clip, in seconds, that Whisper's encoder gets; None stands for its whole window. UserError when the bundle does not
+    clip, in seconds, that Whisper's encoder gets; None stands for its whole window. Without `caches` nothing that an
+    earlier start left is used, as befits who judges a bundle. UserError when the bundle does not
     open, or when the process dies (on small boards mostly for lack of memory).
     """
 
@@ -43,6 +46,7 @@ class Worker:
         settings: SessionSettings,
         target: str | None = None,
         audio_context: float | None = None,
+        caches: bool = True,
     ) -> None:
         self.bundle = bundle
         # A process group of its own: Ctrl-C then reaches only the parent, which ends its workers itself.
@@ -51,6 +55,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,
+            env=None if caches else {**os.environ, STARTUP_CACHE: "off"},
         )
         try:
             job = {

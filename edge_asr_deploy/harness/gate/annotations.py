@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from edge_asr_deploy.harness.gate.checks import Report
+from edge_asr_deploy.harness.gate.report import Report
 from edge_asr_deploy.printing import one_line
 
 
@@ -25,13 +25,15 @@ def commands_stopped(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def github_annotations(report: Report) -> Iterator[str]:
-    """An error for each check that fails the gate, a warning for an allowed unmeasured check, a notice for slack."""
+    """An error for each check that fails the gate, a warning for what is unmeasured or unseen, a notice for slack."""
     for bundle in report.bundles:
         for check in bundle.checks:
             title = f"{bundle.bundle}: {check.name}"
             if check.verdict != "passed":
                 message = f"{check.verdict}: measured {check.measured or 'nothing'}, limit {check.limit or 'none'}"
                 yield _command("error" if report.blocks(check) else "warning", title, f"{message}. {check.note}")
+            if check.warning:
+                yield _command("warning", title, check.warning)
             if check.slack:
                 yield _command("notice", title, f"measured {check.measured}, limit {check.limit}: {check.slack}")
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_asr_deploy.bundle.manifest import MANIFEST
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import write_output
+from edge_asr_deploy.harness.gate.tolerances import Tolerances
 from edge_asr_deploy.harness.machine.environment import Environment
 
 FOLDER = "baselines"
@@ -20,26 +20,6 @@ SCHEMA: Literal[1] = 1
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Tolerances(_Model):
-    """How far a bundle may differ from its record. Shares are fractions: 0.01 is one in a hundred."""
-
-    wer_absolute: float = Field(
-        0.01, ge=0, description="rise of the WER; the larger of absolute and relative tolerance counts"
-    )
-    wer_relative: float = Field(0.1, ge=0, description="rise of the WER as a share of the record's")
-    tokens: float = Field(0, ge=0, le=1, description="share of clips with other tokens, on the record's CPU")
-    tokens_elsewhere: float = Field(
-        0.25,
-        ge=0,
-        le=1,
-        description="share of clips with other tokens on another CPU or onnxruntime, which round differently",
-    )
-    size: float = Field(0.01, ge=0, description="growth of the ONNX files")
-    speed: float = Field(0.1, ge=0, description="growth of the time relative to the float bundle's")
-    runaway: int = Field(0, ge=0, description="more clips that repeat themselves without end")
-    empty: int = Field(0, ge=0, description="more clips without a word")
 
 
 class GoldenClip(_Model):
@@ -58,6 +38,14 @@ class PartRatios(_Model):
     encoder: float = Field(gt=0)
     prompt: float = Field(gt=0, description="the decoder's first call")
     step: float = Field(gt=0, description="a later call")
+
+
+class TargetFiles(_Model):
+    """What one target runs: the graphs, and the sha256 of these and of the data files that they read."""
+
+    encoder: str
+    decoder: str
+    files: dict[str, str] = Field(description="sha256 by name")
 
 
 class Listening(_Model):
@@ -87,6 +75,7 @@ class Baseline(_Model):
     wer: float = Field(description="over the clips, for readers; a check counts the errors again")
     layers: dict[str, str] = Field(description="how each weight matrix is stored")
     operators: dict[str, dict[str, int]] = Field(description="by file, after onnxruntime's optimization")
+    targets: dict[str, TargetFiles] | None = Field(None, description="null in records of older versions")
     side_files: dict[str, str] = Field(description="sha256 of tokenizer and configuration files")
     speed: dict[str, PartRatios] = Field(description="by CPU")
     clips: list[GoldenClip]
@@ -149,24 +138,3 @@ def read_baseline(path: Path) -> Baseline:
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write a record atomically. UserError when it cannot be written."""
     write_output("--baseline", path, baseline.model_dump_json(indent=1) + "\n")
-
-
-def override(tolerances: Tolerances, settings: Sequence[str]) -> Tolerances:
-    """Replace some tolerances by `KEY=VALUE` settings. UserError for an unknown key or an invalid value."""
-    changes: dict[str, Any] = {}
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key not in Tolerances.model_fields:
-            raise UserError(
-                "--tolerance", setting, f"write KEY=VALUE with one of the keys {', '.join(Tolerances.model_fields)}"
-            )
-        changes[key] = value
-    return _checked({**tolerances.model_dump(), **changes})
-
-
-def _checked(values: Mapping[str, Any]) -> Tolerances:
-    try:
-        return Tolerances.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError("--tolerance", f"{first['loc'][0]}={first['input']}", first["msg"]) from None

@@ -79,7 +79,7 @@ def stored_twice(files: Sequence[Path]) -> list[Duplicate]:
             model = onnx.load(path, load_external_data=False)
         except Exception as error:  # protobuf's DecodeError is another class in each of its implementations
             raise UserError("model file", path, f"is not an ONNX model ({error}); export the bundle again") from error
-        for number, (name, tensor) in enumerate(_tensors(model.graph)):
+        for number, (name, tensor) in enumerate(tensors(model.graph)):
             # The two branches of an If may use one name for two tensors.
             where = f"{path.name}#{number}"
             if uses_external_data(tensor):
@@ -98,7 +98,8 @@ def stored_twice(files: Sequence[Path]) -> list[Duplicate]:
     ]
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+def tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """All stored tensors of a graph with their names, those in the branches of an If too."""
     for tensor in graph.initializer:
         yield tensor.name, tensor
     for node in graph.node:
@@ -106,7 +107,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 yield node.output[0], attribute.t
             elif attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _tensors(attribute.g)
+                yield from tensors(attribute.g)
 
 
 def _is_constant(raw: bytes) -> bool:

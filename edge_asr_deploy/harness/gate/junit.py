@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report
+from edge_asr_deploy.harness.gate.report import BundleReport, Check, Report
 from edge_asr_deploy.printing import one_line
 
 
@@ -27,7 +27,7 @@ def _case(suite: ElementTree.Element, bundle: BundleReport, check: Check, report
         outcome = "failure" if report.blocks(check) else "skipped"
         message = f"{check.verdict}: measured {check.measured or 'nothing'}, limit {check.limit or 'none'}"
         ElementTree.SubElement(case, outcome, message=_text(message)).text = _text(check.note)
-    details = f"measured {check.measured}, limit {check.limit}. {check.note} {check.slack}"
+    details = f"measured {check.measured}, limit {check.limit}. {check.note} {check.slack} {check.warning}"
     ElementTree.SubElement(case, "system-out").text = _text(details.strip())
     return outcome
 

@@ -1,21 +1,26 @@
 """Measures a bundle's times divided by those of its float bundle: in one process, in turn, on fixed inputs.
 
-The measured time is the processor time of one thread, which other programs on the machine hardly change. Two times
-measured right after each other have the same clock frequency, so their ratio does not depend on it.
+What shifts such a ratio, and what is done about it (docs/guide/gate.md has the figures):
+
+* Waiting for a core: the measured time is the processor time of the one thread that computes.
+* Cold caches after another program ran: of many single calls the low quantile counts.
+* Where a session's weights lie in memory, which the system decides anew at each opening and which moves a step that
+  reads all weights by a tenth: both bundles are opened several times, and the best placement of each counts.
+* The clock, which changes from one opening to the next: the unit is the time of a calibration kernel beside the calls.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import thread_time
+from time import perf_counter
 
 import numpy as np
 from onnxruntime import InferenceSession
 
 from edge_asr_deploy.bundle.manifest import read_manifest
+from edge_asr_deploy.harness.gate.load import LoadMeter
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoding.decoder import Decoder, from_numpy
@@ -26,36 +31,65 @@ from edge_asr_deploy.runtime.transcriber import FAMILIES
 PARTS = ("encoder", "prompt", "step")
 SECONDS = 8
 PROMPT = 4
-ROUNDS = 11
-# How often rounds are added while the interval includes the limit. After that, the median decides.
-WIDENINGS = 4
-# The least seconds of one measurement. Short calls are repeated until they take this long.
-BURST = 0.01
+# Openings of both bundles: at least, and at most while a limit is too near to the measured ratio to decide.
+OPENINGS = 4
+MOST_OPENINGS = 12
+# No further opening begins after these seconds.
+PATIENCE = 60.0
+# Seconds for the calls of one part at one opening, and the bounds of their number.
+SHARE = 0.8
+LEAST_CALLS = 2
+MOST_CALLS = 60
+# A tenth of the calls may be faster: clock counters have rare outliers, most of all in the shortest calls.
+QUANTILE = 0.1
+# How far a busy machine moves a ratio at most, as measured by `python -m benchmarks.gate_noise`.
+DISTURBED = 0.05
+# Rows and columns of the calibration kernel: a product of integers within the first cache, a fifth of a millisecond.
+KERNEL = 64
+
+Calls = Mapping[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Times of one opening, in those of the calibration kernel."""
+
+    ours: float
+    theirs: float
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median of the time ratios bundle / float over `rounds` pairs, and the 99 % interval of that median."""
+    """The time ratio bundle / float over `rounds` openings of both; `low` to `high` without the best opening of either.
+
+    `busy` says in words what disturbed the measurement; it is empty on a quiet machine.
+    """
 
     value: float
     low: float
     high: float
     rounds: int
+    busy: str = ""
+
+    def is_doubtful(self, limit: float) -> bool:
+        """True when a busy machine may have moved a good bundle's ratio beyond the limit."""
+        return bool(self.busy) and limit < self.value <= limit * (1 + DISTURBED)
+
+    def is_settled(self, limit: float) -> bool:
+        """True when further openings would not change on which side of the limit the ratio lies."""
+        return not self.low <= limit <= self.high and not self.is_doubtful(limit)
 
 
 def relative_speed(
     bundle: Path, float_bundle: Path, accuracy_level: int | None, limits: Mapping[str, float]
 ) -> dict[str, Ratio]:
-    """The ratios of the encoder, of the decoder's first call (`prompt`) and of a later call (`step`).
-
-    While the interval of a part includes its limit, more rounds are added.
-    """
+    """The ratios of the encoder, of the decoder's first call (`prompt`) and of a later call (`step`)."""
     settings = SessionSettings(threads=1, accuracy_level=accuracy_level)
-    ours, theirs = (
-        part_calls(folder, *(open_session(path, settings) for path in graph_files(folder)))
-        for folder in (bundle, float_bundle)
-    )
-    return {part: measure_ratio(ours[part], theirs[part], limits.get(part)) for part in PARTS}
+
+    def opened(folder: Path) -> Calls:
+        return part_calls(folder, *(open_session(path, settings) for path in graph_files(folder)))
+
+    return measure_ratios(lambda: (opened(bundle), opened(float_bundle)), limits)
 
 
 def graph_files(bundle: Path, target: str | None = None) -> tuple[Path, Path]:
@@ -65,35 +99,49 @@ def graph_files(bundle: Path, target: str | None = None) -> tuple[Path, Path]:
     return bundle / graphs.encoder, bundle / graphs.decoder
 
 
-def measure_ratio(ours: Callable[[], object], theirs: Callable[[], object], limit: float | None) -> Ratio:
-    """The ratio of the processor times of two calls, which are made in turn: A B, B A, A B."""
-    number = max(math.ceil(BURST / max(1e-6, _seconds(call, 1))) for call in (ours, theirs))
-    ratios: list[float] = []
-    for widening in range(WIDENINGS):
-        for index in range(ROUNDS):
-            first, second = (ours, theirs) if index % 2 else (theirs, ours)
-            times = {first: _seconds(first, number), second: _seconds(second, number)}
-            ratios.append(times[ours] / times[theirs])
-        ratio = median_ratio(ratios)
-        is_settled = limit is None and widening > 0
-        if is_settled or (limit is not None and not ratio.low <= limit <= ratio.high):
+def measure_ratios(open_both: Callable[[], tuple[Calls, Calls]], limits: Mapping[str, float]) -> dict[str, Ratio]:
+    """The ratios of the calls that `open_both` gives, ours and theirs, for each of their parts.
+
+    Each opening is a round. Rounds are added while a part is not settled, within MOST_OPENINGS and PATIENCE.
+    """
+    samples: dict[str, list[Sample]] = {}
+    meter, began = LoadMeter(), perf_counter()
+    for number in range(1, MOST_OPENINGS + 1):
+        ours, theirs = open_both()
+        for part in ours:
+            samples.setdefault(part, []).append(sample(ours[part], theirs[part], meter.seconds))
+        busy = meter.load().reason
+        ratios = {part: ratio_of(found, busy) for part, found in samples.items()}
+        is_settled = all(ratios[part].is_settled(limit) for part, limit in limits.items())
+        if number >= OPENINGS and (is_settled or perf_counter() - began > PATIENCE):
             break
-    return ratio
+    return ratios
 
 
-def median_ratio(ratios: list[float]) -> Ratio:
-    """The median and its distribution-free 99 % interval, from order statistics (ranks by normal approximation)."""
-    ordered = sorted(ratios)
-    reach = 2.576 * math.sqrt(len(ordered)) / 2
-    low = max(0, math.floor(len(ordered) / 2 - reach))
-    return Ratio(float(np.median(ordered)), ordered[low], ordered[-1 - low], len(ordered))
+def sample(
+    ours: Callable[[], object], theirs: Callable[[], object], seconds: Callable[[Callable[[], object]], float]
+) -> Sample:
+    """Time two calls and the calibration kernel in turn: A K B K, B K A K."""
+    matrix = np.ones((KERNEL, KERNEL), np.int64)
+    times: dict[str, list[float]] = {"ours": [], "theirs": [], "kernel": []}
+    order = [("ours", ours), ("theirs", theirs)]
+    for number in range(MOST_CALLS):
+        if number >= LEAST_CALLS and sum(map(sum, times.values())) > SHARE:
+            break
+        for name, call in order:
+            times[name].append(seconds(call))
+            times["kernel"].append(seconds(lambda: matrix @ matrix))
+        order.reverse()
+    low = {name: float(np.quantile(found, QUANTILE, method="lower")) for name, found in times.items()}
+    unit = max(low["kernel"], 1e-9)
+    return Sample(low["ours"] / unit, low["theirs"] / unit)
 
 
-def _seconds(call: Callable[[], object], number: int) -> float:
-    started = thread_time()
-    for _ in range(number):
-        call()
-    return thread_time() - started
+def ratio_of(samples: Sequence[Sample], busy: str = "") -> Ratio:
+    """The ratio of the best openings of both. Without the best of one side it lies higher, of the other lower."""
+    ours, theirs = sorted(one.ours for one in samples), sorted(one.theirs for one in samples)
+    next_ours, next_theirs = ours[min(1, len(ours) - 1)], theirs[min(1, len(theirs) - 1)]
+    return Ratio(ours[0] / theirs[0], ours[0] / next_theirs, next_ours / theirs[0], len(samples), busy)
 
 
 def part_calls(

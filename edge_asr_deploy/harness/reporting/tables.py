@@ -14,7 +14,7 @@ from rich.text import Text
 from edge_asr_deploy.bundle.manifest import Layer, Manifest
 from edge_asr_deploy.harness.evaluation.result import Interval, Measured, Result, Speed, WordErrors
 from edge_asr_deploy.harness.evaluation.size import size_of
-from edge_asr_deploy.harness.gate.checks import BundleReport
+from edge_asr_deploy.harness.gate.report import BundleReport
 from edge_asr_deploy.harness.inspection.cost import GraphCost
 from edge_asr_deploy.harness.layout import FittedTable
 
@@ -254,7 +254,7 @@ def cost_table(cost: GraphCost) -> FittedTable:
 
 
 def checks_table(report: BundleReport) -> FittedTable:
-    """The gate's verdicts, with the note of each check that did not pass and a better limit for each generous one."""
+    """The gate's verdicts, with the note of each check that did not pass, better limits, and what stays unseen."""
     table = FittedTable(title=report.bundle, caption=f"against {report.baseline}")
     for heading in ("check", "measured", "limit", "verdict"):
         table.head(heading)
@@ -263,7 +263,7 @@ def checks_table(report: BundleReport) -> FittedTable:
         style = styles[check.verdict]
         table.row(check.name, check.measured, check.limit, Text(check.verdict, style=style))
         note = "" if check.verdict == "passed" else check.note
-        for remark in (note, check.slack):
+        for remark in (note, check.slack, check.warning):
             if remark:
                 table.row("", Text(remark, style="dim"))
     return table
