@@ -1,9 +1,10 @@
 # Two images: `runtime` is what a board runs (linux/arm64 and amd64, no torch); `export` makes bundles.
 #   docker build --target runtime -t edge-deploy .
 #   docker run --rm -v "$PWD:/data" edge-deploy transcribe /data/bundle /data/audio.wav
-FROM python:3.11.13-slim-bookworm AS build
+FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1 AS build
 WORKDIR /app
-RUN pip install --no-cache-dir setuptools==80.9.0 wheel==0.45.1
+COPY edge_asr_deploy/pack/requirements-build.txt ./
+RUN pip install --no-cache-dir --no-deps --only-binary=:all: --require-hashes --requirement requirements-build.txt
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE ./
 COPY recipes recipes
 COPY edge_asr_deploy edge_asr_deploy
@@ -12,14 +13,14 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
     && for list in requirements.txt "requirements-$(uname -m).txt"; do \
         if [ -f "edge_asr_deploy/pack/$list" ]; then cat "edge_asr_deploy/pack/$list"; fi; done > requirements.txt
 
-FROM python:3.11.13-slim-bookworm AS runtime
+FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1 AS runtime
 # onnxruntime reports to its maker unless told not to. `docker run -e ORT_DISABLE_TELEMETRY=0` gives it back.
 ENV ORT_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_TELEMETRY=1 HF_UPDATE_DOWNLOAD_COUNTS=0 RAY_USAGE_STATS_ENABLED=0
 RUN useradd --create-home edge
 WORKDIR /app
 COPY --from=build /app/requirements.txt ./
 COPY --from=build /app/wheels wheels
-RUN pip install --no-cache-dir --no-compile --no-deps --only-binary=:all: --requirement requirements.txt \
+RUN pip install --no-cache-dir --no-compile --no-deps --only-binary=:all: --require-hashes --requirement requirements.txt \
     && pip install --no-cache-dir --no-compile --no-deps --no-index wheels/*.whl
 USER edge
 WORKDIR /data

@@ -18,8 +18,10 @@ import click
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from edge_asr_deploy.cli import app
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.gate.baseline import read_baseline
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +62,7 @@ def unknown(script: str) -> list[str]:
     collected = " ".join(re.findall(r"options\+?=\(([^)]*)\)", script))
     for name, rest in found:
         if name in COMMANDS:
-            given = [word for word in shlex.split(rest + " " + collected) if word.startswith("--")]
+            given = [word for word in shlex.split(rest + " " + collected) if word.startswith("--") and word != "--"]
             wrong += [option for option in given if option not in options_of(name)]
     return wrong
 
@@ -100,7 +102,8 @@ def test_a_workflow_pins_its_actions_and_may_only_read(name: str) -> None:
     for job in workflow["jobs"].values():
         assert job["timeout-minutes"] > 0
         for step in job["steps"]:
-            assert "uses" not in step or step["uses"] == "./" or re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
+            used = step.get("uses", "./")
+            assert used == "./" or re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", used), "a tag can be moved"
 
 
 def test_every_workflow_is_checked_here() -> None:
@@ -130,7 +133,7 @@ def test_the_tests_call_what_exists() -> None:
     [marked] = re.findall(r"pytest -m (\w+)", text)
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     assert marked in {mark.partition(":")[0] for mark in settings["markers"]}
-    [installed] = re.findall(r"pip install --quiet -e \. (.*)$", text, re.MULTILINE)
+    [installed] = re.findall(r"pip install --quiet -e \. (?:\$\{\{[^}]*\}\} )?(.*)$", text, re.MULTILINE)
     assert set(installed.split()) <= {name.partition(">=")[0] for name in PROJECT["optional-dependencies"]["dev"]}
 
 
@@ -173,9 +176,18 @@ def test_the_action_passes_its_inputs_on(tmp_path: Path) -> None:
     values = {name: given[re.search(r"inputs\.([\w-]+)", value)[1]] for name, value in step["env"].items()}  # type: ignore[index]
     path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     ran = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], env={**values, **path}, capture_output=True)
-    expected = "check a b --float auto --baseline my\0records --allow-unmeasured speed --allow-unmeasured wer"
-    expected += " --junit check.xml"
+    expected = "check --float auto --baseline my\0records --allow-unmeasured speed --allow-unmeasured wer"
+    expected += " --junit check.xml -- a b"
     assert ran.stdout.decode().splitlines() == [word.replace("\0", " ") for word in expected.split()]
+
+
+@pytest.mark.parametrize("bundles", ["--update-baseline a", "--help"])
+def test_a_bundle_that_looks_like_an_option_is_none(bundles: str) -> None:
+    script = load("action.yml")["runs"]["steps"][-1]["run"]
+    assert '-- "${bundles[@]}"' in script
+    ran = CliRunner().invoke(app, ["check", "--float", "none", "--", *bundles.split()])
+    assert isinstance(ran.exception, UserError)
+    assert "no such folder" in str(ran.exception)
 
 
 def test_the_hook_takes_manifests_and_records_only() -> None:

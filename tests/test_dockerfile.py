@@ -52,10 +52,11 @@ def test_there_is_a_stage_for_boards_and_one_for_exports() -> None:
 def test_everything_is_pinned() -> None:
     for stage in ("build", "runtime"):
         [base] = values(stage, "FROM")
-        assert re.fullmatch(rf"python:3\.\d+\.\d+-slim-\w+ AS {stage}", base)
+        assert re.fullmatch(rf"python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{{64}} AS {stage}", base)
     names = [word for stage in stages() for word in installed(stage) if not word.endswith(".txt")]
     assert [word for word in names if "==" not in word and word != "wheels"] == []
-    assert "--requirement requirements.txt" in " ".join(values("runtime", "RUN"))
+    assert "--require-hashes --requirement requirements.txt" in " ".join(values("runtime", "RUN"))
+    assert "--require-hashes --requirement requirements-build.txt" in " ".join(values("build", "RUN"))
     torch = [word for word in installed("export") if word.startswith("torch")]
     assert set(torch) <= set(PROJECT["optional-dependencies"]["export"]) and torch
 

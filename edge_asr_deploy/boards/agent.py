@@ -148,7 +148,7 @@ class Agent:
                     _link(self._file(sha256), os.path.join(inputs, name))
                 python = os.path.join(folder, "bin", "python")
                 pip = [python, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
-                pip += ["--no-deps", "--no-compile", "--only-binary=:all:", "--requirement", file.name]
+                pip += ["--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes", "-r", file.name]
                 pip += ["--no-index", "--find-links", inputs] if wheels else ["--timeout", "15", "--retries", "1"]
                 for command in ([sys.executable, "-m", "venv", folder], pip):
                     with tempfile.TemporaryFile() as output:

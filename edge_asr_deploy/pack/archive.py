@@ -16,7 +16,8 @@ from pathlib import Path
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import appearing, require_folder
-from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, requirements
+from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, pins, requirements
+from edge_asr_deploy.pack.sbom import SBOM, bill_of_materials
 from edge_asr_deploy.pack.wheel import build_wheel
 
 SUMS = "SHA256SUMS"
@@ -38,11 +39,12 @@ class Packed:
 
 
 def pack(bundle: Path, output: Path, platform: str, pythons: Sequence[str], wheels: bool, overwrite: bool) -> Packed:
-    """Write the archive `output`: bundle, `run` script, wheel list, this package's wheel, with `wheels` all wheels.
+    """Write the archive `output`: bundle, `run` script, wheel list, bill of materials, this package's wheel.
 
-    `platform` is a key of `requirements.MACHINES`, `pythons` are versions such as `3.11`. Equal inputs give an equal
-    file. UserError for a damaged bundle, a platform or name that cannot be, an archive that is there (unless
-    `overwrite`), wheels that cannot be had and a full disk; the archive appears whole or not at all.
+    With `wheels` all wheels are in it. `platform` is a key of `requirements.MACHINES`, `pythons` are versions such as
+    `3.11`. Equal inputs give an equal file. UserError for a damaged bundle, a platform or name that cannot be, an
+    archive that is there (unless `overwrite`), wheels that cannot be had and a full disk; the archive appears whole or
+    not at all.
     """
     if platform not in MACHINES:
         raise UserError("--platform", platform, f"choose {' or '.join(MACHINES)}")
@@ -55,10 +57,12 @@ def pack(bundle: Path, output: Path, platform: str, pythons: Sequence[str], whee
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         needed = download_wheels(platform, pythons, folder) if wheels else []
+        packed_wheels = [*needed, build_wheel(folder)]
         contents: dict[str, Path | bytes] = {
+            SBOM: bill_of_materials(manifest, pins(platform), packed_wheels),
             RUN: run_script(platform, pythons, wheels),
             REQUIREMENTS: requirements(platform).encode(),
-            **{f"{WHEELS}/{path.name}": path for path in (*needed, build_wheel(folder))},
+            **{f"{WHEELS}/{path.name}": path for path in packed_wheels},
             **{f"{BUNDLE}/{name}": bundle / name for name in ("manifest.json", *manifest.files)},
         }
         _write(output, output.name.removesuffix(SUFFIX), contents)

@@ -32,9 +32,13 @@ if [ ! -f "$venv/ready" ]; then
     trap 'exit 130' HUP INT TERM
     rm -rf "$venv"
     python3 -m venv "$venv" || fail "no environment can be made in $here; is the disk full?"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --only-binary=:all: @INDEX@ \
-        --requirement "$here/requirements.txt" "$here"/wheels/edge_asr_deploy-*.whl >&2 \
-        || fail "pip could not install the wheels; its reason stands above"
+    pip() {
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --only-binary=:all: "$@" >&2 \
+            || fail "pip could not install the wheels; its reason stands above"
+    }
+    pip @INDEX@ --require-hashes --requirement "$here/requirements.txt"
+    # This package's own wheel: SHA256SUMS has its hash.
+    pip --no-index "$here"/wheels/edge_asr_deploy-*.whl
     : >"$venv/ready"
     trap - EXIT HUP INT TERM
 fi

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -21,6 +23,8 @@ from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack import archive
 from edge_asr_deploy.pack.archive import Packed, pack, run_script
+from edge_asr_deploy.pack.requirements import MACHINES, Pin, pins
+from edge_asr_deploy.pack.sbom import bill_of_materials
 from edge_asr_deploy.pack.verify import verify
 from tests.support.fakes import write_bundle
 
@@ -62,6 +66,52 @@ def test_the_users_umask_decides_who_may_read_an_archive(bundle: Path, tmp_path:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "pi.tar.gz").stat().st_mode) == mode
+
+
+def test_the_bill_of_materials_names_everything_that_runs(packed: Path, bundle: Path) -> None:
+    with tarfile.open(packed) as opened:
+        contents = {name: opened.extractfile(name).read() for name in opened.getnames()}  # type: ignore[union-attr]
+    document = json.loads(contents["pi/sbom.cdx.json"])
+    assert (document["bomFormat"], document["specVersion"], document["version"]) == ("CycloneDX", "1.6", 1)
+    components = {one["name"]: one for one in document["components"]}
+    assert len({one["bom-ref"] for one in document["components"]}) == len(components)
+    [wheel] = [name for name in contents if name.startswith("pi/wheels/edge_asr_deploy-")]
+    digest = hashlib.sha256(contents[wheel]).hexdigest()
+    assert components["edge-asr-deploy"]["hashes"] == [{"alg": "SHA-256", "content": digest}]
+    pinned = re.findall(r"^([\w-]+)==([\w.]+)", contents["pi/requirements.txt"].decode(), re.MULTILINE)
+    assert {(name, components[name]["version"]) for name, _ in pinned} == set(pinned)
+    for one in components.values():
+        assert one["purl"] == f"pkg:pypi/{one['name']}@{one['version']}"
+        assert one["hashes"] and all(re.fullmatch(r"[0-9a-f]{64}", each["content"]) for each in one["hashes"])
+    made = document["metadata"]["component"]
+    assert made["hashes"][0]["content"] == bundle_hash(read_manifest(bundle))
+    assert made["pedigree"]["ancestors"][0]["hashes"][0]["content"] == read_manifest(bundle).model.sha256
+
+
+def test_a_packed_wheel_has_its_own_hash_there(bundle: Path, tmp_path: Path) -> None:
+    """`pydantic` is not `pydantic-core`."""
+    for name in ("pydantic-2.14.3-py3-none-any.whl", "pydantic_core-2.50.4-cp311-x.whl"):
+        (tmp_path / name).write_text(name)
+    listed = [Pin("pydantic-core", "2.50.4", ("0" * 64,)), Pin("pydantic", "2.14.3", ("1" * 64,))]
+    wheels = sorted(tmp_path.glob("*.whl"))
+    document = json.loads(bill_of_materials(read_manifest(bundle), listed, wheels))
+    found = {one["name"]: [each["content"] for each in one["hashes"]] for one in document["components"]}
+    digests = [hashlib.sha256(wheel.name.encode()).hexdigest() for wheel in wheels]
+    assert (found["pydantic"], found["pydantic-core"]) == ([digests[0]], [digests[1]])
+
+
+@pytest.mark.parametrize("platform", MACHINES)
+def test_every_package_has_hashes(platform: str) -> None:
+    listed = pins(platform)
+    assert len(listed) > 20 and {"onnxruntime", "numpy", "tokenizers"} <= {pin.name for pin in listed}
+    for pin in listed:
+        assert pin.sha256s and all(re.fullmatch(r"[0-9a-f]{64}", one) for one in pin.sha256s), pin.name
+
+
+def test_wheels_are_installed_by_their_hashes_only() -> None:
+    script = run_script("linux_aarch64", ["3.11"], True).decode()
+    assert '--require-hashes --requirement "$here/requirements.txt"' in script
+    assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
 
 
 def test_equal_bundles_give_equal_archives(packed: Path, bundle: Path, tmp_path: Path) -> None:

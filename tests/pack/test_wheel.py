@@ -14,17 +14,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import edge_asr_deploy
-from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, pip_fault, requirements
+from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, pins, pip_fault, requirements
 from edge_asr_deploy.pack.wheel import build_wheel
 from edge_asr_deploy.recipe.files import shipped
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINNED = {
-    canonicalize_name(line.partition("==")[0]): line.partition("==")[2]
-    for line in requirements("linux_aarch64").splitlines()
-    if not line.startswith("#")
-}
+PINNED = {canonicalize_name(pin.name): pin.version for pin in pins("linux_aarch64")}
 # What packages ask for and nothing on a board loads; tests/test_import.py shows that.
 LEFT_OUT = {
     "onnx": {"onnx", "ml-dtypes", "protobuf"},
