@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,33 +16,74 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import write_atomically
+from edge_asr_deploy.sealing import is_sealed, seal_folder, sealed, unsealed
 
 # Filling a folder takes seconds to hours: what is older than a day was left by a killed process.
 STALE_SECONDS = 24 * 3600.0
 
 
 def cache_root() -> Path:
-    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`; for a user without a home a folder among temporary files."""
+    """EDGE_ASR_CACHE, else `~/.cache/edge_asr_deploy`; for a user without a home a folder among temporary files.
+
+    `~` is expanded: no shell does that in a unit file, a container's settings or a quoted value.
+    """
     if chosen := os.environ.get("EDGE_ASR_CACHE"):
-        return Path(chosen)
+        return own(Path(chosen).expanduser())
     try:
-        return Path.home() / ".cache" / "edge_asr_deploy"
+        return own(Path.home() / ".cache" / "edge_asr_deploy")
     except RuntimeError:
         # A user id without an entry in passwd, as containers have.
-        return Path(tempfile.gettempdir()) / f"edge_asr_deploy-{os.getuid()}"
+        return own(Path(tempfile.gettempdir()) / f"edge_asr_deploy-{os.getuid()}")
 
 
-def make_folder(folder: Path, fill: Callable[[Path], None], is_good: Callable[[Path], bool] = Path.is_dir) -> None:
+def own(root: Path) -> Path:
+    """The root itself, or a folder of this user's in it where others could write: what they left there is not trusted.
+
+    UserError where somebody else has made that folder.
+    """
+    if not root.exists() or is_trusted(root):
+        return root
+    folder = root / f"user-{os.getuid()}"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700)
+    if folder.exists() and not is_trusted(folder):
+        remedy = "set EDGE_ASR_CACHE to a folder of your own"
+        raise UserError("EDGE_ASR_CACHE", folder, f"belongs to another user, or others may write it; {remedy}")
+    return folder
+
+
+def is_trusted(path: Path) -> bool:
+    """Whether only this user, root, or this user's own group can have written a file or folder.
+
+    A group is trusted where it is the user's first: most systems give every user a group of their own, and some make
+    files writable for it. False for what is not there.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    if status.st_uid not in (os.getuid(), 0) or status.st_mode & stat.S_IWOTH:
+        return False
+    return not status.st_mode & stat.S_IWGRP or status.st_gid in (os.getgid(), 0)
+
+
+def make_folder(
+    folder: Path, fill: Callable[[Path], None], is_good: Callable[[Path], bool] = is_sealed, seal: bool = True
+) -> None:
     """Let `fill` write the files of a folder that is not there yet, or that is not `is_good`.
 
-    The files are written to a hidden sibling folder, flushed to the disk, and the folder is renamed. Of two processes
-    that make the same folder at once, the later one drops its copy. OSError where the folder cannot be written.
+    With `seal` the folder gets a list of the files' hashes, by which `is_sealed` finds every later change. The files
+    are written to a hidden sibling folder, flushed to the disk, and the folder is renamed. Of two processes that make
+    the same folder at once, the later one drops its copy. OSError where the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         fill(partial)
+        if seal:
+            seal_folder(partial)
         _settle(partial)
         _publish(partial, folder, is_good)
     finally:
@@ -49,10 +91,15 @@ def make_folder(folder: Path, fill: Callable[[Path], None], is_good: Callable[[P
 
 
 def clear_stale(parent: Path) -> None:
-    """Remove the hidden folders in `parent` that killed processes left."""
+    """Remove the hidden folders and half-written files in `parent` that killed processes left."""
     for path in parent.glob(".*"):
-        if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime <= STALE_SECONDS:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.endswith(".partial"):
+                path.unlink()
 
 
 def _settle(folder: Path) -> None:
@@ -100,7 +147,7 @@ class Values:
         self._values: dict[str, Any] = {}
         if self.path is not None:
             with suppress(OSError, ValueError, RecursionError):
-                self._values = dict(json.loads(self.path.read_text(encoding="utf-8")))
+                self._values = dict(json.loads(unsealed(self.path.read_bytes()) or "{}"))
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -118,4 +165,4 @@ class Values:
         if self.path is None:
             return
         with suppress(OSError):
-            write_atomically(self.path, json.dumps(self._values, indent=1))
+            write_atomically(self.path, sealed(json.dumps(self._values, indent=1)))

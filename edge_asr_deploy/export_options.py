@@ -45,4 +45,7 @@ class ExportOptions:
             switch=True,
         ),
     ] = False
-    language: Annotated[str, Option("Language of the calibration speech (multilingual models).")] = "en"
+    language: Annotated[
+        str | None,
+        Option("Language of the calibration speech (multilingual models). Default: the model's own, else en."),
+    ] = None

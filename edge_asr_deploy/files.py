@@ -47,14 +47,36 @@ def write_atomically(path: Path, content: str | bytes, lasting: bool = False) ->
 
 
 def write_output(option: str, path: Path, content: str | bytes) -> None:
-    """The same for what the user asked for by `option`: UserError where it cannot be written."""
+    """The same for what the user asked for by `option`: UserError where it cannot be written.
+
+    What is there and no file (`/dev/stdout`, a named pipe) is written to, not replaced.
+    """
     try:
-        write_atomically(path, content, lasting=True)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        else:
+            write_atomically(path, content, lasting=True)
     except OSError as error:
         raise UserError(option, path, f"cannot be written ({error.strerror}); choose another place") from None
 
 
-def require_folder(option: str, path: Path | None) -> None:
-    """UserError, before any work, where the file asked for by `option` has no folder to be written to."""
-    if path is not None and not path.parent.is_dir():
+def require_writable(option: str, path: Path | None, makes_folders: bool = False) -> None:
+    """UserError, before any work, where the file asked for by `option` cannot be written.
+
+    `makes_folders`: its folder need not be there, since it is made with the file.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(option, path, "is a folder; name a file in it")
+    folder = path.parent
+    while makes_folders and not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if folder.exists() and not folder.is_dir():
+        raise UserError(option, path, f"{folder} is a file, not a folder; choose another place")
+    if not folder.is_dir():
         raise UserError(option, path, "its folder does not exist; create it first")
+    # A new file takes the old one's place, so that the folder decides; what is no file is written to itself.
+    target = path if path.exists() and not path.is_file() else folder
+    if not os.access(target, os.W_OK):
+        raise UserError(option, path, f"cannot be written (no permission for {target}); choose another place")

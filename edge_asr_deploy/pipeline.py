@@ -92,7 +92,7 @@ def export(options: ExportOptions, console: Console | None = None) -> tuple[Path
     return output, manifest
 
 
-def make(job: Job, language: str, progress: Progress) -> Made:
+def make(job: Job, language: str | None, progress: Progress) -> Made:
     """Load the float model, transcribe the calibration speech, quantize: every stage that computes in PyTorch."""
     recipe = job.recipe
     model = load_model(job.checkpoint)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.checkpoints import Checkpoint
+from edge_asr_deploy.checkpoints.checkpoint import hash_file
 from edge_asr_deploy.corpora.utterance import Utterance
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.recipe.document import Recipe
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 def load_model(checkpoint: Checkpoint) -> Any:
     """The float model in float32, ready to be calibrated. UserError where a weight is not in the files."""
     import torch
+    import transformers.utils.logging  # noqa: F401  its import sets the loggers' levels that `quiet` changes
 
     from edge_asr_deploy.checkpoints.loading import load
     from edge_asr_deploy.graph.onnx_tools.trace import quiet
 
+    _check_rules(checkpoint)
     # Some methods draw at random, after this.
     random.seed(0)
     torch.manual_seed(0)
@@ -35,19 +39,34 @@ def load_model(checkpoint: Checkpoint) -> Any:
     return model.eval()
 
 
+def _check_rules(checkpoint: Checkpoint) -> None:
+    """UserError for settings that the runtime would refuse in the bundle: now, and not after minutes."""
+    from edge_asr_deploy.runtime.transcriber import FAMILIES
+
+    try:
+        FAMILIES[checkpoint.family](checkpoint.folder)
+    except UserError as error:
+        said = error.remedy.replace("; export the bundle again", "")
+        remedy = "copy the file from the model this one was trained from"
+        raise UserError("--model", error.value, f"{said}; {remedy}") from None
+
+
 def calibration_samples(
     model: Any,
     checkpoint: Checkpoint,
     recipe: Recipe,
     utterances: Sequence[Utterance],
-    language: str,
+    language: str | None,
     progress: Progress,
 ) -> list[Sample]:
     """Calibration samples of these utterances; `model` is still the float one. Its transcripts are kept on disk."""
     from edge_asr_deploy.ptq.calibration.samples import prepare
     from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 
-    token_cache = TokenCache(cache_root(), checkpoint.sha256, language, metadata.version("transformers"))
+    settings = checkpoint.folder / "generation_config.json"
+    rules = hash_file(settings) if settings.is_file() else "none"
+    version = metadata.version("transformers")
+    token_cache = TokenCache(cache_root(), checkpoint.sha256, rules, language or "its own", version)
     return prepare(
         model,
         family(recipe.family),

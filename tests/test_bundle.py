@@ -5,19 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edge_asr_deploy.bundle import writer
 from edge_asr_deploy.bundle.manifest import (
     CARD,
     MANIFEST,
-    CalibrationRecord,
-    Layer,
-    Manifest,
-    Model,
     bundle_hash,
     own_files,
     read_manifest,
@@ -26,53 +24,11 @@ from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.size import size_of
-
-FILES = {"encoder_model.onnx": b"encoder" * 100, "decoder_model_merged.onnx": b"decoder" * 200, "config.json": b"{}"}
-
-
-def manifest(name: str = "tiny-w4") -> Manifest:
-    return Manifest(
-        name=name,
-        family="whisper",
-        model=Model(name="whisper-tiny.en", origin="a test", sha256="a" * 64),
-        recipe={"name": "whisper-w4"},
-        versions={"onnxruntime": "1.32.0"},
-        calibration=CalibrationRecord(
-            description="two clips", number=2, seed=0, fingerprint="f", utterance_fingerprints=["x", "y"]
-        ),
-        layers=[
-            Layer(
-                name="fc1",
-                component="encoder",
-                method="gptq",
-                bits=4,
-                group=32,
-                symmetric=False,
-                shape=[8, 4],
-                bytes=20,
-            )
-        ],
-        metrics={"wer": 0.05},
-        created="2025-01-01T00:00:00+00:00",
-    )
-
-
-def write(destination: Path, files: dict[str, bytes] | None = None, overwrite: bool = False) -> Manifest:
-    with BundleWriter(destination, overwrite) as writer:
-        for name, content in (files or FILES).items():
-            (writer.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (writer.folder / name).write_bytes(content)
-        return writer.commit(manifest())
+from tests.support.small_bundles import FILES, NEW, manifest, write
 
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def dead_pid() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 def test_a_committed_bundle_verifies_and_reads_back_equal(tmp_path: Path) -> None:
@@ -87,7 +43,7 @@ def test_nothing_is_visible_before_the_commit(tmp_path: Path) -> None:
     with BundleWriter(tmp_path / "tiny") as writer:
         (writer.folder / "config.json").write_text("{}")
         assert not (tmp_path / "tiny").exists()
-        assert writer.folder.name == f".tiny.partial-{os.getpid()}"
+        assert writer.folder.name.startswith(".tiny.partial-")
     assert names(tmp_path) == set()
 
 
@@ -148,10 +104,10 @@ def test_overwrite_replaces_bundles_only(tmp_path: Path, kind: str) -> None:
 
 
 def test_overwrite_replaces_the_whole_bundle(tmp_path: Path) -> None:
-    write(tmp_path / "tiny")
-    write(tmp_path / "tiny", {"config.json": b"new"}, overwrite=True)
+    write(tmp_path / "tiny", {**FILES, "vocab.json": b"{}", "onnx/extra.bin": b"nested"})
+    write(tmp_path / "tiny", NEW, overwrite=True)
     assert names(tmp_path) == {"tiny"}
-    assert names(tmp_path / "tiny") == {"config.json", MANIFEST}
+    assert names(tmp_path / "tiny") == {*NEW, MANIFEST}
     verify(tmp_path / "tiny")
 
 
@@ -166,6 +122,7 @@ def test_overwrite_through_a_link_keeps_the_link(tmp_path: Path) -> None:
 def test_a_failing_rename_restores_the_old_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = write(tmp_path / "tiny")
     real_rename = os.rename
+    monkeypatch.setattr("edge_asr_deploy.bundle.writer.exchange", lambda first, second: False)
 
     def rename(source: Path, target: Path) -> None:
         if ".partial-" in source.name:
@@ -180,19 +137,90 @@ def test_a_failing_rename_restores_the_old_bundle(tmp_path: Path, monkeypatch: p
 
 
 def test_what_killed_writers_left_is_removed_but_not_what_a_live_one_is_writing(tmp_path: Path) -> None:
-    dead, alive = tmp_path / f".tiny.partial-{dead_pid()}", tmp_path / f".tiny.partial-{os.getppid()}"
-    own = tmp_path / f".tiny.partial-{os.getpid()}"
-    for folder in (dead, alive, own):
+    """Process ids do not tell them apart: in containers every writer may have the same."""
+    left = [tmp_path / name for name in (".tiny.partial-0", ".tiny.partial-1234", ".tiny.old-ab", ".tiny.new-0")]
+    young = tmp_path / ".tiny.new-1"
+    for folder in (*left, young):
         folder.mkdir()
         (folder / "half").touch()
-    write(tmp_path / "tiny")
-    assert names(tmp_path) == {"tiny", alive.name}
-    assert "half" not in names(tmp_path / "tiny")
+    os.utime(left[-1], (time.time() - 100,) * 2)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / MANIFEST).write_text("{}")
+    with BundleWriter(tmp_path / "tiny", overwrite=True) as alive:
+        (alive.folder / "half").touch()
+        write(tmp_path / "tiny", overwrite=True)
+        assert names(tmp_path) == {"tiny", alive.folder.name, young.name}
+        assert "half" not in names(tmp_path / "tiny")
+
+
+def test_of_two_writers_at_once_the_later_one_is_told_so(tmp_path: Path) -> None:
+    """Two containers, each with process id 1, export to one folder."""
+    with BundleWriter(tmp_path / "tiny") as first:
+        (first.folder / "config.json").write_text("first")
+        with BundleWriter(tmp_path / "tiny") as second:
+            (second.folder / "config.json").write_text("second")
+            first.commit(manifest())
+            with pytest.raises(UserError, match="exists already"):
+                second.commit(manifest())
+    assert names(tmp_path) == {"tiny"}
+    assert (tmp_path / "tiny" / "config.json").read_text() == "first"
+
+
+STEPS = ("mkdir", "rename", "fsync", "open")
+
+
+def killed_at(step: int, destination: Path, exchanges: bool) -> bool:
+    """Write a bundle over another one in a process that ends, as by SIGKILL, at its n-th call of the system.
+
+    False when it ended before that.
+    """
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+    left = step
+
+    def killing(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def replaced(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os._exit(9)
+            return call(*arguments, **options)
+
+        return replaced
+
+    for name in STEPS:
+        setattr(os, name, killing(name, getattr(os, name)))
+    shutil.rmtree = killing("rmtree", shutil.rmtree)  # type: ignore[assignment]
+    writer.exchange = killing("exchange", writer.exchange if exchanges else lambda first, second: False)
+    write(destination, NEW, overwrite=True)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_killed_at_any_step_a_writer_loses_nothing(tmp_path: Path, exchanges: bool) -> None:
+    """With names exchanged there is a bundle at every moment; without, the next export puts the old one back."""
+    step, is_killed = 0, True
+    while is_killed:
+        folder = tmp_path / str(step)
+        old = write(folder / "tiny")
+        visited(folder / "tiny")
+        is_killed = killed_at(step, folder / "tiny", exchanges)
+        step += 1
+        if exchanges or (folder / "tiny").exists():
+            assert (verify(folder / "tiny") == old) or (folder / "tiny" / "config.json").read_bytes() == b"new"
+        for left in folder.glob(".tiny.new-*"):
+            os.utime(left, (time.time() - 100,) * 2)
+        write(folder / "tiny", overwrite=True)
+        verify(folder / "tiny")
+        assert names(folder) == {"tiny"}
+        assert {".git", "notes.md"} <= names(folder / "tiny")
+    assert step > 10
 
 
 def test_a_writer_killed_between_its_two_renames_loses_nothing(tmp_path: Path) -> None:
     old = write(tmp_path / "tiny")
-    (tmp_path / "tiny").rename(tmp_path / f".tiny.old-{dead_pid()}")
+    (tmp_path / "tiny").rename(tmp_path / ".tiny.old-12ab")
     with pytest.raises(UserError, match="--overwrite"):
         write(tmp_path / "tiny")
     assert names(tmp_path) == {"tiny"}
@@ -273,7 +301,7 @@ def test_overwrite_keeps_what_is_no_part_of_the_bundle(tmp_path: Path) -> None:
 def test_what_is_no_part_of_the_bundle_survives_a_killed_writer(tmp_path: Path) -> None:
     write(tmp_path / "tiny")
     visited(tmp_path / "tiny")
-    (tmp_path / "tiny").rename(tmp_path / f".tiny.old-{dead_pid()}")
+    (tmp_path / "tiny").rename(tmp_path / ".tiny.old-12ab")
     write(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").rename(tmp_path / "tiny")
     write(tmp_path / "tiny", overwrite=True)
@@ -289,7 +317,12 @@ def test_what_is_no_bundle_says_how_to_make_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ('"schema_version":1', '"schema_version":2', "schema_version"),
+        ('"schema_version":2', '"schema_version":3', "schema_version"),
+        ('"encoder":"encoder_model.onnx"', '"encoder":"../x/encoder_model.onnx"', "targets.generic.encoder"),
+        ('"encoder":"encoder_model.onnx"', '"encoder":"/x/encoder_model.onnx"', "targets.generic.encoder"),
+        ('"decoder":"decoder_model_merged.onnx"', '"decoder":"a\\\\b.onnx"', "targets.generic.decoder"),
+        ('"files":{', '"files":{"../config.json":{"sha256":"0","size":1}', "files"),
+        ('"files":{', '"files":{"a//b":{"sha256":"0","size":1}', "files"),
         ('"family":"whisper"', '"family":"vosk"', "family"),
     ],
 )
@@ -306,3 +339,5 @@ def test_the_hash_follows_the_contents_and_not_the_folder(tmp_path: Path) -> Non
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     assert bundle_hash(verify(tmp_path / "b")) == bundle_hash(first)
     assert bundle_hash(write(tmp_path / "c", {**FILES, "config.json": b"[]"})) != bundle_hash(first)
+    later = manifest().model_copy(update={"created": "2026-01-01T00:00:00+00:00", "files": first.files})
+    assert bundle_hash(later) == bundle_hash(first)

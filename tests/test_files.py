@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.files import appearing, write_atomically, write_output
+from edge_asr_deploy.files import appearing, require_writable, write_atomically, write_output
 
 
 @pytest.mark.parametrize("content", ["grün\n", b"\x00\xff"])
@@ -61,3 +62,54 @@ def test_what_can_be_no_file_is_named(tmp_path: Path) -> None:
     for place in (tmp_path / "file" / "below", tmp_path):
         with pytest.raises(UserError, match="--junit"):
             write_output("--junit", place, "x")
+
+
+def test_an_output_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for path, said in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "absent" / "x.json", "its folder does not exist"),
+        (tmp_path / "file" / "x.json", "is a file, not a folder"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            require_writable("--output", path)
+        assert caught.value.thing == "--output" and "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        require_writable("--output", tmp_path / "file" / "more" / "x.json", makes_folders=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="no permission"):
+        require_writable("--output", tmp_path / "x.json")
+
+
+def test_an_output_that_can_be_written_is_let_pass(tmp_path: Path) -> None:
+    (tmp_path / "old.json").touch()
+    for path in (None, tmp_path / "old.json", tmp_path / "new.json", Path("new.json"), Path(os.devnull)):
+        require_writable("--output", path)
+    require_writable("--output", tmp_path / "a" / "b" / "x.json", makes_folders=True)
+
+
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_output("--output", pipe, "grün")
+        assert os.read(reader, 100) == "grün".encode()
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_without_a_home_the_cache_lies_among_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user id without an entry in passwd. Others may write there, so the user gets a folder."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("EDGE_ASR_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    assert cache_root() == tmp_path / f"edge_asr_deploy-{os.getuid()}"
+    (tmp_path / f"edge_asr_deploy-{os.getuid()}").mkdir()
+    (tmp_path / f"edge_asr_deploy-{os.getuid()}").chmod(0o777)
+    assert cache_root() == tmp_path / f"edge_asr_deploy-{os.getuid()}" / f"user-{os.getuid()}"

@@ -10,7 +10,7 @@ import yaml
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.recipe.document import parse
-from edge_asr_deploy.recipe.files import for_bits, load_document, override, stored_for
+from edge_asr_deploy.recipe.files import for_bits, load_document, override, read_mapping, shipped, stored_for
 from edge_asr_deploy.recipe.overlay import BLOCKS, lay_over
 from edge_asr_deploy.runtime.targets import TARGETS
 
@@ -89,3 +89,63 @@ def test_keys_that_do_not_fit_together_are_one_line(document: dict[str, Any], me
     with pytest.raises(UserError, match=message) as caught:
         parse({"name": "x", "family": "whisper", **document}, "test")
     assert "\n" not in str(caught.value)
+
+
+def read(tmp_path: Path, text: str) -> Any:
+    (tmp_path / "x.yaml").write_text(text)
+    return read_mapping("--recipe", tmp_path / "x.yaml", "a name")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: a\nfamily: whisper\nname: b\n", "`name` stands in line 1 and again in line 3"),
+        ("a:\n  bits: 3\n  bits: 4\n", "`bits` stands in line 2 and again in line 3"),
+        ("a: {bits: 3, bits: 4}", "`bits` stands in line 1"),
+        ("a: [1\n", "line 2"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: &a [*a]", "aliases unfold"),
+        ("a: &a {b: *a}", "aliases unfold"),
+        ("a: 2020-99-99", "cannot be read as YAML"),
+        ("a: !!python/object:os.system x", "could not determine a constructor"),
+        ("? [a, b]\n: c\n? {d: e}\n: f", "unhashable"),
+        ("a: \x00", "cannot be read as YAML"),
+        ("- a", "must be a YAML mapping"),
+        ("", "must be a YAML mapping"),
+    ],
+)
+def test_what_is_no_document_is_refused_in_one_line(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, text)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_aliases_that_unfold_to_a_bomb_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [" + ", ".join(["x"] * 10) + "]"]
+    lines += [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 10) + "]" for n in range(1, 9)]
+    with pytest.raises(UserError, match="unfold to more than 100000 values"):
+        read(tmp_path, "\n".join(lines))
+
+
+def test_aliases_and_merged_keys_within_reason_are_read(tmp_path: Path) -> None:
+    document = read(tmp_path, "a: &a {bits: 3, group: 16}\nb: {<<: *a, bits: 4}\nc: *a\n")
+    assert document == {"a": {"bits": 3, "group": 16}, "b": {"bits": 4, "group": 16}, "c": {"bits": 3, "group": 16}}
+
+
+def test_norwegian_is_a_language_and_true_is_true(tmp_path: Path) -> None:
+    """YAML 1.1 takes `no` for false."""
+    document = read(tmp_path, "language: no\nother: [on, y, Yes, off]\ngood: true\nbad: False\n")
+    assert document == {"language": "no", "other": ["on", "y", "Yes", "off"], "good": True, "bad": False}
+
+
+@pytest.mark.parametrize(("text", "value"), [("yes", True), ("no", False), ("true", True), ("off", False)])
+def test_a_switch_of_a_recipe_may_be_yes_or_no(text: str, value: bool) -> None:
+    changed = override(SHORT, [f"embedding.weights.symmetric={text}"])
+    assert parse(changed, "test").embedding.weights.symmetric is value
+
+
+def test_no_shipped_document_is_read_otherwise() -> None:
+    paths = [path for path in shipped().rglob("*.yaml")]
+    assert len(paths) > 5
+    for path in paths:
+        assert read_mapping("recipe", path, "a name") == yaml.safe_load(path.read_text(encoding="utf-8"))

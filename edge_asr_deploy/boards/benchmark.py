@@ -14,7 +14,7 @@ from edge_asr_deploy.boards.results import BoardResult, results_of
 from edge_asr_deploy.boards.speech import write_corpus
 from edge_asr_deploy.boards.sync import Files
 from edge_asr_deploy.corpora.utterance import Utterance
-from edge_asr_deploy.files import require_folder
+from edge_asr_deploy.files import require_writable
 from edge_asr_deploy.harness.benchmark.fixed_lengths import fixed_lengths
 from edge_asr_deploy.harness.benchmark.options import BenchOptions
 from edge_asr_deploy.harness.benchmark.result import Benchmark, FixedLength
@@ -36,7 +36,7 @@ def bench_on(
     This machine cuts and joins the audio, and the results describe it as it was made here. Each board's result goes to
     a file of its own, named after `output` (see `results_of`).
     """
-    require_folder("--output", options.output)
+    require_writable("--output", options.output)
     folder = baseline_folder(bundle, options.baseline)
     utterances, _ = load_speech(options.data)
     audio = fixed_lengths(utterances, options.lengths)

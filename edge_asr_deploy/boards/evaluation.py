@@ -12,7 +12,7 @@ from rich.console import Console
 from edge_asr_deploy.boards.remote import run_on
 from edge_asr_deploy.boards.results import BoardResult, results_of
 from edge_asr_deploy.boards.speech import write_corpus
-from edge_asr_deploy.files import require_folder
+from edge_asr_deploy.files import require_writable
 from edge_asr_deploy.harness.evaluation.evaluate import baseline_folder
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import Result
@@ -36,7 +36,7 @@ def evaluate_on(
 
     Each board's result goes to a file of its own, named after `output` (see `results_of`).
     """
-    require_folder("--output", options.output)
+    require_writable("--output", options.output)
     folder = baseline_folder(bundle, options.baseline)
     utterances, speech = load_speech(options.data)
     console.print(speech)

@@ -28,7 +28,9 @@ def write_corpus(utterances: Sequence[Utterance], folder: Path) -> Files:
             path = folder / f"{number}.wav"
             soundfile.write(path, utterance.samples(), SAMPLE_RATE, subtype="FLOAT")
         name = f"{number}{path.suffix}"
-        contents[f"speech/{name}"] = path
+        # A missing file stays a row, so that the board counts it as it would be counted here.
+        if path.is_file():
+            contents[f"speech/{name}"] = path
         row = {"id": utterance.id, "audio": name, "text": utterance.text, "source": utterance.source}
         rows.append(json.dumps({**row, "speaker": utterance.speaker, "duration": utterance.seconds}))
     manifest = folder / "speech.jsonl"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import ipaddress
 import json
 import os
 import re
@@ -58,7 +59,10 @@ _FAULTS = (
 
 @dataclass(frozen=True)
 class Board:
-    """`[user@]host[:port]`. The host may be an alias from the user's SSH configuration; IPv6 is written `[::1]`."""
+    """`[user@]host[:port]`. The host may be an alias from the user's SSH configuration.
+
+    IPv6 is written `[::1]`, or without brackets where no port follows.
+    """
 
     destination: str
     port: int | None
@@ -70,9 +74,12 @@ class Board:
         match = re.fullmatch(
             r"(?P<user>[^\s@:-][^\s@:]*@)?(?P<host>[\w.-]+|\[[0-9a-fA-F:.%\w]+\])(:(?P<port>\d+))?", text
         )
+        user, _, bare = text.rpartition("@")
+        if match is None and _is_ipv6(bare) and re.fullmatch(r"([^\s@:-][^\s@:]*)?", user):
+            return cls(text, None, text)
         port = int(match["port"]) if match and match["port"] else None
         if match is None or match["host"].startswith("-") or not (port is None or 0 < port < 65536):
-            raise UserError(OPTION, text, "is not an address; give user@host or user@host:port")
+            raise UserError(OPTION, text, "is not an address; give user@host, user@host:port or user@[IPv6]:port")
         return cls(f"{match['user'] or ''}{match['host'].strip('[]')}", port, text)
 
 
@@ -266,6 +273,13 @@ def _program() -> str:
         f"exec(compile({channel!r}, 'channel', 'exec'), sys.modules[{name!r}].__dict__)\n"
         f"exec(compile({agent!r}, 'agent', 'exec'))\n"
     )
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return isinstance(ipaddress.ip_address(text), ipaddress.IPv6Address)
+    except ValueError:
+        return False
 
 
 def _last_line(text: str) -> str:

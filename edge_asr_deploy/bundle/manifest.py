@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from edge_asr_deploy.errors import UserError
 
@@ -65,11 +67,22 @@ class Layer(_Model):
     storage: Literal["plain", "two-level"] = "plain"
 
 
+def _plain(name: str) -> str:
+    """A path below the bundle's folder, as an export writes it: nothing absolute, no way up, no control characters."""
+    parts = name.split("/")
+    if not all(parts) or {".", ".."} & set(parts) or "\\" in name or not name.isprintable():
+        raise ValueError(f"{name[:80]!r} is no plain name below the bundle's folder")
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(_plain)]
+
+
 class Graphs(_Model):
     """The model files of a bundle that one target runs; several targets may share a file."""
 
-    encoder: str = "encoder_model.onnx"
-    decoder: str = "decoder_model_merged.onnx"
+    encoder: PlainName = "encoder_model.onnx"
+    decoder: PlainName = "decoder_model_merged.onnx"
 
 
 class FileEntry(_Model):
@@ -88,7 +101,7 @@ class FileEntry(_Model):
 class Manifest(_Model):
     """The contents of `manifest.json`. `BundleWriter.commit` fills `files` and `seal`."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     name: str
     family: Literal["whisper", "moonshine"]
     model: Model
@@ -97,7 +110,7 @@ class Manifest(_Model):
     calibration: CalibrationRecord | None = None
     layers: list[Layer] = Field(default_factory=list, description="as the first target runs them")
     targets: dict[str, Graphs] = Field(default_factory=lambda: {"generic": Graphs()}, description="by name")
-    files: dict[str, FileEntry] = Field(default_factory=dict)
+    files: dict[PlainName, FileEntry] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
     created: str
     seal: str = Field(UNSEALED, description="sha256 of manifest.json as written with 64 zeros in this place")
@@ -105,15 +118,15 @@ class Manifest(_Model):
 
 def read_manifest(folder: Path) -> Manifest:
     """Read `manifest.json` without checking any hash. UserError when it is no bundle or a broken one."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError("bundle", folder, "no such folder; make one with `edge-deploy export`")
     path = folder / MANIFEST
-    if not path.is_file():
-        raise UserError(
-            "bundle", folder, f"has no {MANIFEST}, so it is not a bundle; make one with `edge-deploy export`"
-        )
     try:
         return Manifest.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(
+            "bundle", folder, f"has no {MANIFEST}, so it is not a bundle; make one with `edge-deploy export`"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -123,7 +136,18 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def bundle_hash(manifest: Manifest) -> str:
-    """sha256 over the names and hashes of a bundle's files but the card: equal for bundles that compute the same."""
+    """sha256 over the whole manifest but the card's hash, the time of the export and the seal.
+
+    Bundles of one hash run the same files for the same targets, and say the same of themselves. `earlier_hash` is what
+    results of earlier versions name.
+    """
+    said = manifest.model_dump(mode="json", exclude={"created", "seal", "schema_version"})
+    said["files"].pop(CARD, None)
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def earlier_hash(manifest: Manifest) -> str:
+    """The hash that version 0.1 gave a bundle: over the names and hashes of its files but the card."""
     lines = (f"{entry.sha256}  {name}\n" for name, entry in sorted(manifest.files.items()) if name != CARD)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

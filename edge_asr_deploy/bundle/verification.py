@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 
-from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, UNSEALED, FileEntry, Manifest, read_manifest
+from edge_asr_deploy.bundle.external import external_files
+from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, UNSEALED, FileEntry, Manifest, earlier_hash, read_manifest
 from edge_asr_deploy.bundle.side_files import SIDE_FILES
-from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.errors import Note, UserError
 
 
 def verify(folder: Path) -> Manifest:
@@ -34,4 +36,29 @@ def verify(folder: Path) -> Manifest:
             raise UserError("bundle", folder / name, f"has {size} bytes, the manifest says {expected.size}; {remedy}")
         if FileEntry.of(folder / name) != expected:
             raise UserError("bundle", folder / name, f"was changed since the export; {remedy}")
+    _check_graphs(folder, manifest)
+    if manifest.schema_version == 1:
+        said = f"{folder}: its manifest is of version 1, whose hash left out what runs for which target"
+        warnings.warn(Note(f"{said}; results of that time name {earlier_hash(manifest)[:16]}..."), stacklevel=2)
     return manifest
+
+
+def _check_graphs(folder: Path, manifest: Manifest) -> None:
+    """UserError for a target or a graph that names a file which no hash covers."""
+    for target, graphs in manifest.targets.items():
+        for name in (graphs.encoder, graphs.decoder):
+            if name not in manifest.files:
+                said = f"target {target} runs {name}, which is not among its hashed files"
+                raise UserError("bundle", folder / MANIFEST, f"{said}; export it again")
+    for name in manifest.files:
+        if not name.endswith(".onnx"):
+            continue
+        try:
+            locations = external_files(folder / name)
+        except ValueError as error:
+            raise UserError("bundle", folder / name, f"is no ONNX file ({error}); export it again") from None
+        for location in sorted(locations):
+            beside = f"{name.rpartition('/')[0]}/{location}".removeprefix("/")
+            if beside not in manifest.files:
+                said = f"reads weights from {location!r}, which is not among the bundle's hashed files"
+                raise UserError("bundle", folder / name, f"{said}; export it again")

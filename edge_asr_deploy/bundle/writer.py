@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
+from edge_asr_deploy.bundle.exchange import exchange
 from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, UNSEALED, FileEntry, Manifest, file_names
 from edge_asr_deploy.bundle.side_files import SIDE_FILES
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import write_atomically
+
+# A writer locks its folder within microseconds after making it.
+LOCKED_WITHIN = 60.0
+STALE_SECONDS = 24 * 3600.0
 
 
 class BundleWriter:
@@ -35,14 +41,22 @@ class BundleWriter:
     def __init__(self, destination: Path, overwrite: bool = False) -> None:
         self.destination = Path(os.path.realpath(destination))
         self.overwrite = overwrite
+        self._mark = secrets.token_hex(4)
         self.folder = self._sibling("partial")
+        self._lock: int | None = None
         self._check_destination()
 
     def __enter__(self) -> Self:
         try:
             self.destination.parent.mkdir(parents=True, exist_ok=True)
             self._clear_stale()
-            self.folder.mkdir()
+            # Locked before it has the name by which others look for what killed writers left.
+            fresh = self._sibling("new")
+            fresh.mkdir()
+            self._lock = os.open(fresh, os.O_RDONLY)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(fresh, self.folder)
         except OSError as error:
             raise _as_user_error(self.destination, error) from error
         return self
@@ -51,6 +65,8 @@ class BundleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
         if error is not None and _disk_is_full(error):
             raise _as_user_error(self.destination, error) from error
 
@@ -69,23 +85,30 @@ class BundleWriter:
 
     def _rename_into_place(self) -> None:
         self._check_destination()
+        if not self.destination.exists():
+            os.rename(self.folder, self.destination)
+        elif exchange(self.folder, self.destination):
+            # The old bundle has the hidden name now.
+            _bring_over(self.folder, self.destination)
+        else:
+            self._rename_twice()
+        _flush(self.destination.parent)
+
+    def _rename_twice(self) -> None:
+        """Where the file system cannot exchange names; what is killed in between is put back by the next export."""
         aside = self._sibling("old")
-        replaces = self.destination.exists()
+        os.rename(self.destination, aside)
         try:
-            if replaces:
-                os.rename(self.destination, aside)
             os.rename(self.folder, self.destination)
         except BaseException:
-            if aside.exists() and not self.destination.exists():
+            if not self.destination.exists():
                 os.rename(aside, self.destination)
             raise
-        _flush(self.destination.parent)
-        if replaces:
-            _bring_over(aside, self.destination)
-            shutil.rmtree(aside, ignore_errors=True)
+        _bring_over(aside, self.destination)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _sibling(self, role: str) -> Path:
-        return self.destination.with_name(f".{self.destination.name}.{role}-{os.getpid()}")
+        return self.destination.with_name(f".{self.destination.name}.{role}-{self._mark}")
 
     def _check_destination(self) -> None:
         if not self.destination.exists():
@@ -98,22 +121,47 @@ class BundleWriter:
             )
 
     def _clear_stale(self) -> None:
-        """Remove what killed writers left; where one was killed between its two renames, put the old bundle back.
+        """Remove what killed writers left; where one was killed between two renames, put the old bundle back.
 
-        A folder of this process's own id counts as stale: in a container every run may have the same id.
+        A living writer holds a lock on its folder, which holds across containers, as process ids do not.
         """
-        pattern = re.compile(re.escape(f".{self.destination.name}.") + r"(partial|old)-(\d+)")
+        pattern = re.compile(re.escape(f".{self.destination.name}.") + r"(new|partial|old)-([0-9a-f]+)")
         for path in sorted(self.destination.parent.iterdir()):
             match = pattern.fullmatch(path.name)
-            if match is None or (int(match[2]) != os.getpid() and psutil.pid_exists(int(match[2]))):
+            if match is None or not _is_left(path, match[1]):
+                continue
+            partial = self.destination.with_name(f".{self.destination.name}.partial-{match[2]}")
+            if match[1] == "old" and partial.exists() and not _is_left(partial, "partial"):
                 continue
             if match[1] == "old" and not self.destination.exists():
                 os.rename(path, self.destination)
                 self._check_destination()
-            else:
-                if match[1] == "old":
-                    _bring_over(path, self.destination)
-                shutil.rmtree(path, ignore_errors=True)
+                continue
+            if (path / MANIFEST).is_file() and self.destination.exists():
+                # A whole bundle: the new one before it got its name, or the old one after it lost it.
+                _bring_over(path, self.destination)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_left(folder: Path, role: str) -> bool:
+    """Whether the writer of a hidden folder is gone."""
+    try:
+        age = time.time() - folder.stat().st_mtime
+        if role == "new" and age < LOCKED_WITHIN:
+            return False
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # No locks on this file system: no export takes so long.
+        return age > STALE_SECONDS
+    finally:
+        os.close(handle)
+    return True
 
 
 def replace_card(folder: Path, manifest: Manifest, text: str) -> None:

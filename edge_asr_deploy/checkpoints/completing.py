@@ -110,10 +110,11 @@ def _forced(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
     forced = settings.get("forced_decoder_ids") or config.get("forced_decoder_ids") or []
     try:
         ids = {number for _, number in forced}
-    except (TypeError, ValueError):
+        languages = {number: token for token, number in settings["lang_to_id"].items()}
+        tasks = {number: task for task, number in settings.get("task_to_id", {}).items()}
+    except (TypeError, ValueError, AttributeError):
+        # Not what Transformers writes; what is wrong with it is said where the settings are read.
         return {}
-    languages = {number: token for token, number in settings["lang_to_id"].items()}
-    tasks = {number: task for task, number in settings.get("task_to_id", {}).items()}
     found = {"language": languages, "task": tasks}
     return {key: names[number] for key, names in found.items() for number in ids if number in names}
 

@@ -7,21 +7,22 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_asr_deploy.cache import cache_root, clear_stale, make_folder
+from edge_asr_deploy.cache import cache_root, clear_stale, is_trusted, make_folder
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.sealing import is_sealed
 
 # Part of every folder's name: raise it when a conversion writes something else than before.
-LAYOUT = "v1"
+LAYOUT = "v2"
 
 
 def converted(name: str, sha256: str, convert: Callable[[Path], None]) -> Path:
-    """The folder of a converted checkpoint; `convert` fills it when it is not there yet.
+    """The folder of a converted checkpoint; `convert` fills it when it is not there, or was changed since.
 
-    Of two processes that convert the same weights at once, the later one drops its copy. UserError when the folder
-    cannot be written.
+    Every byte is hashed each time: what stands there counts as the weights of that hash. Of two processes that convert
+    the same weights at once, the later one drops its copy. UserError when the folder cannot be written.
     """
     folder = cache_root() / "checkpoints" / f"{name}-{sha256[:16]}-{LAYOUT}"
-    if folder.is_dir():
+    if is_trusted(folder) and is_sealed(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

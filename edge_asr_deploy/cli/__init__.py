@@ -26,7 +26,7 @@ from edge_asr_deploy.cli import (
     transcribe,
     verify,
 )
-from edge_asr_deploy.cli.errors import error_line, notes_as_lines, unexpected_line
+from edge_asr_deploy.cli.errors import error_line, notes_as_lines, terminated_as_exit, unexpected_line
 from edge_asr_deploy.cli.output import escape_outputs
 from edge_asr_deploy.errors import UserError
 
@@ -82,7 +82,7 @@ def main() -> None:
     """
     escape_outputs()
     try:
-        with notes_as_lines():
+        with notes_as_lines(), terminated_as_exit():
             app()
     except UserError as error:
         # Imported only here, because rich takes 3 MB that a transcription does not need.

@@ -59,7 +59,7 @@ def command(
         report = gate.check(bundles, options, messages)
         if as_json:
             say_model(report)
-        else:
+        elif report.bundles:
             console().print(*(checks_table(bundle) for bundle in report.bundles), sep="\n")
     if in_github:
         for line in github_annotations(report):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -48,6 +50,23 @@ def is_plain() -> bool:
 def error_line(message: object) -> str:
     """The line for an error: `edge-deploy: MESSAGE`, or only the message when this process runs on a board."""
     return str(message) if is_plain() else f"edge-deploy: {message}"
+
+
+@contextmanager
+def terminated_as_exit() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that half-written folders go; the exit code is the shell's 143."""
+
+    def leave(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 @contextmanager

@@ -87,9 +87,13 @@ def _data_folder() -> Path | None:
     value = os.environ.get(VARIABLE)
     if not value:
         return None
-    if not Path(value).is_dir():
+    try:
+        folder = Path(value).expanduser()
+    except RuntimeError:  # `~` of a user without a home
+        folder = Path(value)
+    if not folder.is_dir():
         raise UserError(VARIABLE, value, "no such folder; unset it, or set it to a folder of manifests")
-    return Path(value)
+    return folder
 
 
 def _read(data: Path, name: str) -> list[Utterance]:

@@ -10,14 +10,16 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 
 
-def read_manifest(path: Path) -> list[Utterance]:
+def read_manifest(path: Path, missing_too: bool = False) -> list[Utterance]:
     """The utterances of a manifest, in its order; empty lines are skipped, keys that are not known are allowed.
 
     Known keys: `audio` (needed), `id` (default: the audio path), `text` (null where there is none), `source` (default:
-    the manifest's name), `speaker`, `duration` in seconds. UserError names the file, the row (from 1) and the fault.
+    the manifest's name), `speaker`, `duration` in seconds. Whole numbers are names, too. UserError names the file, the
+    row (from 1) and the fault; `missing_too` takes rows whose file is not there.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not `splitlines`: it also splits at characters that JSON allows inside a text, such as U+2028.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise UserError("manifest", path, "no such file; give a .jsonl file of speech") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -28,7 +30,7 @@ def read_manifest(path: Path) -> list[Utterance]:
         if not line.strip():
             continue
         try:
-            utterance = _utterance(line, path)
+            utterance = _utterance(line, path, missing_too)
             if utterance.id in rows:
                 raise ValueError(f"id {utterance.id!r} stands in row {rows[utterance.id]} already")
         except ValueError as error:
@@ -40,7 +42,7 @@ def read_manifest(path: Path) -> list[Utterance]:
     return utterances
 
 
-def _utterance(line: str, manifest: Path) -> Utterance:
+def _utterance(line: str, manifest: Path, missing_too: bool) -> Utterance:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -53,17 +55,24 @@ def _utterance(line: str, manifest: Path) -> Utterance:
     if not audio:
         raise ValueError("has no `audio`, the path of a file relative to the manifest")
     path = manifest.parent / audio
-    if not path.is_file():
+    if not missing_too and not path.is_file():
         raise ValueError(f"audio {path} is missing")
     seconds = _field(row, "duration", (int, float))
     return Utterance(
-        id=_field(row, "id", str) or audio,
+        id=_name(row, "id") or audio,
         audio=path,
         text=_field(row, "text", str),
-        source=_field(row, "source", str) or manifest.stem,
-        speaker=_field(row, "speaker", str),
+        source=_name(row, "source") or manifest.stem,
+        speaker=_name(row, "speaker"),
         seconds=None if seconds is None else float(seconds),
     )
+
+
+def _name(row: dict[str, Any], key: str) -> str | None:
+    """The value of a key that names something: tables and databases often number their clips and speakers."""
+    value = row.get(key)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number else _field(row, key, str)
 
 
 def _field(row: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:

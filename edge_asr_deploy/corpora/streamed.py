@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.audio.reading import SHORTEST_SECONDS
@@ -49,10 +49,9 @@ class Split:
 
     def folder(self) -> Path:
         """The folder of its clips: below EDGE_ASR_CACHE, else ~/.cache/edge_asr_deploy."""
-        root = Path(os.environ.get("EDGE_ASR_CACHE") or Path.home() / ".cache" / "edge_asr_deploy")
         order = "" if self.seed is None else f"-seed{self.seed}"
         parts = (self.repository.replace("/", "--"), self.configuration, f"{self.split}{order}-{LAYOUT}")
-        return (root / "speech").joinpath(*parts)
+        return (cache_root() / "speech").joinpath(*parts)
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def _suffices(folder: Path, rows: list[_Row], number: int | None) -> bool:
 def _rows_on_disk(folder: Path) -> list[_Row]:
     """The clips on disk, up to the first that is not whole: a line cut short by a kill, a file removed."""
     index, rows = folder / "rows.jsonl", []
-    for line in index.read_text(encoding="utf-8").splitlines() if index.exists() else []:
+    for line in index.read_text(encoding="utf-8").split("\n") if index.exists() else []:
         try:
             row = _Row(**json.loads(line))
         except (ValueError, TypeError, RecursionError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import (
     HEAD,
     LOWEST,
@@ -89,8 +90,10 @@ class Moonshine:
             length = max(0, (length - kernel) // stride + 1)
         return length
 
-    def prompt(self, generation: Any, language: str, task: str) -> tuple[int, ...]:
+    def prompt(self, generation: Any, language: str | None, task: str | None) -> tuple[int, ...]:
         """The start token alone."""
+        if generation.decoder_start_token_id is None:
+            raise UserError("generation_config.json", "decoder_start_token_id", "is missing; give the start token's id")
         return (int(generation.decoder_start_token_id),)
 
     def length_cap(self, samples: int, spelled: bool = False) -> int:

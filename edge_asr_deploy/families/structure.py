@@ -143,7 +143,7 @@ class Family(Protocol):
     def frames(self, samples: int, config: Any) -> int:
         """How many of the encoder's output frames hold audio, for that many samples at 16 kHz; the rest is padding."""
 
-    def prompt(self, generation: Any, language: str, task: str) -> tuple[int, ...]:
+    def prompt(self, generation: Any, language: str | None, task: str | None) -> tuple[int, ...]:
         """The token ids that the decoder reads before the text, by Transformers' generation configuration."""
 
     def length_cap(self, samples: int) -> int | None:

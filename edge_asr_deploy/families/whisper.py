@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families.languages import language_code
 from edge_asr_deploy.families.structure import (
     HEAD,
     LOWEST,
@@ -76,15 +77,21 @@ class Whisper:
         """One frame for every 320 samples begun, at most the encoder's 1500."""
         return min(math.ceil(samples / SAMPLES_PER_FRAME), int(config.max_source_positions))
 
-    def prompt(self, generation: Any, language: str, task: str) -> tuple[int, ...]:
-        """<|startoftranscript|>, for multilingual models language and task, <|notimestamps|>."""
+    def prompt(self, generation: Any, language: str | None, task: str | None) -> tuple[int, ...]:
+        """<|startoftranscript|>, for multilingual models language and task, <|notimestamps|>.
+
+        Without a language or task those that a fine-tune left in its generation settings count, else English.
+        """
         start, end = int(generation.decoder_start_token_id), int(generation.no_timestamps_token_id)
         if not getattr(generation, "is_multilingual", False):
             return start, end
         languages: dict[str, int] = generation.lang_to_id
-        if f"<|{language}|>" not in languages:
+        language = language or getattr(generation, "language", None) or "en"
+        task = task or getattr(generation, "task", None) or "transcribe"
+        token = languages.get(f"<|{language_code(language)}|>")
+        if token is None:
             raise UserError("language", language, "this model knows " + ", ".join(k[2:-2] for k in languages))
-        return start, languages[f"<|{language}|>"], int(generation.task_to_id[task]), end
+        return start, token, int(generation.task_to_id[task]), end
 
     def length_cap(self, samples: int) -> int | None:
         """None: only the 448 positions of the decoder limit a transcript."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.files import appearing, require_folder
+from edge_asr_deploy.files import appearing, require_writable
 from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, pins, requirements
 from edge_asr_deploy.pack.sbom import SBOM, bill_of_materials
 from edge_asr_deploy.pack.wheel import build_wheel
@@ -52,7 +52,7 @@ def pack(bundle: Path, output: Path, platform: str, pythons: Sequence[str], whee
         raise UserError("--output", output, f"give the archive a name that ends in {SUFFIX}")
     if output.exists() and not overwrite:
         raise UserError("--output", output, "exists already; add --overwrite to replace it")
-    require_folder("--output", output)
+    require_writable("--output", output)
     manifest = verify(bundle)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

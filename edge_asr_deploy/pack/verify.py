@@ -93,7 +93,7 @@ def _compare(path: Path, hashes: dict[str, str], texts: dict[str, bytes]) -> Non
     if SUMS not in texts:
         raise UserError("archive", path, f"has no {SUMS}, so it is no pack; make one with `edge-deploy pack`")
     listed: dict[str, str] = {}
-    for line in texts[SUMS].decode(errors="replace").splitlines():
+    for line in texts[SUMS].decode(errors="replace").removesuffix("\n").split("\n"):
         match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
         if match is None:
             raise _fault(path, SUMS, f"has a line that is no hash; {_REMEDY}")

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.recipe.document import float_recipe
 from edge_asr_deploy.recipe.overlay import BLOCKS, Document, as_group, lay_over, spread_blocks
+from edge_asr_deploy.recipe.reading import parse_yaml
 from edge_asr_deploy.runtime.targets import Target
 
 
@@ -29,11 +28,13 @@ def load_document(path: Path) -> Document:
 def read_mapping(thing: str, path: Path, content: str) -> Document:
     """A YAML file that holds a mapping; UserError, which names the file a `thing` and says the `content` it needs."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(thing, path, "no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(thing, path, f"cannot be read as YAML ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise UserError(thing, path, f"cannot be read ({error.strerror}); check the path") from None
+    except ValueError as error:
+        raise UserError(thing, path, f"cannot be read as YAML ({error})") from None
     if not isinstance(document, dict):
         raise UserError(thing, path, f"must be a YAML mapping with {content}")
     return document
@@ -89,8 +90,8 @@ def override(document: Document, settings: Sequence[str]) -> Document:
         if not separator or not path:
             raise UserError("--set", setting, "write key.path=value, for example decoder.weights.bits=3")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = parse_yaml(text)
+        except ValueError:
             raise UserError("--set", setting, "the value is not YAML") from None
         first, *rest = path.split(".")
         for key in BLOCKS if first == "blocks" else (first,):

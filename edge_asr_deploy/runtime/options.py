@@ -28,7 +28,10 @@ class TranscribeOptions:
     """How to run a bundle on audio. UserError for an invalid audio context."""
 
     language: Annotated[
-        str | None, Option("Language of the speech (`de`, `german`). Default: a multilingual model detects it.")
+        str | None,
+        Option(
+            "Language of the speech (`de`, `german`), or `auto`: the model detects it. Default: its own, else `auto`."
+        ),
     ] = None
     task: Annotated[str | None, Option("`transcribe` or, for multilingual models, `translate` (to English).")] = None
     target: Annotated[str | None, TARGET] = None

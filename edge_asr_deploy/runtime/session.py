@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -83,6 +85,20 @@ def open_session(
         raise
     except Exception as error:  # onnxruntime's exceptions have no public base class
         raise UserError("bundle", path, _why_not(error)) from error
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """UserError where onnxruntime fails in the middle of a run: the graphs are not what their files beside them say."""
+    try:
+        yield
+    except Exception as error:  # onnxruntime's exceptions have no public base class
+        if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("onnxruntime"):
+            raise
+        if any(sign in str(error) for sign in _NO_MEMORY):
+            raise MemoryError(str(error)) from error
+        reason = " ".join(str(error).split())[:200]
+        raise UserError("bundle", "its graphs", f"onnxruntime cannot run them ({reason}); export it again") from error
 
 
 def _why_not(error: Exception) -> str:

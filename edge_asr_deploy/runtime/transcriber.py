@@ -26,9 +26,9 @@ from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 from edge_asr_deploy.runtime.options import describe_audio_context, parse_audio_context
-from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.session import SessionSettings, running
 from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, release_memory
-from edge_asr_deploy.runtime.startup.verified_bundles import verified_bundle
+from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
 
 if TYPE_CHECKING:
@@ -136,27 +136,24 @@ class Transcriber:
         Later starts reuse the verification and the optimized graphs in the start-up cache (`runtime.startup`).
         """
         bundle, margin = Path(bundle), parse_audio_context(audio_context)
-        chosen, bundle_hash = GENERIC, None
+        chosen, contents = GENERIC, dict[str, str]()
         encoder, decoder = (graphs.encoder, graphs.decoder) if graphs else (ENCODER, DECODER)
         if family is None:
             verified = verified_bundle(bundle, verify)
-            family, bundle_hash = verified.family, verified.hash
+            family, contents = verified.family, verified.contents
             chosen = choose(verified.targets, target, cpu_features())
             target, (encoder, decoder) = chosen.name, verified.targets[chosen.name]
         settings = settings or chosen.settings(SessionOverrides(threads, accuracy_level))
-        try:
-            rules = FAMILIES[family](bundle)
-        except KeyError as error:
-            raise UserError("bundle", bundle, f"its configuration lacks {error}; export it again") from None
-        session = open_optimized(bundle / encoder, settings, bundle_hash)
+        rules = FAMILIES[family](bundle)
+        session = open_optimized(bundle / encoder, settings, contents.get(encoder))
         if margin is not None and not takes_any_length(session):
             remedy = f"{bundle} only takes full windows; export it again"
             raise UserError("--audio-context", describe_audio_context(margin), remedy)
         transcriber = cls(
             session,
-            Decoder(open_optimized(bundle / decoder, settings, bundle_hash)),
+            Decoder(open_optimized(bundle / decoder, settings, contents.get(decoder))),
             rules,
-            TextDecoder(bundle, bundle_hash),
+            TextDecoder(bundle, contents.get(TOKENIZER)),
             target,
             margin,
             batch,
@@ -218,7 +215,8 @@ class Transcriber:
         """Transcribe windows in groups. Also returns the prompt with the language, which the first window decides."""
         transcribed: dict[int, _Window] = {}
         for group in batches([len(clip) for clip in clips], self._batch, first_alone=None in prompt):
-            windows, prompt = self._group([clips[index] for index in group], prompt, margin)
+            with running():
+                windows, prompt = self._group([clips[index] for index in group], prompt, margin)
             transcribed.update(zip(group, windows, strict=True))
         return [transcribed[index] for index in range(len(clips))], prompt
 

@@ -17,6 +17,7 @@ from edge_asr_deploy.boards import benchmark as module
 from edge_asr_deploy.boards.benchmark import lengths_as_corpus
 from edge_asr_deploy.boards.remote import Answer
 from edge_asr_deploy.boards.results import results_of
+from edge_asr_deploy.boards.speech import MANIFEST, write_corpus
 from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.corpora import manifest
@@ -116,3 +117,10 @@ def test_a_board_finds_the_samples_that_are_timed_here(sizes: list[int], lengths
                 path.rename(Path(folder) / name)
         there = fixed_lengths(manifest.read_manifest(Path(folder) / "speech.jsonl"), lengths)
     assert [clip.fingerprint for _, clip in there] == [clip.fingerprint for _, clip in here]
+
+
+def test_a_missing_clip_stays_a_row_that_the_board_counts(tmp_path: Path) -> None:
+    gone = Utterance("gone", tmp_path / "gone.wav", "text", "test")
+    files = write_corpus([gone], tmp_path)
+    assert list(files.contents) == [MANIFEST]
+    assert json.loads(files.contents[MANIFEST].read_text())["id"] == "gone"

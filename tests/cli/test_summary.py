@@ -51,3 +51,26 @@ def test_what_is_no_result_is_named(tmp_path: Path, content: str | None) -> None
     ran = CliRunner().invoke(app, ["summary", str(path)])
     assert isinstance(ran.exception, UserError)
     assert "x.json" in str(ran.exception) and "\n" not in str(ran.exception)
+
+
+def test_no_row_stands_below_a_float_row_of_other_speech(
+    results: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float bundle hears the first set well and the second badly; files come in any order."""
+    hears = Workers(lambda name, seconds: "wrong words" if name == "float" else "right word")
+    monkeypatch.setattr(measure, "Worker", hears)
+    options = EvaluateOptions(clips=2, rounds=1, cache=False)
+    clips = speech({"one": "right word", "two": "right word"}, "noisy")
+    other = evaluate(tmp_path / "w4", tmp_path / "float", clips, "", options, progress.silent)
+    (tmp_path / "noisy.json").write_text(other.model_dump_json())
+    ran = CliRunner().invoke(app, ["summary", results[0], str(tmp_path / "noisy.json"), results[1]])
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in ran.stdout.splitlines()]
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        ("speech", "bundle", "WER %"),
+        ("---", "---", "---"),
+        ("1: corpus (2), WER", "float", "0.00"),
+        ("1: corpus (2), WER", "w4", "0.00"),
+        ("1: corpus (2), WER", "w3", "25.00"),
+        ("2: noisy (2), WER", "float", "100.00"),
+        ("2: noisy (2), WER", "w4", "0.00"),
+    ]

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.corpora import demo, hub
 from edge_asr_deploy.corpora.defaults import CALIBRATION, EVALUATION, calibration_corpus, evaluation_corpus
 from edge_asr_deploy.corpora.overlap import refuse_overlap
+from edge_asr_deploy.corpora.streamed import Split
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.startup.cache import startup_root
 from tests.support.clips import noise, write_manifest, write_set
 
 
@@ -140,3 +143,19 @@ def test_a_changed_clip_of_the_wheel_is_refused(tmp_path: Path, monkeypatch: pyt
         demo.demo_evaluation()
     with pytest.raises(UserError, match=r"two_cities\.wav: is missing"):
         demo.demo_calibration()
+
+
+def test_a_home_that_no_shell_expanded_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unit files, containers and quotes leave `~` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (*EVALUATION, CALIBRATION):
+        write_set(tmp_path / "speech", name, 1)
+    monkeypatch.setenv("EDGE_ASR_DATA", "~/speech")
+    assert len(evaluation_corpus()[0]) == len(EVALUATION)
+    monkeypatch.setenv("EDGE_ASR_CACHE", "~/cache")
+    monkeypatch.delenv("EDGE_ASR_STARTUP_CACHE", raising=False)
+    assert cache_root() == tmp_path / "cache"
+    assert startup_root() == tmp_path / "cache" / "startup"
+    assert Split("a/b", "c", "test", "--data", "x").folder().is_relative_to(tmp_path / "cache")
+    monkeypatch.setenv("EDGE_ASR_STARTUP_CACHE", "~/fast")
+    assert startup_root() == tmp_path / "fast"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def test_absolute_paths_and_a_byte_order_mark_are_fine(folder: Path) -> None:
         (row(1, audio="set"), "set is missing"),
         (row(1, audio=3), "`audio` is 3, not a string"),
         (row(1, id="id0"), "'id0' stands in row 1"),
-        (row(1, id=7), "`id` is 7, not a string"),
+        (row(1, id=7.5), "`id` is 7.5, not a string"),
+        (row(1, id=True), "`id` is true, not a string"),
+        (row(1, id=[1]), "`id` is [1], not a string"),
         (row(1, text=["a"]), '`text` is ["a"], not a string'),
         (row(1, text=False), "`text` is false, not a string"),
         (row(1, duration="5"), '`duration` is "5", not a number'),
@@ -80,6 +83,34 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_manifest(tmp_path / "m.jsonl")
     with pytest.raises(UserError, match="cannot be read"):
         read_manifest(tmp_path)
+
+
+def test_whole_numbers_are_names(folder: Path) -> None:
+    rows = [row(0, id=0, source=17, speaker=3), row(1, id=12345678901234567890)]
+    first, second = read_manifest(write_manifest(folder / "m.jsonl", rows))
+    assert (first.id, first.source, first.speaker, second.id) == ("0", "17", "3", "12345678901234567890")
+
+
+def test_a_number_and_the_same_text_are_one_name(folder: Path) -> None:
+    with pytest.raises(UserError, match="'7' stands in row 1"):
+        read_manifest(write_manifest(folder / "m.jsonl", [row(0, id=7), row(1, id="7")]))
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\x1c", "\x0b", "\x0c"])
+def test_a_line_ends_at_a_line_end_only(character: str, folder: Path) -> None:
+    """JSON allows these inside a text, and Python's `splitlines` ends lines there."""
+    text = f"two{character}lines"
+    raw = json.dumps(row(0, text="TEXT"), ensure_ascii=False).replace("TEXT", text)
+    # Control characters must be escaped in JSON; the others need not.
+    raw = raw if character > "\x1f" else json.dumps(row(0, text=text))
+    (folder / "m.jsonl").write_text(raw + "\r\n" + json.dumps(row(1)) + "\n", encoding="utf-8")
+    first, second = read_manifest(folder / "m.jsonl")
+    assert (first.text, second.id) == (text, "id1")
+
+
+def test_missing_files_may_be_wanted(folder: Path) -> None:
+    path = write_manifest(folder / "m.jsonl", [row(0), row(1, audio="set/gone.flac")])
+    assert [utterance.audio.name for utterance in read_manifest(path, missing_too=True)] == ["clip0.flac", "gone.flac"]  # type: ignore[union-attr]
 
 
 def test_a_row_that_is_nested_without_end_is_named(tmp_path: Path) -> None:

@@ -56,10 +56,10 @@ def test_english_maps_british_spellings_and_numbers_and_basic_does_not() -> None
 
 def test_the_language_chooses_and_the_package_version_is_named() -> None:
     assert normalizer_for(None).name == normalizer_for("en").name == normalizer_for("English").name == "whisper-english"
-    assert normalizer_for("de").name == "whisper-basic"
+    assert normalizer_for("de").name == "whisper-marks"
     assert normalizer_for("de").version == f"whisper-normalizer {metadata.version('whisper-normalizer')}"
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UserError, match="whisper-english, whisper-basic"):
+    with pytest.raises(UserError, match="whisper-english, whisper-marks, whisper-characters, whisper-basic"):
         normalizer("kaldi")

@@ -72,7 +72,7 @@ def test_the_leaderboards_rules_leave_out_what_it_leaves_out(hub: FakeHub) -> No
 
     clips, _ = load_speech(["open-asr:tedlium"])
     assert len(clips) == 4
-    items = prepare(clips, normalizer("whisper-english"), progress.silent)
+    items = prepare(clips, normalizer("whisper-english"), progress.silent).items
     assert [item.reference for item in items] == ["hello there", "and goodbye"]
 
 

@@ -116,6 +116,9 @@ def test_prompts() -> None:
         task_to_id={"transcribe": 8, "translate": 4},
     )
     assert Whisper().prompt(many, "de", "transcribe") == (5, 7, 8, 9)
+    assert Whisper().prompt(many, None, None) == (5, 6, 8, 9)
+    many.language, many.task = "german", "translate"
+    assert Whisper().prompt(many, None, None) == (5, 7, 4, 9), "what the fine-tune was made for"
     with pytest.raises(UserError, match=r"language: xx: this model knows en, de"):
         Whisper().prompt(many, "xx", "transcribe")
     assert Moonshine().prompt(SimpleNamespace(decoder_start_token_id=1), "en", "transcribe") == (1,)

@@ -47,3 +47,10 @@ def test_marks_keep_their_proportions(values: list[float]) -> None:
     for line, value in zip(drawn.groups[0].lines, values, strict=True):
         assert line.at == pytest.approx(100 * value / top, abs=0.01)
         assert not line.is_cut
+
+
+@pytest.mark.parametrize("top", [3e-5, 0.04, 1.5, 12345.0, 4.2e6])
+def test_no_tick_has_an_exponent(top: float) -> None:
+    ticks = [text for _, text in chart([("", [mark(top)])]).ticks]
+    assert not [text for text in ticks if "e" in text]
+    assert float(ticks[-1]) >= top * (1 - 1e-9) and len(set(ticks)) == len(ticks)

@@ -10,6 +10,7 @@ import pytest
 from edge_asr_deploy import progress
 from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.bundle.writer import BundleWriter
+from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation import measure
 from edge_asr_deploy.harness.evaluation.evaluate import evaluate, find_baseline
@@ -78,7 +79,7 @@ def test_outputs_that_are_wrong_as_a_whole_are_counted(tmp_path: Path, workers: 
 def test_a_loop_counts_though_the_runtime_cut_it() -> None:
     [utterance] = speech({"one": "some words"})
     texts = [Text("some words", tokens=100, windows=1, hit_length_cap=True, loops=1)]
-    accuracy = score([Item(utterance, "some words", "p", 1.0)], texts, str.lower, 0)  # type: ignore[arg-type]
+    accuracy = score([Item(utterance, "some words", "p", 1.0)], texts, normalizer("whisper-basic"), 0)
     assert (accuracy.pooled.wer, accuracy.runaway) == (0, 1)
 
 
@@ -192,6 +193,25 @@ def test_the_baseline_is_the_newest_float_sibling_of_the_same_weights(tmp_path: 
     (tmp_path / "file").touch()
     assert find_baseline(tmp_path / "w4") == tmp_path / "a-new"
     assert find_baseline(tmp_path / "a-new") is None
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_what_cannot_be_read_beside_a_bundle_is_no_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """`lost+found`, another user's folder, a share that is gone."""
+    write_bundle(tmp_path / "w4")
+    write_bundle(tmp_path / "float", bits=32)
+    (tmp_path / "lost+found").mkdir()
+    unpatched = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if "lost+found" in path.parts:
+            raise error
+        return unpatched(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert find_baseline(tmp_path / "w4") == tmp_path / "float"
 
 
 def test_no_baseline_says_how_to_make_one(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def test_another_onnxruntime_has_its_own_place(tmp_path: Path, monkeypatch: pyte
     assert cache(tmp_path).get("fingerprint") is None
 
 
+def test_a_text_under_another_name_counts_as_none(tmp_path: Path) -> None:
+    cache(tmp_path).put("one", TEXT)
+    [path] = tmp_path.rglob("one.json")
+    path.rename(path.with_name("two.json"))
+    assert cache(tmp_path).get("two") is None
+
+
 def test_a_broken_entry_counts_as_none(tmp_path: Path) -> None:
     cache(tmp_path).put("fingerprint", TEXT)
     (entry,) = tmp_path.rglob("fingerprint.json")

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_asr_deploy.runtime.startup import cache
 
@@ -124,11 +126,15 @@ def test_without_a_variable_it_lies_in_the_cache(monkeypatch: pytest.MonkeyPatch
     assert cache.startup_root() == Path("/somewhere/startup")
 
 
+def last_used(folder: Path, days: float) -> None:
+    os.utime(folder / cache.INDEX, (time.time() - days * 24 * 3600,) * 2)
+
+
 def test_beyond_the_limit_the_longest_unused_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     big = Maker(b"x" * 1000)
     folders = [made(big, f"kind/{name}") for name in "abc"]
-    for age, folder in zip((2000, 3000, 1000), folders, strict=True):
-        os.utime(folder / cache.INDEX, (time.time() - age, time.time() - age))
+    for days, folder in zip((3, 4, 2), folders, strict=True):
+        last_used(folder, days)
     monkeypatch.setattr(cache, "LIMIT", 4000)
     newest = made(big, "kind/d")
     assert [folder.exists() for folder in (*folders, newest)] == [True, False, True, True]
@@ -139,11 +145,81 @@ def test_an_entry_above_the_limit_stays_while_it_is_the_newest(monkeypatch: pyte
     assert made(Maker(b"x" * 1000)).exists()
 
 
+def test_two_entries_that_do_not_fit_together_are_each_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SD card wears out when every start writes 43 MB."""
+    monkeypatch.setattr(cache, "LIMIT", 1500)
+    makers = {name: Maker(b"x" * 1000) for name in "abc"}
+    for _ in range(5):
+        entries = {name: cache.entry(f"kind/{name}", "this", maker) for name, maker in makers.items()}
+    assert {name: maker.times for name, maker in makers.items()} == {"a": 1, "b": 1, "c": 0}
+    assert entries["c"] is None
+    # A day later the one that is no longer used makes room.
+    assert entries["a"] is not None
+    last_used(entries["a"], 1.5)
+    assert cache.entry("kind/c", "this", makers["c"]) is not None
+    assert not entries["a"].exists()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_in_a_folder_that_others_may_write_each_user_has_a_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    root.mkdir()
+    root.chmod(mode)
+    folder = made(Maker())
+    assert folder == root / f"user-{os.getuid()}" / "kind" / "name"
+    assert folder.parent.parent.stat().st_mode & 0o777 == 0o700
+    folder.parent.parent.chmod(0o777)
+    assert cache.entry("kind/name", "this", Maker()) is None, "somebody may have changed it"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
+@pytest.mark.parametrize("what", ["", "file", cache.INDEX])
+def test_what_another_user_owns_is_not_used(what: str) -> None:
+    maker = Maker()
+    folder = made(maker)
+    os.chown(folder / what, 12345, 12345)
+    made(maker)
+    assert maker.times == 2
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
+def test_a_place_that_another_user_took_is_not_used(root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o1777)
+    (root / "user-0").mkdir()
+    os.chown(root / "user-0", 12345, 12345)
+    assert cache.entry("kind/name", "this", Maker()) is None
+
+
+@given(position=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_any_flipped_bit_of_an_entry_makes_it_anew(position: int, bit: int) -> None:
+    folder = made(Maker(), "kind/flipped")
+    files = [folder / "file", folder / cache.INDEX]
+    path = files[position % 2]
+    content = bytearray(path.read_bytes())
+    content[position // 2 % len(content)] ^= 1 << bit
+    path.write_bytes(content)
+    assert (made(Maker(), "kind/flipped") / "file").read_bytes() == b"content"
+
+
 def test_what_a_killed_process_left_goes_after_a_day(root: Path) -> None:
     made(Maker())
+    for name, age in (("half", 25), ("new", 1)):
+        (root / "kind" / name).mkdir()
+        os.utime(root / "kind" / name, (time.time() - age * 3600,) * 2)
+    for name, age in ((".a.json.x.partial", 25), (".b.json.x.partial", 1)):
+        (root / "kind" / name).touch()
+        os.utime(root / "kind" / name, (time.time() - age * 3600,) * 2)
     for name, age in (("old", 25), ("young", 1)):
         left = root / "kind" / f".name.{name}"
         left.mkdir()
         os.utime(left, (time.time() - age * 3600,) * 2)
     made(Maker(), "kind/other")
-    assert sorted(path.name for path in (root / "kind").iterdir()) == [".name.young", "name", "other"]
+    assert sorted(path.name for path in (root / "kind").iterdir()) == [
+        ".b.json.x.partial",
+        ".name.young",
+        "name",
+        "new",
+        "other",
+    ]

@@ -61,6 +61,20 @@ def test_castilian_is_spanish(multilingual: Family) -> None:
     assert multilingual.prompt("castilian", None) == (10, 13, 21, 30)
 
 
+@pytest.mark.parametrize("own", ["german", "de", "<|de|>", "DE"])
+def test_a_fine_tune_speaks_its_own_language_unasked(tmp_path: Path, own: str) -> None:
+    model = Whisper(configured(tmp_path, {**MULTILINGUAL, "language": own, "task": "translate"}))
+    assert model.prompt(None, None) == (10, 12, 20, 30)
+    assert model.prompt("es", "transcribe") == (10, 13, 21, 30)
+    assert model.prompt("auto", None) == (10, None, 20, 30)
+
+
+@pytest.mark.parametrize("own", ["klingon", ["de", "es"], None, 5])
+def test_settings_that_name_no_language_of_the_model_leave_it_to_be_detected(tmp_path: Path, own: object) -> None:
+    model = Whisper(configured(tmp_path, {**MULTILINGUAL, "language": own}))
+    assert model.prompt(None, None) == model.prompt("auto", None) == (10, None, 21, 30)
+
+
 def test_a_task_may_be_named(multilingual: Family) -> None:
     assert multilingual.prompt("de", "translate") == (10, 12, 20, 30)
 
@@ -119,13 +133,43 @@ def test_moonshine_may_say_more_in_a_script_that_it_spells(
     assert moonshine.longest(10 * 16_000, 1, (text, tokens)) == int(10 * seconds) + 2
 
 
-@pytest.mark.parametrize("vocab_size", [2, 9, None])
+@pytest.mark.parametrize("vocab_size", [40, None])
 def test_suppressed_ids_outside_the_vocabulary_are_ignored(tmp_path: Path, vocab_size: int | None) -> None:
     """-1 once stood for none; an id beyond the head has no score."""
-    settings = {**ENGLISH, "suppress_tokens": [-1, 1, 2], "begin_suppress_tokens": [9, 99_999_999]}
+    settings = {**ENGLISH, "suppress_tokens": [-1, 1, 41], "begin_suppress_tokens": [9, 99_999_999]}
     rules = Whisper(configured(tmp_path, settings, vocab_size=vocab_size)).rules
-    assert rules.never.tolist() == ([1] if vocab_size == 2 else [1, 2])
-    assert rules.never_first.tolist() == ([9, 99_999_999] if vocab_size is None else [])
+    assert rules.never.tolist() == ([1, 41] if vocab_size is None else [1])
+    assert rules.never_first.tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("decoder_start_token_id", None),
+        ("decoder_start_token_id", 40),
+        ("decoder_start_token_id", -1),
+        ("decoder_start_token_id", "\x1b[31m"),
+        ("decoder_start_token_id", True),
+        ("eos_token_id", None),
+        ("eos_token_id", []),
+        ("eos_token_id", [[9]]),
+        ("no_timestamps_token_id", 304_000_000_000),
+        ("suppress_tokens", {"a": 1}),
+        ("suppress_tokens", [1.5]),
+        ("lang_to_id", ["<|en|>"]),
+        ("lang_to_id", {"<|en|>": "eleven"}),
+        ("task_to_id", 5),
+        ("max_length", 0),
+        ("max_length", "448"),
+        ("max_target_positions", 10**30),
+        ("vocab_size", -5),
+        ("vocab_size", 30_000_000),
+    ],
+)
+def test_settings_that_are_no_tokens_or_numbers_are_named(tmp_path: Path, key: str, value: object) -> None:
+    settings = {**MULTILINGUAL, "vocab_size": 40, key: value}
+    with pytest.raises(UserError, match=rf"generation_config\.json: (vocab_size|{key}) is .*; export the bundle again"):
+        Whisper(configured(tmp_path, settings))
 
 
 def test_moonshine_pads_what_its_convolutions_cannot_take(moonshine: Family) -> None:

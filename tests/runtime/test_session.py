@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -46,3 +48,28 @@ def test_what_does_not_load_is_one_line(model: Path, content: bytes | None, capf
         open_session(model, SessionSettings())
     assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "version", "remedy"),
+    [
+        (RuntimeError("std::bad_alloc"), "1.32.0", "too little memory"),
+        (MemoryError("Unable to allocate 2.20 MiB"), "1.32.0", "too little memory"),
+        (ValueError("Failed to serialize proto"), "1.32.0", "too little memory"),
+        (RuntimeError("Could not find an implementation for QuantizeLinear(23)"), "1.23.2", "install onnxruntime 1.25"),
+        (RuntimeError("Protobuf parsing failed"), "1.32.0", "export the bundle again"),
+        (RuntimeError(), "1.32.0", "(RuntimeError); export the bundle again"),
+    ],
+)
+def test_what_does_not_load_gets_the_remedy_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, version: str, remedy: str
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    (tmp_path / "model.onnx").touch()
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    monkeypatch.setattr("edge_asr_deploy.runtime.session.needs_unsigned", lambda path: False)
+    with pytest.raises(UserError, match=re.escape(remedy)):
+        open_session(tmp_path / "model.onnx", SessionSettings(threads=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,6 @@ from tokenizers import Tokenizer, decoders, models
 from tokenizers.pre_tokenizers import ByteLevel
 
 from edge_asr_deploy.bundle import verification
-from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.cpu import CpuFeatures
 from edge_asr_deploy.runtime.session import SessionSettings
@@ -80,7 +81,7 @@ def test_a_later_start_reads_no_file_to_verify_it(whisper: Exported, monkeypatch
     first = known.verified_bundle(whisper.bundle, verify=True)
     monkeypatch.setattr(verification, "verify", lambda folder: pytest.fail("read again"))
     assert known.verified_bundle(whisper.bundle, verify=True) == first
-    assert first.hash == bundle_hash(read_manifest(whisper.bundle))
+    assert set(first.contents) == {"encoder_model.onnx", "decoder_model_merged.onnx", "tokenizer.json"}
 
 
 def test_a_changed_bundle_is_noticed_and_nothing_of_it_kept(
@@ -227,3 +228,47 @@ def test_a_file_that_comes_after_the_first_start_is_seen_where_it_matters(whispe
     (bundle / "added_tokens.json").write_text("{}")
     with pytest.raises(UserError, match=r"added_tokens\.json: is not in the manifest"):
         Transcriber.open(bundle, ONE_THREAD)
+
+
+def test_a_foreign_graph_does_not_become_the_graph_of_the_bundle(
+    whisper: Exported, moonshine: Exported, tmp_path: Path, noise: Noise
+) -> None:
+    """A bundle that names another graph for its target: refused, and the good one says what it said."""
+    sound = noise(1)
+    said = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens
+    foreign = tmp_path / "foreign"
+    shutil.copytree(whisper.bundle, foreign)
+    shutil.copytree(moonshine.bundle, tmp_path / "x")
+    text = (foreign / "manifest.json").read_text()
+    for name in ("../x/encoder_model.onnx", str(tmp_path / "x" / "encoder_model.onnx"), "added.onnx"):
+        shutil.copy(moonshine.bundle / "encoder_model.onnx", foreign / "added.onnx")
+        changed = json.loads(text)
+        changed["targets"]["generic"]["encoder"] = name
+        (foreign / "manifest.json").write_text(json.dumps(changed))
+        with pytest.raises(UserError):
+            Transcriber.open(foreign, ONE_THREAD)
+    # Whoever asks for no verification gets what is there, and nothing of it is kept.
+    Transcriber.open(foreign, ONE_THREAD, verify=False)
+    assert Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens == said
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_flipped_byte_of_the_cache_changes_nothing(whisper: Exported, noise: Noise, root: Path, seed: int) -> None:
+    sound = noise(1)
+    said = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en")
+    generator = random.Random(seed)
+    path = generator.choice(sorted(path for path in root.rglob("*") if path.is_file()))
+    content = bytearray(path.read_bytes())
+    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+    path.write_bytes(content)
+    for _ in range(2):
+        again = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en")
+        assert (again.tokens, again.text) == (said.tokens, said.text)
+
+
+def test_a_note_of_any_depth_is_no_note(whisper: Exported, root: Path) -> None:
+    Transcriber.open(whisper.bundle, ONE_THREAD)
+    [note] = (root / "verified").glob("*.json")
+    for content in (b"[" * 200_000, b'{"stamps": ' * 100_000, b"", b"\xff"):
+        note.write_bytes(content)
+        Transcriber.open(whisper.bundle, ONE_THREAD)

@@ -29,7 +29,7 @@ def write_bundle(
 ) -> Manifest:
     contents = {
         "encoder_model.onnx": b"e" * 100 * bits,
-        "decoder_model_merged.onnx": b"d" * 200 * bits,
+        "decoder_model_merged.onnx": b"e" * 200 * bits,
         "decoder_model_merged.onnx_data": b"w" * 10,
         "config.json": b"{}",
         **(files or {}),

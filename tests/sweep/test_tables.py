@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from edge_asr_deploy.bundle.manifest import Layer
+from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.experiments.sweep import plots, tables
 from edge_asr_deploy.experiments.sweep.cells import Finding
 from edge_asr_deploy.experiments.sweep.grid import Cell, Evaluation
@@ -51,7 +52,7 @@ def finding(wrong: list[int], bits: int = 4) -> Finding:
         model="m",
         model_sha256="s",
         size=Size(encoder=1, decoder=2, onnx=3_000_000, other=4),
-        accuracy=score(items, texts, str.lower, 0),  # type: ignore[arg-type]
+        accuracy=score(items, texts, normalizer("whisper-basic"), 0),
         speed=None,
     )
     result = Result(

@@ -26,6 +26,7 @@ from edge_asr_deploy.experiments.sweep.weights import (
 )
 from edge_asr_deploy.quantized.inputs import Static
 from edge_asr_deploy.recipe.document import parse
+from edge_asr_deploy.sealing import seal_folder
 from edge_asr_deploy.stages import compute_weights
 from tests.support import short
 
@@ -45,6 +46,7 @@ def test_codes_folds_and_stem_come_back_exactly(family: str, tmp_path: Path) -> 
     model, weights, before = quantized(family)
     assert is_storable(model, before)
     save(tmp_path, model, weights, before, 1.5)
+    seal_folder(tmp_path)
     fresh = short.model(family)
     stored = read(tmp_path)
     assert stored is not None
@@ -66,6 +68,7 @@ def test_ranges_come_back_exactly(tmp_path: Path) -> None:
     _, weights, _ = quantized("whisper")
     fixed = Static(np.float32(0.1), 7)
     save_ranges(tmp_path, [replace(weights[0], inputs=fixed), weights[1]])
+    seal_folder(tmp_path)
     found = read_ranges(tmp_path)
     assert found == {weights[0].name: fixed, weights[1].name: None}
     assert isinstance(found[weights[0].name].scale, np.float32)  # type: ignore[union-attr, index]
@@ -75,11 +78,15 @@ def test_what_is_cut_short_or_foreign_counts_as_nothing(tmp_path: Path) -> None:
     model, weights, before = quantized("whisper")
     assert read(tmp_path) is None
     save(tmp_path, model, weights, before, 1.5)
+    seal_folder(tmp_path)
     index = json.loads((tmp_path / INDEX).read_text())
     index["weights"][0]["class"] = "os:system"
     (tmp_path / INDEX).write_text(json.dumps(index))
     assert read(tmp_path) is None
+    seal_folder(tmp_path)
+    assert read(tmp_path) is None, "even where somebody has made the seal anew"
     save(tmp_path, model, weights, before, 1.5)
+    seal_folder(tmp_path)
     codes = (tmp_path / CODES).read_bytes()
     (tmp_path / CODES).write_bytes(codes[: len(codes) // 2])
     assert read(tmp_path) is None

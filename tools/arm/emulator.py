@@ -110,7 +110,7 @@ def emulator() -> Emulator:
     requirements = _requirements()
     system = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     determining = json.dumps([LAYOUT, system, requirements, CPUS, COUNTER.read_text()])
-    parent = Path(os.environ.get("EDGE_ASR_ARM") or cache_root() / "arm")
+    parent = Path(os.environ.get("EDGE_ASR_ARM") or cache_root() / "arm").expanduser()
     folder = parent / hashlib.sha256(determining.encode()).hexdigest()[:16]
     if folder.is_dir():
         return Emulator(folder)

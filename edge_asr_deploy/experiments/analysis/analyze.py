@@ -6,14 +6,14 @@ import json
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.analysis.plots import plot_sensitivities, plot_statistics, require_matplotlib
 from edge_asr_deploy.experiments.analysis.statistics import MatrixStatistics, Spread
 from edge_asr_deploy.experiments.analysis.subject import Sensitivities, load_subject
 from edge_asr_deploy.experiments.options import AnalyzeOptions
-from edge_asr_deploy.files import write_atomically
+from edge_asr_deploy.files import require_writable, write_atomically
+from edge_asr_deploy.harness.layout import FittedTable, plain
 from edge_asr_deploy.progress import shown, staged
 
 
@@ -55,8 +55,7 @@ def analyze(options: AnalyzeOptions, console: Console) -> Analysis:
         raise UserError("--bits-choices", wrong[0], "choose from 2 to 8, separated by commas")
     if output is not None:
         require_matplotlib()
-    if output is not None and output.exists() and not output.is_dir():
-        raise UserError("--output", output, "is a file; name a folder")
+        require_writable("--output", output / "analysis.json", makes_folders=True)
     with shown(console) as progress:
         subject = load_subject(options.export, options.clips, progress)
         console.print(f"Model: {subject.checkpoint.name}, from {subject.checkpoint.origin}.", subject.description)
@@ -76,30 +75,30 @@ def analyze(options: AnalyzeOptions, console: Console) -> Analysis:
     return analysis
 
 
-def tables(analysis: Analysis) -> list[Table]:
+def tables(analysis: Analysis) -> list[FittedTable]:
     """Two tables for people: statistics, and sensitivities with the most sensitive matrix first."""
-    statistics = Table(title=f"{analysis.model}: values", caption=analysis.speech)
+    statistics = FittedTable(title=f"{analysis.model}: values", caption=analysis.speech)
     for column in ("matrix", "weights", "kurtosis", "outliers", "inputs", "kurtosis", "outliers"):
-        statistics.add_column(column, justify="left" if column == "matrix" else "right", overflow="fold")
+        statistics.head(column, right=column != "matrix")
     for one in analysis.statistics:
-        statistics.add_row(one.path.removeprefix("model."), *_cells(one.weight), *_cells(one.inputs))
-    sensitivity = Table(title=f"{analysis.model}: KL of the logits, nats per token, each matrix alone rounded")
+        statistics.row(one.path.removeprefix("model."), *_cells(one.weight), *_cells(one.inputs))
+    sensitivity = FittedTable(title=f"{analysis.model}: KL of the logits, nats per token, each matrix alone rounded")
     if not analysis.sensitivity:
         return [statistics]
     widths = sorted(next(iter(analysis.sensitivity.values())))
-    sensitivity.add_column("matrix", overflow="fold")
+    sensitivity.head("matrix")
     for bits in widths:
-        sensitivity.add_column(f"{bits} bits", justify="right")
+        sensitivity.head(f"{bits} bits", right=True)
     narrow = [bits for bits in widths if analysis.words and bits in next(iter(analysis.words.values()))]
     for bits in narrow:
-        sensitivity.add_column(f"WER %, {bits} bits", justify="right")
+        sensitivity.head(f"WER %, {bits} bits", right=True)
     for path, costs in sorted(analysis.sensitivity.items(), key=lambda item: -item[1][widths[0]]):
         changed = [f"{100 * analysis.words[path][bits]:.1f}" for bits in narrow] if analysis.words else []
-        sensitivity.add_row(path.removeprefix("model."), *(f"{costs[bits]:.1e}" for bits in widths), *changed)
+        sensitivity.row(path.removeprefix("model."), *(f"{plain(costs[bits], 2)}" for bits in widths), *changed)
     return [statistics, sensitivity]
 
 
 def _cells(spread: Spread | None) -> tuple[str, str, str]:
     if spread is None:
         return "", "", ""
-    return f"{spread.low:.2g} to {spread.high:.2g}", f"{spread.kurtosis:.1f}", str(spread.outliers)
+    return f"{plain(spread.low, 2)} to {plain(spread.high, 2)}", f"{spread.kurtosis:.1f}", str(spread.outliers)

@@ -18,13 +18,12 @@ from edge_asr_deploy.experiments.analysis.words import word_changes
 from edge_asr_deploy.export_options import ExportOptions
 from edge_asr_deploy.families import Family, Structure, family
 from edge_asr_deploy.progress import Progress, silent, staged
-from edge_asr_deploy.ptq.calibration.samples import Sample, prepare
-from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
+from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.stem import narrow_in_place
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.weights import WeightSpec
 from edge_asr_deploy.selection import chosen
-from edge_asr_deploy.stages import load_model
+from edge_asr_deploy.stages import calibration_samples, load_model
 
 Sensitivities = dict[str, dict[int, float]]
 
@@ -99,18 +98,9 @@ def load_subject(options: ExportOptions, clips: int, progress: Progress) -> Subj
     model = load_model(checkpoint)
     structure = kind.structure(model.config)
     recipe.require_matches(structure.components())
-    token_cache = TokenCache(cache_root(), checkpoint.sha256, options.language, metadata.version("transformers"))
-    samples = prepare(
-        model,
-        kind,
-        checkpoint.folder,
-        utterances,
-        wanted.seconds,
-        options.language,
-        progress=staged(progress, "transcribing calibration speech"),
-        token_cache=token_cache,
-    )
+    transcribing = staged(progress, "transcribing calibration speech")
+    samples = calibration_samples(model, checkpoint, recipe, utterances, options.language, transcribing)
     narrow_in_place(model, structure.components(), recipe)
-    prompt = len(kind.prompt(model.generation_config, options.language, "transcribe")) - 1
+    prompt = len(kind.prompt(model.generation_config, options.language, None)) - 1
     description = description.replace("Calibrated on", "Measured on", 1)
     return Subject(checkpoint, recipe, kind, structure, model, samples, prompt, description)

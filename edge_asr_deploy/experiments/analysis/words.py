@@ -8,6 +8,7 @@ from typing import Any
 import jiwer
 from torch import Tensor
 
+from edge_asr_deploy.corpora.scripts import words_apart
 from edge_asr_deploy.experiments.analysis.measurements import Measurements
 from edge_asr_deploy.experiments.analysis.sensitivity import grid_name, holding, measured_widths, rounded
 from edge_asr_deploy.progress import Progress, silent
@@ -64,4 +65,5 @@ def word_changes(
 
 
 def _words(tokenizer: Any, tokens: Tensor) -> str:
-    return " ".join(str(tokenizer.decode(tokens.tolist(), skip_special_tokens=True)).lower().split())
+    text = str(tokenizer.decode(tokens.tolist(), skip_special_tokens=True)).lower()
+    return words_apart(" ".join(text.split()))

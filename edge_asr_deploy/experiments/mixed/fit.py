@@ -20,7 +20,8 @@ from edge_asr_deploy.experiments.mixed.myqasr import allocate, output_medians
 from edge_asr_deploy.experiments.mixed.problem import Bits, Problem, Sizes, matrix_sizes, measure_rest, with_bits
 from edge_asr_deploy.experiments.mixed.walk import Scorer, smallest_within
 from edge_asr_deploy.experiments.options import FitOptions, Proxy, Rule
-from edge_asr_deploy.files import require_folder, write_atomically
+from edge_asr_deploy.files import require_writable, write_atomically
+from edge_asr_deploy.harness.layout import plain
 from edge_asr_deploy.progress import Progress, shown, staged
 from edge_asr_deploy.recipe.document import Recipe, parse
 from edge_asr_deploy.selection import chosen
@@ -144,7 +145,8 @@ def _check(options: FitOptions, output: Path) -> None:
         raise UserError("--output", output, "name a .yaml file: it becomes a recipe")
     if output.exists() and not options.overwrite:
         raise UserError("--output", output, "exists already; add --overwrite to replace it")
-    require_folder("--output", output)
+    require_writable("--output", output)
+    require_writable("--output", output.with_name(f"{output.stem}.fit") / "front.json", makes_folders=True)
 
 
 def _sizes(subject: Subject, options: FitOptions, progress: Progress) -> Sizes:
@@ -237,7 +239,8 @@ def _search(
 
 def _write(result: Fit, recipe: Recipe, output: Path, aside: Path) -> None:
     comments = (
-        f"Written by `edge-deploy fit`: {result.size / MB:.2f} MB, summed KL {result.divergence:.4g} nats per token.",
+        f"Written by `edge-deploy fit`: {result.size / MB:.2f} MB, "
+        f"summed KL {plain(result.divergence, 4)} nats per token.",
         result.speech if result.judged_on is None else f"{result.rise:+.2f} WER points on {result.judged_on}.",
     )
     write_atomically(aside / "front.json", result.as_json() + "\n")

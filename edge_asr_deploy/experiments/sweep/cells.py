@@ -19,7 +19,7 @@ from edge_asr_deploy.checkpoints import Checkpoint, resolve
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.experiments.sweep.grid import Cell
 from edge_asr_deploy.experiments.sweep.keys import Keys, split_table
-from edge_asr_deploy.experiments.sweep.store import Store, write_text
+from edge_asr_deploy.experiments.sweep.store import Store, read_sealed, write_sealed
 from edge_asr_deploy.harness.evaluation.evaluate import evaluate
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import Result
@@ -98,14 +98,15 @@ def attempt(job: Job, store: Store, progress: Progress) -> Outcome:
 
 def find(store: Store, key: str) -> Finding | None:
     """The finding under that key, if it was made before; an unreadable one counts as none."""
-    with contextlib.suppress(OSError, ValidationError):
-        return Finding.model_validate_json(store.path(RESULTS, key).read_bytes())
+    text = read_sealed(store.path(RESULTS, key))
+    with contextlib.suppress(ValidationError):
+        return None if text is None else Finding.model_validate_json(text)
     return None
 
 
 def keep(store: Store, key: str, finding: Finding) -> None:
     """Write a finding into the store."""
-    write_text(store.path(RESULTS, key), finding.model_dump_json())
+    write_sealed(store.path(RESULTS, key), finding.model_dump_json())
 
 
 def run(job: Job, store: Store, progress: Progress) -> Finding:

@@ -34,6 +34,7 @@ from edge_asr_deploy.experiments.sweep.record import (
     with_earlier,
 )
 from edge_asr_deploy.experiments.sweep.store import Store, write_bytes, write_text
+from edge_asr_deploy.files import require_writable
 from edge_asr_deploy.harness.evaluation.speech import load_speech
 from edge_asr_deploy.harness.evaluation.speech import select as select_speech
 from edge_asr_deploy.pipeline import calibration_speech
@@ -85,6 +86,7 @@ def run(
     """
     planned = plan(file, options, store, messages)
     output = options.output or DEFAULT_OUTPUT / planned.sweep.name
+    require_writable("--output", output / RESULTS, makes_folders=True)
     board = _Board(planned, output, command, messages)
     jobs = [
         Job(one.cell, one.keys)

@@ -14,6 +14,7 @@ from typing import Any
 from edge_asr_deploy.cache import cache_root, clear_stale, make_folder
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import write_atomically
+from edge_asr_deploy.sealing import is_sealed, sealed, unsealed
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
@@ -33,6 +34,19 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         remedy = f"cannot be written ({error.strerror}); free some space, or choose another folder"
         raise UserError("folder", path.parent, remedy) from None
+
+
+def read_sealed(path: Path) -> str | None:
+    """The text that `write_sealed` wrote; None when it is not there or was changed since."""
+    try:
+        return unsealed(path.read_bytes())
+    except OSError:
+        return None
+
+
+def write_sealed(path: Path, text: str) -> None:
+    """The same as `write_text`, with the text's hash in a last line."""
+    write_text(path, sealed(text))
 
 
 class Store:
@@ -68,7 +82,7 @@ class Store:
     def make_folder(self, stage: str, key: str, fill: Callable[[Path], None]) -> Path:
         """The entry's folder; `fill` makes its contents if they are not there. Call while holding the lock."""
         path = self.path(stage, key)
-        if path.is_dir():
+        if is_sealed(path):
             return path
         # Left by a process that was killed.
         clear_stale(path.parent)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from edge_asr_deploy.quantized.inputs import InputRounding
 from edge_asr_deploy.quantized.weight import QuantizedWeight
+from edge_asr_deploy.sealing import is_sealed
 
 CODES, FLOATS, INDEX = "codes.safetensors", "floats.safetensors", "weights.json"
 ARRAY, SCALAR, CLASS = "array", "scalar", "class"
@@ -78,7 +79,9 @@ class Stored:
 
 
 def read(folder: Path) -> Stored | None:
-    """What is stored there; None when there is nothing, or not what `save` writes."""
+    """What is stored there; None when there is nothing, not what `save` writes, or something changed since."""
+    if not is_sealed(folder):
+        return None
     try:
         arrays, floats = load_file(folder / CODES), load_file(folder / FLOATS)
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
@@ -98,6 +101,8 @@ def save_ranges(folder: Path, weights: Sequence[QuantizedWeight]) -> None:
 
 def read_ranges(folder: Path) -> dict[str, InputRounding | None] | None:
     """What `save_ranges` wrote there; None when there is nothing, or something else."""
+    if not is_sealed(folder):
+        return None
     try:
         arrays = load_file(folder / CODES)
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from rich.console import Console
 from edge_asr_deploy.bundle.manifest import Manifest, bundle_hash
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.corpora.utterance import Utterance
-from edge_asr_deploy.files import require_folder, write_output
+from edge_asr_deploy.files import require_writable, write_output
 from edge_asr_deploy.harness.benchmark import result
 from edge_asr_deploy.harness.benchmark.fixed_lengths import RULE, fixed_lengths
 from edge_asr_deploy.harness.benchmark.options import BenchOptions
@@ -42,7 +42,7 @@ def run(bundle: Path, options: BenchOptions, console: Console | None = None, com
 
     UserError for a damaged bundle, for unusable speech and for an output that cannot be written.
     """
-    require_folder("--output", options.output)
+    require_writable("--output", options.output)
     folder, wanted = baseline_folder(bundle, options.baseline), options.recorded
     utterances, _ = load_speech(options.data)
     audio = fixed_lengths(utterances, options.lengths)

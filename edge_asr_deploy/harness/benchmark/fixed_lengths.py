@@ -32,7 +32,7 @@ def fixed_lengths(
 def _fixed_length(ordered: Sequence[Utterance], seconds: float) -> tuple[Utterance, FixedLength]:
     wanted = round(seconds * SAMPLE_RATE)
     samples, pieces = _cut(ordered, wanted) or _joined(ordered, wanted)
-    name = f"{seconds:g} s"
+    name = f"{str(float(seconds)).removesuffix('.0')} s"
     utterance = Utterance(name, samples, None, "bench", seconds=seconds)
     return utterance, FixedLength(name=name, seconds=seconds, fingerprint=utterance.fingerprint(), pieces=pieces)
 

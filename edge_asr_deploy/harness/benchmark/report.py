@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.table import Table
-
 from edge_asr_deploy.harness.benchmark.result import Benchmark, GraphProfile, Run, Soak, Times
 from edge_asr_deploy.harness.evaluation.result import Percentiles
+from edge_asr_deploy.harness.layout import FittedTable
 
 MB = 1_000_000
 MOST = 12
 
 
-def bench_tables(benchmark: Benchmark) -> Iterator[Table]:
+def bench_tables(benchmark: Benchmark) -> Iterator[FittedTable]:
     """Times by length for every number of threads; then the soak and the profile, if there are any."""
     for run in benchmark.runs:
         yield _lengths(benchmark, run)
@@ -26,17 +25,17 @@ def bench_tables(benchmark: Benchmark) -> Iterator[Table]:
         yield _profile(profile)
 
 
-def _lengths(benchmark: Benchmark, run: Run) -> Table:
+def _lengths(benchmark: Benchmark, run: Run) -> FittedTable:
     environment = benchmark.environment
-    table = Table(
+    table = FittedTable(
         title=f"{benchmark.bundle.name}, {run.threads} thread(s): milliseconds, p50",
         caption=f"{environment.cpu}, onnxruntime {environment.onnxruntime}, {benchmark.options.rounds} rounds; p90 and "
         "p99 are in the JSON",
     )
     for heading in ("audio", "encoder", "first", "per token", "in all", "p99", "RTF"):
-        table.add_column(heading, justify="left" if heading == "audio" else "right")
+        table.head(heading, right=heading != "audio")
     if run.baseline:
-        table.add_column("ratio", justify="right")
+        table.head("ratio", right=True)
     for row in run.bundle.by_length:
         cells = [row.encoder_ms.p50, row.first_token_ms.p50]
         step = f"{row.per_token_ms.p50:.2f}" if row.per_token_ms else "-"
@@ -44,22 +43,22 @@ def _lengths(benchmark: Benchmark, run: Run) -> Table:
         if run.baseline:
             ratio = [f"{run.comparison.total[row.name].value:.2f}" if run.comparison else "-"]
         ends = (f"{row.total_ms.p50:.1f}", f"{row.total_ms.p99:.1f}", f"{row.rtf:.4f}")
-        table.add_row(row.name, *(f"{cell:.1f}" for cell in cells), step, *ends, *ratio)
+        table.row(row.name, *(f"{cell:.1f}" for cell in cells), step, *ends, *ratio)
     return table
 
 
-def _whole(benchmark: Benchmark, run: Run) -> Table:
+def _whole(benchmark: Benchmark, run: Run) -> FittedTable:
     """All lengths together, beside the baseline."""
     named = [(benchmark.bundle.name, run.bundle)]
     if benchmark.baseline and run.baseline:
         named.insert(0, (benchmark.baseline.name, run.baseline))
-    table = Table(title="p50 / p90 / p99 over all lengths")
-    table.add_column("")
+    table = FittedTable(title="p50 / p90 / p99 over all lengths")
+    table.head("")
     for name, _ in named:
-        table.add_column(name, justify="right", overflow="fold")
+        table.head(name, right=True)
     ratios = run.comparison.all_lengths if run.comparison else None
     if run.baseline:
-        table.add_column("ratio", justify="right")
+        table.head("ratio", right=True)
     rows = [_figures(times) for _, times in named]
     against: list[float | None] = [None] * len(rows[0])
     if ratios:
@@ -67,7 +66,7 @@ def _whole(benchmark: Benchmark, run: Run) -> Table:
         against += [ratios.rtf, ratios.peak_rss]
     for index, (label, _) in enumerate(rows[0]):
         ratio = "-" if against[index] is None else f"{against[index]:.2f}"
-        table.add_row(label, *(figures[index][1] for figures in rows), *([ratio] if run.baseline else []))
+        table.row(label, *(figures[index][1] for figures in rows), *([ratio] if run.baseline else []))
     return table
 
 
@@ -88,49 +87,47 @@ def _percentiles(times: Percentiles, digits: int) -> str:
     return " / ".join(f"{value:.{digits}f}" for value in (times.p50, times.p90, times.p99))
 
 
-def _threads(benchmark: Benchmark) -> Table:
-    table = Table(title="threads")
+def _threads(benchmark: Benchmark) -> FittedTable:
+    table = FittedTable(title="threads")
     for heading in ("threads", "RTF", "encoder ms", "first ms", "tokens/s", "peak MB", "disturbed"):
-        table.add_column(heading, justify="right")
+        table.head(heading, right=True)
     for run in benchmark.runs:
         speed = run.bundle.all_lengths
         decoded = f"{speed.tokens_per_second:.0f}" if speed.tokens_per_second else "-"
         times = (f"{speed.rtf:.4f}", f"{speed.encoder_ms.p50:.1f}", f"{speed.first_token_ms.p50:.1f}", decoded)
-        table.add_row(str(run.threads), *times, f"{speed.peak_rss / MB:.0f}", "yes" if run.disturbances else "no")
+        table.row(str(run.threads), *times, f"{speed.peak_rss / MB:.0f}", "yes" if run.disturbances else "no")
     return table
 
 
-def _soak(soak: Soak) -> Table:
-    table = Table(title=f"soak: {soak.seconds:.0f} s, {soak.threads} thread(s), {soak.passes} passes")
-    table.add_column("")
+def _soak(soak: Soak) -> FittedTable:
+    table = FittedTable(title=f"soak: {soak.seconds:.0f} s, {soak.threads} thread(s), {soak.passes} passes")
+    table.head("")
     for heading in ("first", "last"):
-        table.add_column(heading, justify="right")
-    table.add_row("memory, MB", f"{soak.rss_first / MB:.1f}", f"{soak.rss_last / MB:.1f}")
-    table.add_row("real-time factor", f"{soak.rtf_first:.4f}", f"{soak.rtf_last:.4f}")
+        table.head(heading, right=True)
+    table.row("memory, MB", f"{soak.rss_first / MB:.1f}", f"{soak.rss_last / MB:.1f}")
+    table.row("real-time factor", f"{soak.rtf_first:.4f}", f"{soak.rtf_last:.4f}")
     slope = "too short" if soak.rss_per_minute is None else f"{soak.rss_per_minute / MB:+.3f}"
-    table.add_row("memory slope, MB per minute", "", slope)
-    table.add_row("peak memory, MB", "", f"{soak.peak_rss / MB:.1f}")
+    table.row("memory slope, MB per minute", "", slope)
+    table.row("peak memory, MB", "", f"{soak.peak_rss / MB:.1f}")
     first, last = soak.board[0].temperature, soak.board[-1].temperature
     if first is not None and last is not None:
-        table.add_row("temperature, °C", f"{first:.0f}", f"{last:.0f}")
+        table.row("temperature, °C", f"{first:.0f}", f"{last:.0f}")
     return table
 
 
-def _profile(profile: GraphProfile) -> Table:
+def _profile(profile: GraphProfile) -> FittedTable:
     part = {"encoder": "encoder", "step": "one decoder step"}[profile.part]
-    table = Table(title=f"{part}: {profile.ms:.2f} ms under the profiler, mean of {profile.runs}")
+    table = FittedTable(title=f"{part}: {profile.ms:.2f} ms under the profiler, mean of {profile.runs}")
     for heading in ("operator", "nodes", "ms", "share", "slowest node"):
-        table.add_column(
-            heading, justify="left" if heading in ("operator", "slowest node") else "right", overflow="fold"
-        )
+        table.head(heading, right=heading not in ("operator", "slowest node"))
     slowest = {node.kind: node.name for node in reversed(profile.nodes)}
     for operator in profile.operators[:MOST]:
         cells = (str(operator.nodes), f"{operator.ms:.3f}", f"{operator.share:.1%}")
-        table.add_row(operator.kind, *cells, slowest.get(operator.kind, ""))
+        table.row(operator.kind, *cells, slowest.get(operator.kind, ""))
     rest = profile.operators[MOST:]
     if rest:
         share = sum(operator.share for operator in rest)
         ms = sum(operator.ms for operator in rest)
-        table.add_row("others", str(sum(operator.nodes for operator in rest)), f"{ms:.3f}", f"{share:.1%}", "")
-    table.add_row("outside operators", "", f"{profile.outside * profile.ms:.3f}", f"{profile.outside:.1%}", "")
+        table.row("others", str(sum(operator.nodes for operator in rest)), f"{ms:.3f}", f"{share:.1%}", "")
+    table.row("outside operators", "", f"{profile.outside * profile.ms:.3f}", f"{profile.outside:.1%}", "")
     return table

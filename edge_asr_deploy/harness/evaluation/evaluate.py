@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,11 +12,13 @@ from rich.console import Console
 
 from edge_asr_deploy.bundle.manifest import Manifest, bundle_hash, read_manifest
 from edge_asr_deploy.bundle.verification import verify
-from edge_asr_deploy.corpora.normalize import normalizer_for
+from edge_asr_deploy.corpora.normalize import UNSPACED, Rate, normalizer_for
+from edge_asr_deploy.corpora.scripts import holds_unspaced
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families.languages import language_code
 from edge_asr_deploy.families.structure import COMPONENTS
-from edge_asr_deploy.files import require_folder, write_output
+from edge_asr_deploy.files import require_writable, write_output
 from edge_asr_deploy.harness.evaluation.measure import Subject, measure_speed, speed_clips, transcribe_all
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import (
@@ -25,10 +28,11 @@ from edge_asr_deploy.harness.evaluation.result import (
     Result,
     Settings,
     Speed,
+    Unreadable,
 )
 from edge_asr_deploy.harness.evaluation.score import compare, score
 from edge_asr_deploy.harness.evaluation.size import size_of
-from edge_asr_deploy.harness.evaluation.speech import Item, load_speech, prepare, refuse_calibrated_on, select
+from edge_asr_deploy.harness.evaluation.speech import Prepared, load_speech, prepare, refuse_calibrated_on, select
 from edge_asr_deploy.harness.evaluation.transcripts import TranscriptCache, default_root
 from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.printing import note_line
@@ -49,10 +53,10 @@ def run(bundle: Path, options: EvaluateOptions, console: Console | None = None, 
 
     `command` is the command line to store in the result. Bad input raises a UserError before any work begins.
     """
-    require_folder("--output", options.output)
+    require_writable("--output", options.output)
     folder = baseline_folder(bundle, options.baseline)
     with shown(console) as progress:
-        utterances, speech = load_speech(options.data, progress)
+        utterances, speech = load_speech(options.data, progress, options.skip_unreadable)
     if console:
         console.print(speech)
     utterances = select(utterances, options.limit, options.seed)
@@ -82,8 +86,9 @@ def evaluate(
     """
     folders = [bundle] if baseline is None else [bundle, baseline]
     manifests = [verify(folder) for folder in folders]
-    normalizer = normalizer_for(options.language)
-    items = prepare(utterances, normalizer, progress)
+    normalizer = normalizer_for(options.language, (utterance.text for utterance in utterances))
+    prepared = prepare(utterances, normalizer, progress, options.skip_unreadable)
+    items = prepared.items
     for manifest in manifests:
         refuse_calibrated_on(manifest, items)
     wanted = [(options.target, options.margin), (None, None)][: len(folders)]
@@ -118,14 +123,15 @@ def evaluate(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         speech=speech,
         corpora=dict(Counter(item.utterance.source for item in items)),
-        dropped=len(utterances) - len(items),
+        dropped=prepared.without_text,
+        unreadable=[Unreadable(id=clip.id, source=clip.source, reason=why) for clip, why in prepared.unreadable],
         normalizer=NormalizerName(name=normalizer.name, version=normalizer.version),
         settings=_settings(options, targets[0].name, session),
         environment=environment(),
         bundle=measured[0],
         baseline=measured[1] if len(measured) > 1 else None,
         comparison=compare(measured[0], measured[1], options.seed) if len(measured) > 1 else None,
-        notes=_notes(manifests, items),
+        notes=_notes(manifests, prepared, normalizer.rate, options.language),
     )
 
 
@@ -152,8 +158,8 @@ def find_baseline(bundle: Path) -> Path | None:
     if _is_float32(wanted):
         return None
     candidates = []
-    for folder in sorted(bundle.resolve().parent.iterdir()):
-        if folder.name.startswith(".") or not folder.is_dir():
+    for folder in _neighbours(bundle):
+        if folder.name.startswith(".") or not os.path.isdir(folder):
             continue
         try:
             manifest = read_manifest(folder)
@@ -166,6 +172,14 @@ def find_baseline(bundle: Path) -> Path | None:
         remedy = f"make it with `edge-deploy export --model {wanted.model.name} --bits 32`, or give --baseline BUNDLE"
         raise UserError("--baseline auto", bundle, f"no float bundle of the same weights lies beside it; {remedy}")
     return max(candidates)[1]
+
+
+def _neighbours(bundle: Path) -> list[Path]:
+    """What lies beside a bundle; nothing where that may not be listed."""
+    try:
+        return sorted(bundle.resolve().parent.iterdir())
+    except OSError:
+        return []
 
 
 def _measured(folder: Path, manifest: Manifest, accuracy: Accuracy, speed: Speed | None) -> Measured:
@@ -198,10 +212,23 @@ def _settings(options: EvaluateOptions, target: str, session: SessionSettings) -
     )
 
 
-def _notes(manifests: Sequence[Manifest], items: Sequence[Item]) -> list[str]:
+def _notes(manifests: Sequence[Manifest], prepared: Prepared, rate: Rate, language: str) -> list[str]:
     notes = []
-    if len(items) < FEW_UTTERANCES:
-        notes.append(f"{len(items)} utterances give a rough WER: read it with its interval")
+    number, unreadable = len(prepared.items), len(prepared.unreadable)
+    every = number + prepared.without_text + unreadable
+    if prepared.without_text:
+        notes.append(f"{prepared.without_text} of {every} utterances have no reference text and are left out")
+    if unreadable:
+        first = prepared.unreadable[0][1]
+        notes.append(f"{unreadable} of {every} clips cannot be read and are left out; the first: {first}")
+    if number < FEW_UTTERANCES:
+        words = f"{number} utterances give" if number != 1 else "one utterance gives"
+        notes.append(f"{words} a rough {rate}: read it with its interval")
+    mixed = sum(holds_unspaced(item.reference) for item in prepared.items)
+    if rate == "CER" and language_code(language) not in UNSPACED:
+        notes.append("characters are counted (CER): the references are in a script without spaces; check --language")
+    elif rate == "WER" and mixed:
+        notes.append(f"{mixed} references hold a script without spaces: each of its characters counts as a word")
     if len({manifest.model.sha256 for manifest in manifests}) > 1:
         notes.append("the baseline was made from other weights than the bundle")
     if manifests[0].model.grid_note:
@@ -218,8 +245,9 @@ def _is_float32(manifest: Manifest) -> bool:
 def language_options(folder: Path, language: str) -> dict[str, str]:
     """Keywords of `Transcriber.transcribe` for speech in this language.
 
-    An English-only model has no language tokens, so English is not requested. The runtime checks any other language.
+    An English-only Whisper has no language tokens, so English is not requested. The runtime checks any other language.
+    Moonshine is a model for each language, and does not say which: it is never asked.
     """
-    generation = read_json(folder / "generation_config.json")
-    needed = "lang_to_id" in generation or normalizer_for(language).name != normalizer_for(None).name
-    return {"language": language} if needed else {}
+    generation, config = (read_json(folder / name) for name in ("generation_config.json", "config.json"))
+    is_asked = "lang_to_id" in generation or language_code(language) != "en"
+    return {"language": language} if is_asked and config.get("model_type") != "moonshine" else {}

@@ -39,6 +39,9 @@ class EvaluateOptions:
     jobs: Annotated[
         int, Option("Number of processes that transcribe at once; speed is always timed alone.", least=1)
     ] = 1
+    skip_unreadable: Annotated[
+        bool, Option("Go on without clips whose audio cannot be read, and count them.", switch=True)
+    ] = False
     speed: Annotated[bool, Option("Time a few clips, with bundle and baseline in turn.")] = True
     cache: Annotated[bool, Option("Reuse transcripts of earlier runs of the same bundle.")] = True
     output: Annotated[Path | None, Option("Write the result, with one row per utterance, as JSON to this file.")] = None

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_asr_deploy.corpora.normalize import Rate
 from edge_asr_deploy.harness.machine.environment import Environment
 
 Interval = tuple[float, float]
@@ -20,9 +21,9 @@ class _Model(BaseModel):
 
 
 class WordErrors(_Model):
-    """The pooled WER of a set of utterances, with its 95 % bootstrap interval."""
+    """The pooled error rate of a set of utterances, with its 95 % bootstrap interval."""
 
-    wer: float
+    wer: float = Field(description="errors / words; what is counted as a word says `Accuracy.rate`")
     interval: Interval
     substitutions: int
     deletions: int
@@ -57,8 +58,9 @@ class Row(_Model):
 
 
 class Accuracy(_Model):
-    """Word errors over all utterances and by corpus, and counts of outputs that failed as a whole."""
+    """Errors over all utterances and by corpus, and counts of outputs that failed as a whole."""
 
+    rate: Rate = Field("WER", description="CER: every `wer` and `words` here and in the comparison counts characters")
     pooled: WordErrors
     by_corpus: dict[str, WordErrors]
     mean_of_corpora: float | None = Field(
@@ -69,6 +71,14 @@ class Accuracy(_Model):
     hit_length_cap: int
     fallbacks: int = Field(0, description="windows transcribed again with their full context")
     rows: list[Row]
+
+
+class Unreadable(_Model):
+    """A clip that is not judged, because its audio cannot be read."""
+
+    id: str
+    source: str
+    reason: str
 
 
 class Percentiles(_Model):
@@ -181,6 +191,7 @@ class Result(_Model):
     speech: str = Field(description="which speech was used")
     corpora: dict[str, int] = Field(description="utterances by corpus")
     dropped: int = Field(description="utterances without a reference, or with one that normalizes to nothing")
+    unreadable: list[Unreadable] = Field([], description="clips left out with --skip-unreadable")
     normalizer: NormalizerName
     settings: Settings
     environment: Environment
@@ -188,3 +199,14 @@ class Result(_Model):
     baseline: Measured | None
     comparison: Comparison | None
     notes: list[str]
+
+    @property
+    def rate(self) -> Rate:
+        """WER or CER: what every rate of this result is."""
+        return self.bundle.accuracy.rate
+
+    @property
+    def judged_on(self) -> tuple[object, ...]:
+        """Equal for results whose rates may be compared: of the same utterances, counted alike."""
+        rows = self.bundle.accuracy.rows
+        return (self.rate, self.normalizer.name, tuple((row.source, row.id, row.reference) for row in rows))

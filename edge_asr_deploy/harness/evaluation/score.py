@@ -31,6 +31,7 @@ def score(items: Sequence[Item], texts: Sequence[Text], normalizer: Normalizer, 
         by_corpus[row.source].append(row)
     errors = {source: _word_errors(corpus_rows, seed) for source, corpus_rows in by_corpus.items()}
     return Accuracy(
+        rate=normalizer.rate,
         pooled=_word_errors(rows, seed),
         by_corpus=errors,
         mean_of_corpora=fmean(corpus.wer for corpus in errors.values()) if len(errors) > 1 else None,

@@ -30,11 +30,23 @@ class Item:
     seconds: float
 
 
-def load_speech(data: Sequence[str | Path], progress: Progress = silent) -> tuple[list[Utterance], str]:
+@dataclass(frozen=True)
+class Prepared:
+    """The items, how many utterances have no reference, and those whose audio cannot be read, each with the reason."""
+
+    items: list[Item]
+    without_text: int
+    unreadable: list[tuple[Utterance, str]]
+
+
+def load_speech(
+    data: Sequence[str | Path], progress: Progress = silent, missing_too: bool = False
+) -> tuple[list[Utterance], str]:
     """The utterances of this speech, or of the default evaluation corpus, and a sentence that describes them.
 
     Each of `data` is a JSONL manifest, `open-asr:SET[:N]` or `common-voice:LANGUAGE[:N]`. `progress` reports every clip
-    that comes from the Hub. A clip of the Hub that `data` names twice is taken once. Raises the readers' UserErrors.
+    that comes from the Hub. A clip of the Hub that `data` names twice is taken once. Raises the readers' UserErrors;
+    `missing_too` takes rows of manifests whose file is not there.
     """
     if not data:
         return evaluation_corpus()
@@ -43,7 +55,7 @@ def load_speech(data: Sequence[str | Path], progress: Progress = silent) -> tupl
     for name in map(str, data):
         reader = next((reader for prefix, reader in _READERS.items() if name.startswith(prefix)), None)
         if reader is None:
-            utterances += read_manifest(Path(name))
+            utterances += read_manifest(Path(name), missing_too)
         else:
             already_read = {(utterance.source, utterance.id) for utterance in utterances}
             utterances += [clip for clip in reader(name, fetched) if (clip.source, clip.id) not in already_read]
@@ -65,21 +77,34 @@ def select(utterances: Sequence[Utterance], limit: int | None, seed: int = 0) ->
     return [utterances[index] for index in sorted(chosen)]
 
 
-def prepare(utterances: Sequence[Utterance], normalizer: Normalizer, progress: Progress) -> list[Item]:
-    """Normalize the references and read the audio once. Utterances without a reference are dropped.
+def prepare(
+    utterances: Sequence[Utterance], normalizer: Normalizer, progress: Progress, skip_unreadable: bool = False
+) -> Prepared:
+    """Normalize the references and read the audio once. Utterances without a reference are left out and counted.
 
-    UserError when no utterance is left.
+    UserError when no utterance is left, and for audio that cannot be read unless `skip_unreadable`.
     """
-    items, utterance_read = [], Counter(progress, "reading speech", len(utterances))
+    items: list[Item] = []
+    unreadable: list[tuple[Utterance, str]] = []
+    without_text, utterance_read = 0, Counter(progress, "reading speech", len(utterances))
     for utterance in utterances:
         reference = normalizer(utterance.text or "")
-        if reference:
-            seconds = len(utterance.samples()) / SAMPLE_RATE
-            items.append(Item(utterance, reference, utterance.fingerprint(), seconds))
+        try:
+            if reference:
+                seconds = len(utterance.samples()) / SAMPLE_RATE
+                items.append(Item(utterance, reference, utterance.fingerprint(), seconds))
+            else:
+                without_text += 1
+        except UserError as error:
+            if not skip_unreadable:
+                raise
+            unreadable.append((utterance, str(error)))
         utterance_read()
+    if not items and unreadable:
+        raise UserError("--data", f"{len(utterances)} utterances", f"none can be used; the first: {unreadable[0][1]}")
     if not items:
         raise UserError("--data", f"{len(utterances)} utterances", "none has a reference text; add `text` to the rows")
-    return items
+    return Prepared(items, without_text, unreadable)
 
 
 def refuse_calibrated_on(manifest: Manifest, items: Sequence[Item]) -> None:

@@ -17,6 +17,7 @@ from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.harness.machine.environment import cpu_name
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcript
+from edge_asr_deploy.sealing import sealed, unsealed
 from edge_asr_deploy.sources import source_hash
 
 
@@ -71,15 +72,17 @@ class TranscriptCache:
     def get(self, fingerprint: str) -> Text | None:
         """The text of the utterance with this fingerprint. None if there is no readable entry."""
         with suppress(OSError, ValidationError):
-            content = (self.folder / f"{fingerprint}.json").read_bytes()
+            owner, _, content = (unsealed((self.folder / f"{fingerprint}.json").read_bytes()) or "").partition("\n")
             text: Text = TypeAdapter(Text).validate_json(content)
-            return text
+            # A file under another utterance's name is another utterance's text.
+            return text if owner == fingerprint else None
         return None
 
     def put(self, fingerprint: str, text: Text) -> None:
         """Store a text. A folder that cannot be written is no error: the next run is only slower."""
         with suppress(OSError):
-            write_atomically(self.folder / f"{fingerprint}.json", json.dumps(dataclasses.asdict(text)))
+            content = f"{fingerprint}\n{json.dumps(dataclasses.asdict(text))}"
+            write_atomically(self.folder / f"{fingerprint}.json", sealed(content))
 
 
 def default_root() -> Path:

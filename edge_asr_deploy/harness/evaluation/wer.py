@@ -1,4 +1,7 @@
-"""Word error rate (WER): counted by jiwer, pooled over utterances as errors divided by reference words."""
+"""Word and character error rate (WER, CER): counted by jiwer, pooled as errors divided by words of the references.
+
+Words are what stands between spaces: a normalizer that counts characters puts spaces between them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jiwer
+
+from edge_asr_deploy.corpora.scripts import holds_unspaced, words_apart
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,20 @@ class WordCounts:
 
 
 def count(reference: str, hypothesis: str) -> WordCounts:
-    """Count the errors of one hypothesis. Both texts are already normalized. ValueError when the reference is empty."""
+    """Count the errors of one hypothesis. Both texts are already normalized. ValueError when the reference is empty.
+
+    Where the reference holds a script without spaces, each of its characters is a word, in both texts.
+    """
     if not reference:
         raise ValueError("the reference is empty: there is nothing to count errors against")
-    alignment = jiwer.process_words(reference, hypothesis)
+    alignment = jiwer.process_words(*counted(reference, hypothesis))
     words = alignment.hits + alignment.substitutions + alignment.deletions
     return WordCounts(alignment.substitutions, alignment.deletions, alignment.insertions, words)
+
+
+def counted(reference: str, hypothesis: str) -> tuple[str, str]:
+    """The two texts with a space between all that is counted. Without such a script they are as they were."""
+    return (words_apart(reference), words_apart(hypothesis)) if holds_unspaced(reference) else (reference, hypothesis)
 
 
 def pooled(counts: Iterable[WordCounts]) -> WordCounts:

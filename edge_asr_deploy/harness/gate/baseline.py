@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -101,6 +102,23 @@ def bundle_of(path: Path) -> Path:
     if path.suffix == ".json" and path.parent.name == FOLDER:
         return path.parent.parent / path.stem
     return path
+
+
+def is_ours(path: Path) -> bool:
+    """True for what `bundle_of` names a bundle by, False for another program's file of the same name.
+
+    A manifest or a record of ours that is broken is ours all the same: graphs or a bundle lie beside it.
+    """
+    if path.suffix != ".json":
+        return True
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        content = None
+    keys = content.keys() if isinstance(content, dict) else set()
+    if path.name == MANIFEST:
+        return {"family", "recipe", "files"} <= keys or any(path.parent.glob("*.onnx"))
+    return {"bundle_hash", "clips"} <= keys or (bundle_of(path) / MANIFEST).is_file()
 
 
 def baseline_path(bundle: Path, given: Path | None) -> Path:

@@ -202,7 +202,8 @@ def check_wer(ours: Accuracy, recorded: Accuracy, absolute: float, relative: flo
     rise = ours.pooled.wer - recorded.pooled.wer
     limit = max(absolute, relative * recorded.pooled.wer)
     noise = max((high - low) / 2, WORDS_NOISE / ours.pooled.words)
-    note = f"record {recorded.pooled.wer:.2%}, now {ours.pooled.wer:.2%}; rise {low:+.2%} to {high:+.2%}"
+    counted = "" if ours.rate == "WER" else f"{ours.rate}: "
+    note = f"{counted}record {recorded.pooled.wer:.2%}, now {ours.pooled.wer:.2%}; rise {low:+.2%} to {high:+.2%}"
     verdict: Verdict = "passed"
     if rise > limit and low > 0:
         verdict = "failed"

@@ -51,17 +51,22 @@ def available_speech(data: Sequence[Path]) -> list[Utterance]:
     return utterances if data or not demo.is_installed() else [*utterances, *demo.demo_evaluation()]
 
 
-def find(
-    clips: Sequence[GoldenClip], utterances: Sequence[Utterance], normalizer: Normalizer, progress: Progress
-) -> list[Item] | Unavailable:
-    """Find the recordings of these clips, in their order. Unavailable when one is missing or has changed."""
+def recordings(clips: Sequence[GoldenClip], utterances: Sequence[Utterance]) -> list[Utterance] | Unavailable:
+    """The utterances with the names of these clips, in their order. Unavailable when one is missing."""
     by_id = {(utterance.source, utterance.id): utterance for utterance in utterances}
     matches = [by_id.get((clip.source, clip.id)) for clip in clips]
     present = [utterance for utterance in matches if utterance is not None]
     if len(present) < len(clips):
         missing = len(clips) - len(present)
         return Unavailable(f"{missing} of the record's {len(clips)} clips are not in this speech; give --data")
-    items = prepare(present, normalizer, progress)
+    return present
+
+
+def find(
+    clips: Sequence[GoldenClip], present: Sequence[Utterance], normalizer: Normalizer, progress: Progress
+) -> list[Item] | Unavailable:
+    """The recordings of these clips, ready to be scored. Unavailable when one has changed or has no text."""
+    items = prepare(present, normalizer, progress).items
     changed = [clip.id for clip, item in zip(clips, items, strict=False) if clip.fingerprint != item.fingerprint]
     if changed or len(items) < len(clips):
         names = ", ".join(changed[:3]) or "a clip"

@@ -13,7 +13,7 @@ from edge_asr_deploy.bundle.manifest import MANIFEST, Manifest, bundle_hash, rea
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.files import require_folder, write_output
+from edge_asr_deploy.files import require_writable, write_output
 from edge_asr_deploy.harness.evaluation.evaluate import find_baseline
 from edge_asr_deploy.harness.evaluation.score import score
 from edge_asr_deploy.harness.evaluation.size import size_of
@@ -28,12 +28,21 @@ from edge_asr_deploy.harness.gate.baseline import (
     Tolerances,
     baseline_path,
     bundle_of,
+    is_ours,
     override,
     read_baseline,
     write_baseline,
 )
 from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report, not_measured
-from edge_asr_deploy.harness.gate.clips import Unavailable, available_speech, choose, find, text_of, transcribe
+from edge_asr_deploy.harness.gate.clips import (
+    Unavailable,
+    available_speech,
+    choose,
+    find,
+    recordings,
+    text_of,
+    transcribe,
+)
 from edge_asr_deploy.harness.gate.facts import facts_of, layer_forms, side_files
 from edge_asr_deploy.harness.gate.junit import junit_xml
 from edge_asr_deploy.harness.gate.options import CheckOptions
@@ -53,12 +62,13 @@ def check(bundles: Sequence[Path], options: CheckOptions, console: Console | Non
     bad bundle is a failed check. Bad input, such as a missing file, raises a UserError before any work begins.
     """
     allowed = _allowed(options.allow_unmeasured)
-    require_folder("--junit", options.junit)
-    bundles = _bundles(bundles)
+    require_writable("--junit", options.junit)
+    bundles = _bundles(bundles, options.only_bundles)
     paths = _paths(bundles, options.baseline)
     records = [read_baseline(path) for path in paths]
     reports = []
-    with shown(console) as progress:
+    # A hook that has nothing to check says nothing.
+    with shown(console if bundles else None) as progress:
         for bundle, path, record in zip(bundles, paths, records, strict=True):
             results = check_bundle(bundle, path, record, options, progress)
             reports.append(BundleReport(bundle=str(bundle), baseline=str(path), checks=results))
@@ -73,8 +83,10 @@ def update(bundles: Sequence[Path], options: CheckOptions, console: Console) -> 
 
     UserError for a damaged bundle, and for an existing record of another model, which is not replaced.
     """
-    bundles = _bundles(bundles)
+    bundles = _bundles(bundles, options.only_bundles)
     paths = _paths(bundles, options.baseline)
+    for path in paths:
+        require_writable("--baseline", path, makes_folders=True)
     with shown(console) as progress:
         for bundle, path in zip(bundles, paths, strict=True):
             record = record_of(bundle, path, read_baseline(path) if path.exists() else None, options, progress)
@@ -119,9 +131,10 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: CheckOpti
     listening = Listening(**{**(old.listening.model_dump() if old else {}), **options.listening})
     tolerances = override(old.tolerances if old else Tolerances(), options.tolerance)
     facts = facts_of(bundle, manifest)
-    normalizer = normalizer_for(listening.language)
     utterances, _ = load_speech(options.data)
-    items = prepare(choose(utterances, options.number), normalizer, progress)
+    chosen = choose(utterances, options.number)
+    normalizer = normalizer_for(listening.language, (utterance.text for utterance in chosen))
+    items = prepare(chosen, normalizer, progress).items
     refuse_calibrated_on(manifest, items)
     transcripts = transcribe(bundle, items, listening, progress)
     clips = [
@@ -180,14 +193,17 @@ def _speech_checks(
     options: CheckOptions,
     progress: Progress,
 ) -> list[Check]:
-    normalizer = normalizer_for(record.listening.language)
     try:
         utterances = available_speech(options.data)
     except UserError as error:
         if options.data:
             raise
         return [not_measured(name, str(error)) for name in SPEECH_CHECKS]
-    items = find(record.clips, utterances, normalizer, progress)
+    present = recordings(record.clips, utterances)
+    if isinstance(present, Unavailable):
+        return [not_measured(name, present.reason) for name in SPEECH_CHECKS]
+    normalizer = normalizer_for(record.listening.language, (utterance.text for utterance in present))
+    items = find(record.clips, present, normalizer, progress)
     if isinstance(items, Unavailable):
         return [not_measured(name, items.reason) for name in SPEECH_CHECKS]
     refuse_calibrated_on(manifest, items)
@@ -247,9 +263,12 @@ def _float_bundle(bundle: Path, manifest: Manifest, wanted: str) -> Path | Unava
     return folder
 
 
-def _bundles(named: Sequence[Path]) -> list[Path]:
-    """The bundles without repetitions. UserError for a folder without a manifest; a broken one is a failed check."""
-    bundles = list(dict.fromkeys(bundle_of(path) for path in named))
+def _bundles(named: Sequence[Path], only_bundles: bool) -> list[Path]:
+    """The bundles without repetitions. UserError for a folder without a manifest; a broken one is a failed check.
+
+    With `only_bundles`, files of other programs are passed over.
+    """
+    bundles = list(dict.fromkeys(bundle_of(path) for path in named if not only_bundles or is_ours(path)))
     for bundle in bundles:
         if not (bundle / MANIFEST).is_file():
             read_manifest(bundle)

@@ -14,7 +14,8 @@ from edge_asr_deploy.runtime.options import parse_audio_context
 class CheckOptions:
     """How to check bundles against their records, or how to measure new records.
 
-    `number` and the options after it only concern new records: a check transcribes with the settings of its record.
+    `only_bundles` is what the pre-commit hook asks for. `number` and the options after it only concern new records: a
+    check transcribes with the settings of its record.
     """
 
     baseline: Annotated[
@@ -37,6 +38,13 @@ class CheckOptions:
         tuple[str, ...],
         Option("Allow this check (or all of `speed`) to be not measured. May be repeated.", metavar="CHECK"),
     ] = ()
+    only_bundles: Annotated[
+        bool,
+        Option(
+            "Pass over files that belong to no bundle, such as a web app's manifest.json: for lists of changed files.",
+            switch=True,
+        ),
+    ] = False
     junit: Annotated[Path | None, Option("Write the checks to this file as JUnit XML.", metavar="FILE")] = None
     number: Annotated[int, Option("Of a new record: number of clips.", least=1)] = 40
     threads: Annotated[int | None, Option("Of a new record: threads within an operator.", least=1)] = None

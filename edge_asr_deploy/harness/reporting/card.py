@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edge_asr_deploy.bundle.manifest import Layer, Manifest, bundle_hash
+from edge_asr_deploy.bundle.manifest import Layer, Manifest, bundle_hash, earlier_hash
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.bundle.writer import replace_card
 from edge_asr_deploy.errors import UserError
@@ -26,7 +26,7 @@ def update_card(bundle: Path, paths: Sequence[Path]) -> None:
     """
     manifest, results = verify(bundle), read_results(paths)
     for path, result in zip(paths, results, strict=True):
-        if result.bundle.hash != bundle_hash(manifest):
+        if result.bundle.hash not in (bundle_hash(manifest), earlier_hash(manifest)):
             remedy = f"belongs to another bundle ({result.bundle.name}) or an earlier export; evaluate {bundle} again"
             raise UserError("result", path, remedy)
     try:
@@ -74,7 +74,7 @@ def model_card(manifest: Manifest, folder: Path, results: Sequence[Result] = ())
         "```",
         "",
         "or, unchanged, `optimum.onnxruntime.ORTModelForSpeechSeq2Seq.from_pretrained(folder)`.",
-        "Word error rate, size and speed beside the float baseline: `edge-deploy evaluate`; into this card: "
+        "Error rate, size and speed beside the float baseline: `edge-deploy evaluate`; into this card: "
         "`edge-deploy card`.",
         "",
     ]
@@ -92,7 +92,7 @@ def _measured(results: Sequence[Result]) -> list[str]:
                 f"onnxruntime {here.onnxruntime}, {result.normalizer.name} {result.normalizer.version}."
             ),
             "",
-            "| corpus | utterances | WER % | 95 % interval | float WER % |",
+            f"| corpus | utterances | {result.rate} % | 95 % interval | float {result.rate} % |",
             "|---|---|---|---|---|",
         ]
         floats = result.baseline.accuracy.by_corpus if result.baseline else {}

@@ -57,7 +57,8 @@ def chart(groups: Sequence[tuple[str, Sequence[Mark]]], unit: str = "", most: fl
     largest = min(largest, most)
     step = _step(largest)
     top = step * max(1, math.ceil(largest / step - 1e-9))
-    ticks = [(100 * index * step / top, f"{index * step:g}{unit}") for index in range(round(top / step) + 1)]
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    ticks = [(100 * index * step / top, f"{index * step:.{digits}f}{unit}") for index in range(round(top / step) + 1)]
     return Chart([Group(heading, [_draw(mark, top) for mark in group]) for heading, group in groups], ticks)
 
 

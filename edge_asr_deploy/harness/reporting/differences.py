@@ -9,6 +9,7 @@ import jiwer
 
 from edge_asr_deploy.corpora.normalize import Normalizer
 from edge_asr_deploy.harness.evaluation.result import Result, Row
+from edge_asr_deploy.harness.evaluation.wer import counted
 
 Kind = Literal["equal", "substitute", "delete", "insert"]
 
@@ -46,6 +47,7 @@ class Difference:
 
 def align(reference: str, hypothesis: str) -> list[Span]:
     """Align two normalized texts with jiwer. If the reference is empty, all words are insertions."""
+    reference, hypothesis = counted(reference, hypothesis)
     reference_words, hypothesis_words = reference.split(), hypothesis.split()
     if not reference_words:
         return [Span("insert", "", hypothesis)] if hypothesis_words else []

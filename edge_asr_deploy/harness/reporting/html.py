@@ -11,8 +11,9 @@ from typing import Any
 
 from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.files import write_output
+from edge_asr_deploy.files import require_writable, write_output
 from edge_asr_deploy.harness.evaluation.result import Measured, Percentiles, Result, Speed, WordErrors
+from edge_asr_deploy.harness.layout import plain
 from edge_asr_deploy.harness.reporting.charts import Chart, Mark, chart
 from edge_asr_deploy.harness.reporting.differences import Difference, worst
 from edge_asr_deploy.harness.reporting.durations import BUCKETS, by_duration
@@ -40,8 +41,7 @@ def write_report(paths: Sequence[Path], output: Path, number: int) -> int:
 
     UserError, before anything is written, for a file that is not a result, a missing folder, and a missing jinja2.
     """
-    if output.is_dir() or not output.parent.is_dir():
-        raise UserError("--output", output, "is a folder, or lies in a folder that does not exist; name an .html file")
+    require_writable("--output", output)
     data = page(read_results(paths), number).encode()
     write_output("--output", output, data)
     return len(data)
@@ -60,6 +60,7 @@ def page(results: Sequence[Result], number: int) -> str:
     environment.filters.update(percent=_percent, signed=_signed, mb=_mb, ratio=_ratio)
     entries, timed = _entries(results)
     context: dict[str, Any] = {
+        "rate": " or ".join(dict.fromkeys(result.rate for result in results)),
         "results": [(result, _label(result.bundle, results)) for result in results],
         "entries": entries,
         "sizes": _sizes(entries),
@@ -67,7 +68,9 @@ def page(results: Sequence[Result], number: int) -> str:
         "by_duration": _by_duration(entries),
         "latency": _latency(timed),
         "timed": timed,
-        "differences": [(_label(result.bundle, results), _differences(result, number)) for result in results],
+        "differences": [
+            (_label(result.bundle, results), result.rate, _differences(result, number)) for result in results
+        ],
         "facts": _facts(results),
         "not_measured": NOT_MEASURED,
     }
@@ -77,15 +80,18 @@ def page(results: Sequence[Result], number: int) -> str:
 
 def _entries(results: Sequence[Result]) -> tuple[list[Entry], list[Entry]]:
     """Bundles behind their baselines, as two lists: each baseline once, and (for speed) each baseline once per run."""
-    once, all_runs, shown = [], [], set()
+    once, all_runs = [], []
+    labels: dict[tuple[object, ...], tuple[str, str]] = {}
     for result in results:
         baseline = result.baseline
         if baseline is not None:
-            entry = Entry(baseline.name, True, baseline, result)
+            key = (baseline.hash, baseline.accuracy.pooled, result.judged_on)
+            is_new = key not in labels
+            same = sum(other == baseline.name for other, _ in labels.values())
+            labels.setdefault(key, (baseline.name, f" ({same + 1})" if same else ""))
+            entry = Entry("".join(labels[key]), True, baseline, result)
             all_runs.append(entry)
-            key = (baseline.hash, baseline.accuracy.pooled)
-            if key not in shown:
-                shown.add(key)
+            if is_new:
                 once.append(entry)
         is_float = baseline is None and result.bundle.recipe.endswith("-float")
         entry = Entry(_label(result.bundle, results), is_float, result.bundle, result)
@@ -143,7 +149,9 @@ def _dot(entry: Entry, errors: WordErrors | None) -> Mark:
         return Mark(entry.label, entry.is_float, None, text=NOT_MEASURED)
     low, high = (100 * bound for bound in errors.interval)
     clips = f"{errors.utterances} clip{'' if errors.utterances == 1 else 's'}"
-    text = f"{100 * errors.wer:.2f} % ({low:.2f} to {high:.2f}; {clips})"
+    # WER is what people take a rate for.
+    rate = "" if entry.result.rate == "WER" else f" {entry.result.rate}"
+    text = f"{100 * errors.wer:.2f} %{rate} ({low:.2f} to {high:.2f}; {clips})"
     return Mark(entry.label, entry.is_float, 100 * errors.wer, low, high, text)
 
 
@@ -153,7 +161,12 @@ def _mean(entry: Entry) -> Mark:
     if not rates:
         return Mark(entry.label, entry.is_float, None, text=NOT_MEASURED)
     mean = 100 * fmean(rates)
-    return Mark(entry.label, entry.is_float, mean, text=f"{mean:.2f} % ({len(rates)} corpora)")
+    return Mark(
+        entry.label,
+        entry.is_float,
+        mean,
+        text=f"{mean:.2f} % ({len(rates)} {'corpus' if len(rates) == 1 else 'corpora'})",
+    )
 
 
 def _latency(entries: Sequence[Entry]) -> list[tuple[str, Chart]]:
@@ -175,7 +188,7 @@ def _bar(entry: Entry, time: Callable[[Speed], Percentiles | None]) -> Mark:
     percentiles = time(speed) if speed is not None else None
     if percentiles is None:
         return Mark(entry.label, entry.is_float, None, text=NOT_MEASURED)
-    text = f"{percentiles.p50:.3g} / {percentiles.p90:.3g} ms"
+    text = f"{plain(percentiles.p50)} / {plain(percentiles.p90)} ms"
     return Mark(entry.label, entry.is_float, percentiles.p50, percentiles.p50, percentiles.p90, text)
 
 
@@ -193,7 +206,9 @@ def _facts(results: Sequence[Result]) -> list[tuple[str, list[object]]]:
         "sha256 of the source weights": lambda result: result.bundle.model_sha256,
         "float baseline": lambda result: result.baseline.name if result.baseline else None,
         "speech": lambda result: result.speech,
-        "dropped, no reference": lambda result: result.dropped,
+        "left out, no reference text": lambda result: result.dropped,
+        "left out, unreadable": lambda result: len(result.unreadable),
+        "rate": lambda result: result.rate,
         "normalizer": lambda result: f"{result.normalizer.name} ({result.normalizer.version})",
         "language": lambda result: result.settings.language,
         "threads": lambda result: result.settings.threads,

@@ -12,10 +12,11 @@ from edge_asr_deploy.harness.evaluation.result import Measured, Result, SpeedRat
 from edge_asr_deploy.printing import markdown_text
 
 MB = 1_000_000
+RATE = "WER %"
 HEADINGS = (
     "model",
     "bundle",
-    "WER %",
+    RATE,
     "rise (95 % interval)",
     "MB",
     "RTF / float",
@@ -42,21 +43,42 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A table with one row per bundle. A baseline that several results share is shown once.
+    """A table with one row per bundle, below the float bundle that it is compared with.
 
-    Speed and memory are ratios to the baseline of the same run, because speeds of different runs cannot be compared.
+    Results of the same speech and the same float bundle share its row; a column names the speech where there are
+    several. Speed and memory are ratios to the baseline of the same run, because speeds of different runs cannot be
+    compared.
     """
-    rows, shown = [], set()
+    groups: dict[tuple[object, tuple[object, ...]], list[Result]] = {}
     for result in results:
-        baseline = result.baseline
-        if baseline is not None and baseline.hash not in shown:
-            shown.add(baseline.hash)
-            rows.append(_row(baseline, "float", "", None))
-        name = result.bundle.recipe.split("-", 1)[-1]
-        ratios = result.comparison.speed if result.comparison else None
-        rows.append(_row(result.bundle, name, _rise(result), ratios))
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *rows]
+        groups.setdefault((_baseline_of(result), result.judged_on), []).append(result)
+    speeches = list(dict.fromkeys(result.judged_on for result in results))
+    rows: list[tuple[str, ...]] = []
+    for (_, judged_on), members in groups.items():
+        first = members[0]
+        speech = (_speech(first, speeches.index(judged_on)),) if len(speeches) > 1 else ()
+        if first.baseline is not None:
+            rows.append((*speech, *_row(first.baseline, "float", "", None)))
+        for result in members:
+            name = result.bundle.recipe.split("-", 1)[-1]
+            ratios = result.comparison.speed if result.comparison else None
+            rows.append((*speech, *_row(result.bundle, name, _rise(result), ratios)))
+    rates = " or ".join(dict.fromkeys(result.rate for result in results))
+    headings = tuple(f"{rates} %" if heading == RATE else heading for heading in HEADINGS)
+    headings = ("speech", *headings) if len(speeches) > 1 else headings
+    lines = [headings, ("---",) * len(headings), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _baseline_of(result: Result) -> tuple[object, ...] | None:
+    """What makes two float rows the same: the bundle, and what it was measured to do."""
+    return None if result.baseline is None else (result.baseline.hash, result.baseline.accuracy.pooled)
+
+
+def _speech(result: Result, number: int) -> str:
+    """The speech in a few words. `number` parts speech of the same description from other speech."""
+    corpora = ", ".join(f"{name} ({count})" for name, count in result.corpora.items())
+    return f"{number + 1}: {corpora}, {result.rate}"
 
 
 def _row(measured: Measured, name: str, rise: str, ratios: SpeedRatios | None) -> tuple[str, ...]:

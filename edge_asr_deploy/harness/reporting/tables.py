@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from edge_asr_deploy.bundle.manifest import Layer, Manifest
@@ -16,6 +16,7 @@ from edge_asr_deploy.harness.evaluation.result import Interval, Measured, Result
 from edge_asr_deploy.harness.evaluation.size import size_of
 from edge_asr_deploy.harness.gate.checks import BundleReport
 from edge_asr_deploy.harness.inspection.cost import GraphCost
+from edge_asr_deploy.harness.layout import FittedTable
 
 if TYPE_CHECKING:
     # This import needs onnx, which boards lack.
@@ -24,22 +25,22 @@ if TYPE_CHECKING:
 MB = 1_000_000
 
 
-def evaluation_table(result: Result) -> Table:
+def evaluation_table(result: Result) -> FittedTable:
     """Baseline and bundle side by side, or the bundle alone if there is no baseline."""
     environment, settings, normalizer = result.environment, result.settings, result.normalizer
-    table = Table(
+    table = FittedTable(
         title=f"{result.bundle.name} ({result.bundle.model})",
         caption=f"{environment.cpu}, {settings.threads} threads, onnxruntime {environment.onnxruntime}, "
         f"accuracy level {settings.accuracy_level}, {settings.audio_context}; {normalizer.name} ({normalizer.version})",
     )
-    table.add_column("", overflow="fold")
+    table.head("")
     columns = [result.bundle] if result.baseline is None else [result.baseline, result.bundle]
     for measured in columns:
-        table.add_column(measured.name, justify="right", overflow="fold")
+        table.head(measured.name, right=True)
     if result.comparison:
-        table.add_column("change", justify="right")
+        table.head("change", right=True)
     for label, cells, against in _rows(result, columns):
-        table.add_row(label, *cells, *([against] if result.comparison else []))
+        table.row(label, *cells, *([against] if result.comparison else []))
     return table
 
 
@@ -47,7 +48,11 @@ def _rows(result: Result, columns: list[Measured]) -> Iterator[tuple[str, list[s
     """For each row its label, one cell per bundle, and the change. The whole table has to fit 80 columns."""
     versus = result.comparison
     pooled = [column.accuracy.pooled for column in columns]
-    yield f"WER %, {pooled[0].utterances} utterances", [f"{100 * errors.wer:.2f}" for errors in pooled], _change(pooled)
+    yield (
+        f"{result.rate} %, {_many(pooled[0].utterances, 'utterance')}",
+        [f"{100 * errors.wer:.2f}" for errors in pooled],
+        _change(pooled),
+    )
     interval = _range(versus.interval, "+.2f") if versus else ""
     yield "  95 % interval", [_range(errors.interval, ".2f") for errors in pooled], interval
     for corpus, number in result.corpora.items():
@@ -58,14 +63,22 @@ def _rows(result: Result, columns: list[Measured]) -> Iterator[tuple[str, list[s
     if len(means) == len(columns):
         change = f"{100 * (means[-1] - means[0]):+.2f}" if versus else ""
         yield f"  mean of {len(result.corpora)} corpora", [f"{100 * mean:.2f}" for mean in means], change
+    left_out = [(result.dropped, "no text"), (len(result.unreadable), "unreadable")]
+    for number, why in left_out:
+        if number:
+            yield f"  left out: {why}", [str(number)] * len(columns), ""
     kinds = [f"{errors.substitutions} / {errors.deletions} / {errors.insertions}" for errors in pooled]
     yield "  subst. / del. / ins.", kinds, ""
-    yield "no worse, utterances", [""] * len(columns), f"{versus.no_worse_share:.1%}" if versus else ""
-    yield "same text, utterances", [""] * len(columns), f"{versus.same_text_share:.1%}" if versus else ""
+    if versus:
+        # Errors are counted after normalization; this row says how far the texts agree before it.
+        yield "no worse, utterances", [""] * len(columns), f"{versus.no_worse_share:.1%}"
+        yield "same text with case and punctuation", [""] * len(columns), f"{versus.same_text_share:.1%}"
     yield "runaway / empty outputs", [f"{c.accuracy.runaway} / {c.accuracy.empty}" for c in columns], ""
     yield "ONNX files, MB", [f"{c.size.onnx / MB:.1f}" for c in columns], f"{versus.size_ratio:.3f} x" if versus else ""
     yield "  encoder / decoder", [f"{c.size.encoder / MB:.1f} / {c.size.decoder / MB:.1f}" for c in columns], ""
     yield "other files, MB", [f"{column.size.other / MB:.1f}" for column in columns], ""
+    if not any(column.speed for column in columns):
+        return
     ratios = versus.speed if versus else None
     values: list[tuple[str, Callable[[Speed], str], float | None]] = [
         ("load, s", lambda speed: f"{speed.load_seconds:.2f}", ratios.load if ratios else None),
@@ -79,6 +92,10 @@ def _rows(result: Result, columns: list[Measured]) -> Iterator[tuple[str, list[s
     for label, value, ratio in values:
         cells = [value(column.speed) if column.speed else "-" for column in columns]
         yield label, cells, "" if ratio is None else f"{ratio:.2f} x"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _change(errors: list[WordErrors]) -> str:
@@ -98,47 +115,62 @@ def _tokens_per_second(speed: Speed) -> str:
     return f"{speed.tokens_per_second:.0f}" if speed.tokens_per_second else "-"
 
 
-def inspection_tables(inspection: Inspection) -> list[Table]:
-    """Three tables: layers, layers summed by component, and operators by file."""
-    layers = Table(title=f"{inspection.name}: layers")
-    left = ("layer", "component", "activations", "method")
-    headings = ("layer", "component", "bits", "group", "activations", "method", "shape", "effective bits", "outliers")
-    for heading in (*headings, "kB", "relative error"):
-        layers.add_column(heading, justify="left" if heading in left else "right")
-    for layer in inspection.layers:
-        error = "-" if layer.error is None else f"{layer.error:.4f}"
-        shape = " x ".join(str(size) for size in layer.shape)
-        layers.add_row(
-            layer.name,
-            layer.component,
-            _bits(layer),
-            _group(layer),
-            layer.activations,
-            layer.method,
-            shape,
-            "-" if layer.effective_bits is None else f"{layer.effective_bits:.2f}",
-            "-" if layer.outliers is None else f"{layer.outliers / math.prod(layer.shape):.2%}",
-            f"{layer.bytes / 1000:.1f}",
-            error,
-        )
-    return [layers, _components(inspection), _operators(inspection)]
-
-
-def _components(inspection: Inspection) -> Table:
-    table = Table(title="bytes")
-    for heading in ("component", "layers", "bits", "effective bits", "MB"):
-        table.add_column(heading, justify="left" if heading == "component" else "right")
+def inspection_tables(inspection: Inspection) -> list[FittedTable]:
+    """Layers, a table for each component; layers summed by component; operators by file."""
     components: dict[str, list[Layer]] = defaultdict(list)
     for layer in inspection.layers:
         components[layer.component].append(layer)
+    layers = [_layers(f"{inspection.name}: {name}", members) for name, members in components.items()]
+    return [*layers, _components(inspection, components), _operators(inspection)]
+
+
+def _layers(title: str, layers: list[Layer]) -> FittedTable:
+    """The layers of a component. What all of them share stands below; the rest has one column, lest they be many."""
+    stored = [_stored(layer) for layer in layers]
+    different = [key for key in stored[0] if len({one[key] for one in stored}) > 1]
+    shared = [value for key, value in stored[0].items() if key not in different and value]
+    table = FittedTable(title=title, caption="; ".join([*shared, "errors are relative"]))
+    table.head("layer")
+    if different:
+        table.head(different[0] if len(different) == 1 else "stored")
+    for heading in ("shape", "bits", "kB", "error"):
+        table.head(heading, right=True)
+    for layer, one in zip(layers, stored, strict=True):
+        table.row(
+            # The component stands above, and every model is a `model`.
+            re.sub(r"^(model\.)?((encoder|decoder)\.(?=layers\.))?", "", layer.name),
+            *([", ".join(one[key] for key in different if one[key])] if different else []),
+            "x".join(str(size) for size in layer.shape),
+            "-" if layer.effective_bits is None else f"{layer.effective_bits:.2f}",
+            f"{layer.bytes / 1000:.1f}",
+            "-" if layer.error is None else f"{layer.error:.4f}",
+        )
+    return table
+
+
+def _stored(layer: Layer) -> dict[str, str]:
+    """How a layer is stored and computed, by attribute, in words that need no heading; empty where it has none."""
+    return {
+        "grid": f"{layer.bits} bits{_bits(layer).removeprefix(str(layer.bits))}",
+        "group": "" if layer.group is None else f"group {_group(layer)}",
+        "activations": layer.activations,
+        "method": layer.method,
+        "outliers": "" if layer.outliers is None else f"{layer.outliers / math.prod(layer.shape):.2%} outliers",
+    }
+
+
+def _components(inspection: Inspection, components: Mapping[str, list[Layer]]) -> FittedTable:
+    table = FittedTable(title="bytes")
+    for heading in ("component", "layers", "bits", "effective bits", "MB"):
+        table.head(heading, right=heading != "component")
     for component, members in components.items():
         widths = ", ".join(sorted({_bits(layer) for layer in members}))
         megabytes = sum(layer.bytes for layer in members) / MB
-        table.add_row(component, str(len(members)), widths, _effective_bits(members), f"{megabytes:.2f}")
+        table.row(component, str(len(members)), widths, _effective_bits(members), f"{megabytes:.2f}")
     table.add_section()
     size = inspection.size
     for name, amount in (("encoder file", size.encoder), ("decoder file", size.decoder), ("other files", size.other)):
-        table.add_row(name, "", "", "", f"{amount / MB:.2f}")
+        table.row(name, "", "", "", f"{amount / MB:.2f}")
     return table
 
 
@@ -154,17 +186,17 @@ def _effective_bits(layers: list[Layer]) -> str:
     return f"{total_bits / total_weights:.2f}"
 
 
-def _operators(inspection: Inspection) -> Table:
-    table = Table(title="operators after onnxruntime's optimization")
-    table.add_column("operator")
+def _operators(inspection: Inspection) -> FittedTable:
+    table = FittedTable(title="operators after onnxruntime's optimization")
+    table.head("operator")
     for name in inspection.operators:
-        table.add_column(name, justify="right")
+        table.head(name, right=True)
     totals: dict[str, int] = defaultdict(int)
     for counts in inspection.operators.values():
         for kind, number in counts.items():
             totals[kind] += number
     for kind in sorted(totals, key=lambda kind: (-totals[kind], kind)):
-        table.add_row(kind, *(str(counts.get(kind, 0)) for counts in inspection.operators.values()))
+        table.row(kind, *(str(counts.get(kind, 0)) for counts in inspection.operators.values()))
     return table
 
 
@@ -178,22 +210,22 @@ def _group(layer: Layer) -> str:
     return f"{layer.group} two-level" if layer.storage == "two-level" else str(layer.group)
 
 
-def export_table(folder: Path, manifest: Manifest) -> Table:
+def export_table(folder: Path, manifest: Manifest) -> FittedTable:
     """The parts that an export wrote, their widths and bytes, and the agreement of the graphs with PyTorch."""
-    table = Table(title=f"{folder}", caption=_proof(manifest))
+    table = FittedTable(title=f"{folder}", caption=_proof(manifest))
     for heading in ("component", "matrices", "bits", "method", "MB"):
-        table.add_column(heading, justify="left" if heading in ("component", "method") else "right")
+        table.head(heading, right=heading not in ("component", "method"))
     components: dict[str, list[Layer]] = defaultdict(list)
     for layer in manifest.layers:
         components[layer.component].append(layer)
     for component, members in components.items():
         widths = ", ".join(sorted({_bits(layer) for layer in members}))
         methods = ", ".join(sorted({layer.method for layer in members}))
-        table.add_row(component, str(len(members)), widths, methods, f"{sum(x.bytes for x in members) / MB:.2f}")
+        table.row(component, str(len(members)), widths, methods, f"{sum(x.bytes for x in members) / MB:.2f}")
     table.add_section()
     size = size_of(folder)
     for name, amount in (("encoder file", size.encoder), ("decoder file", size.decoder), ("other files", size.other)):
-        table.add_row(name, "", "", "", f"{amount / MB:.2f}")
+        table.row(name, "", "", "", f"{amount / MB:.2f}")
     return table
 
 
@@ -206,32 +238,32 @@ def _proof(manifest: Manifest) -> str:
     return f"onnxruntime agrees with PyTorch on {agreement['tokens']:.1%} of the tokens of {clips} clips"
 
 
-def cost_table(cost: GraphCost) -> Table:
+def cost_table(cost: GraphCost) -> FittedTable:
     """Operators of one run, sorted by multiply-accumulates. The bytes of weights are shown only as a sum."""
-    table = Table(title=cost.what)
+    table = FittedTable(title=cost.what)
     for heading in ("operator", "calls", "million MACs", "activations, MB"):
-        table.add_column(heading, justify="left" if heading == "operator" else "right")
+        table.head(heading, right=heading != "operator")
     for operator in cost.operators:
         moved = operator.activation_bytes / MB
-        table.add_row(operator.kind, str(operator.calls), f"{operator.macs / 1e6:.2f}", f"{moved:.2f}")
+        table.row(operator.kind, str(operator.calls), f"{operator.macs / 1e6:.2f}", f"{moved:.2f}")
     table.add_section()
-    table.add_row("weights", "", "", f"{cost.weight_bytes / MB:.2f}")
+    table.row("weights", "", "", f"{cost.weight_bytes / MB:.2f}")
     calls = sum(operator.calls for operator in cost.operators)
-    table.add_row("all", str(calls), f"{cost.macs / 1e6:.2f}", f"{cost.bytes_moved / MB:.2f}")
+    table.row("all", str(calls), f"{cost.macs / 1e6:.2f}", f"{cost.bytes_moved / MB:.2f}")
     return table
 
 
-def checks_table(report: BundleReport) -> Table:
+def checks_table(report: BundleReport) -> FittedTable:
     """The gate's verdicts, with the note of each check that did not pass and a better limit for each generous one."""
-    table = Table(title=report.bundle, caption=f"against {report.baseline}")
+    table = FittedTable(title=report.bundle, caption=f"against {report.baseline}")
     for heading in ("check", "measured", "limit", "verdict"):
-        table.add_column(heading, overflow="fold")
+        table.head(heading)
     styles = {"passed": "green", "failed": "red", "not measured": "yellow"}
     for check in report.checks:
         style = styles[check.verdict]
-        table.add_row(check.name, check.measured, check.limit, f"[{style}]{check.verdict}[/{style}]")
+        table.row(check.name, check.measured, check.limit, Text(check.verdict, style=style))
         note = "" if check.verdict == "passed" else check.note
         for remark in (note, check.slack):
             if remark:
-                table.add_row("", Text(remark, style="dim"))
+                table.row("", Text(remark, style="dim"))
     return table

@@ -43,14 +43,15 @@ def prepare(
     folder: Path,
     utterances: Sequence[Utterance],
     seconds: float | None = None,
-    language: str = "en",
-    task: str = "transcribe",
+    language: str | None = None,
+    task: str | None = None,
     progress: Progress = silent,
     token_cache: TokenCache | None = None,
 ) -> list[Sample]:
     """Calibration samples, teacher-forced with the greedy transcript of `model`, which must still be the float one.
 
-    `folder` is the checkpoint's Transformers folder: it holds the feature extractor. `seconds` cuts longer clips.
+    `folder` is the checkpoint's Transformers folder: it holds the feature extractor. Without `language` and `task` the
+    model's own count (`families.Family.prompt`). `seconds` cuts longer clips.
     `token_cache` stores transcripts between calls. UserError for a clip too short to reach the encoder.
     """
     from transformers import AutoFeatureExtractor
@@ -73,8 +74,8 @@ def encode(
     family: Family,
     extractor: Any,
     clips: dict[str, NDArray[np.float32]],
-    language: str = "en",
-    task: str = "transcribe",
+    language: str | None = None,
+    task: str | None = None,
     token_cache: TokenCache | None = None,
 ) -> list[Sample]:
     """Samples of a batch of clips (name -> samples at 16 kHz), which must be one clip unless the window is fixed."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
+
+# Whisper's largest vocabulary has 51,866 tokens, Moonshine's 32,768; fine-tunes add some.
+MOST_TOKENS = 1_000_000
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,20 +30,75 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_generation(bundle: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Settings:
+    """Settings for decoding, each checked when it is asked for. UserError names the key, the value and the file."""
+
+    values: Mapping[str, Any]
+    path: Path
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids there are; `MOST_TOKENS` where the model does not say."""
+        return self.count("vocab_size", MOST_TOKENS, MOST_TOKENS)
+
+    def token(self, key: str) -> int:
+        """One token id, which must be there."""
+        return self._token(key, self.values.get(key))
+
+    def optional_token(self, key: str) -> int | None:
+        """One token id, or None."""
+        value = self.values.get(key)
+        return None if value is None else self._token(key, value)
+
+    def tokens(self, key: str, required: bool = False) -> frozenset[int]:
+        """Token ids, given as one number, as a list, or not at all; some may be outside the vocabulary."""
+        value = self.values.get(key)
+        values = [] if value is None else value if isinstance(value, list) else [value]
+        if not all(_is_whole(token) for token in values) or (required and not values):
+            raise self._wrong(key, value, "one token id or a list of them")
+        return frozenset(values)
+
+    def named_tokens(self, key: str) -> dict[str, int]:
+        """Token ids by name; empty where there are none."""
+        value = self.values.get(key) or {}
+        if not isinstance(value, dict):
+            raise self._wrong(key, value, "token ids by name")
+        return {str(name): self._token(key, token) for name, token in value.items()}
+
+    def text(self, key: str) -> str | None:
+        """A word; None where there is none, or a list for several clips."""
+        value = self.values.get(key)
+        return value if isinstance(value, str) else None
+
+    def count(self, key: str, default: int, most: int) -> int:
+        """A whole number from 1 to `most`."""
+        value = self.values.get(key)
+        value = default if value is None else value
+        if not _is_whole(value) or not 0 < value <= most:
+            raise self._wrong(key, value, f"a whole number from 1 to {most}")
+        return int(value)
+
+    def _token(self, key: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < self.vocabulary:
+            raise self._wrong(key, value, f"a token id below {self.vocabulary}")
+        return value
+
+    def _wrong(self, key: str, value: object, wanted: str) -> UserError:
+        return UserError("bundle", self.path, f"{key} is {repr(value)[:60]}, not {wanted}; export the bundle again")
+
+
+def read_generation(bundle: Path) -> Settings:
     """The settings for decoding: `generation_config.json`, completed from `config.json`."""
-    generation = {
-        key: value for key, value in read_json(bundle / "generation_config.json").items() if value is not None
-    }
-    return {**read_json(bundle / "config.json"), **generation}
+    path = bundle / "generation_config.json"
+    generation = {key: value for key, value in read_json(path).items() if value is not None}
+    return Settings({**read_json(bundle / "config.json"), **generation}, path)
 
 
-def token_ids(value: int | list[int] | None, vocabulary: int | None) -> NDArray[np.intp]:
+def in_order(tokens: Iterable[int], vocabulary: int) -> NDArray[np.intp]:
     """Token ids in order, without those outside the vocabulary: -1 stands for none, and fine-tunes leave others."""
-    known = range(sys.maxsize if vocabulary is None else vocabulary)
-    return np.array(sorted(token for token in token_set(value) if token in known), np.intp)
+    return np.array(sorted(token for token in tokens if 0 <= token < vocabulary), np.intp)
 
 
-def token_set(value: int | list[int] | None) -> frozenset[int]:
-    """The set of token ids that a configuration gives as one number, as a list or not at all."""
-    return frozenset([value] if isinstance(value, int) else value or [])
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

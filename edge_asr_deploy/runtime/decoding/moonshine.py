@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asr_deploy.families import moonshine
-from edge_asr_deploy.runtime.decoding.configuration import read_generation, token_set
+from edge_asr_deploy.runtime.decoding.configuration import MOST_TOKENS, read_generation
 from edge_asr_deploy.runtime.decoding.family import Rules
 from edge_asr_deploy.runtime.decoding.whisper import refuse_choice
 
@@ -21,10 +21,10 @@ class Moonshine:
 
     def __init__(self, bundle: Path) -> None:
         generation = read_generation(bundle)
-        self._start: int = generation["decoder_start_token_id"]
-        self._positions: int = generation.get("max_position_embeddings", moonshine.POSITIONS)
+        self._start = generation.token("decoder_start_token_id")
+        self._positions = generation.count("max_position_embeddings", moonshine.POSITIONS, MOST_TOKENS)
         nothing = np.zeros(0, np.intp)
-        self.rules = Rules(end=token_set(generation["eos_token_id"]), never=nothing, never_first=nothing)
+        self.rules = Rules(end=generation.tokens("eos_token_id", required=True), never=nothing, never_first=nothing)
 
     def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
         """The start token."""

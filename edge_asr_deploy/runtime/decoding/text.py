@@ -34,11 +34,11 @@ CLEAN_UP = {
 class TextDecoder:
     """The decoding half of a bundle's tokenizer: every token that stands for text, also what a fine-tune added.
 
-    If `bundle_hash` is given, the start-up cache keeps this half, so that later starts need not read the whole file.
+    If `content_hash` is given, the start-up cache keeps this half, so that later starts need not read the whole file.
     """
 
-    def __init__(self, bundle: Path, bundle_hash: str | None = None) -> None:
-        cached = None if bundle_hash is None else cached_decode(bundle, bundle_hash)
+    def __init__(self, bundle: Path, content_hash: str | None = None) -> None:
+        cached = None if content_hash is None else cached_decode(bundle, content_hash)
         self._decode = cached or of_tokenizer(_tokenizer(bundle / "tokenizer.json")).decode
         self._clean_up = bool(read_json(bundle / "tokenizer_config.json").get("clean_up_tokenization_spaces"))
 

@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import whisper
+from edge_asr_deploy.families.languages import language_code
 from edge_asr_deploy.runtime.audio.features import HOP, LogMel
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
-from edge_asr_deploy.runtime.decoding.configuration import read_generation, read_json, token_ids, token_set
+from edge_asr_deploy.runtime.decoding.configuration import MOST_TOKENS, Settings, in_order, read_generation, read_json
 from edge_asr_deploy.runtime.decoding.family import Rules
-from edge_asr_deploy.runtime.decoding.languages import LANGUAGE_CODES
+
+# As a language: let the model detect it, also where its settings name one.
+DETECT = "auto"
+# large-v3 has 128.
+MOST_MELS = 1024
 
 
 class Whisper:
@@ -22,18 +27,21 @@ class Whisper:
 
     def __init__(self, bundle: Path) -> None:
         generation, preprocessor = read_generation(bundle), read_json(bundle / "preprocessor_config.json")
-        self.window_seconds: int = preprocessor.get("chunk_length", whisper.WINDOW_SECONDS)
-        self._log_mel = LogMel(preprocessor.get("feature_size", whisper.MEL_BINS), self.window_seconds)
-        self._start: int = generation["decoder_start_token_id"]
-        self._no_timestamps: int | None = generation.get("no_timestamps_token_id")
-        self._languages: dict[str, int] = generation.get("lang_to_id") or {}
-        self._tasks: dict[str, int] = generation.get("task_to_id") or {}
-        limits = (generation.get(key, whisper.POSITIONS) for key in ("max_length", "max_target_positions"))
-        self._positions: int = min(limits)
+        features = Settings(preprocessor, bundle / "preprocessor_config.json")
+        self.window_seconds = features.count("chunk_length", whisper.WINDOW_SECONDS, whisper.WINDOW_SECONDS)
+        self._log_mel = LogMel(features.count("feature_size", whisper.MEL_BINS, MOST_MELS), self.window_seconds)
+        self._start = generation.token("decoder_start_token_id")
+        self._no_timestamps = generation.optional_token("no_timestamps_token_id")
+        self._languages = generation.named_tokens("lang_to_id")
+        # What a fine-tune was made for: Transformers speaks it unasked, and so does this.
+        self._own_language, self._own_task = generation.text("language"), generation.text("task")
+        self._tasks = generation.named_tokens("task_to_id")
+        limits = ("max_length", "max_target_positions")
+        self._positions = min(generation.count(key, whisper.POSITIONS, MOST_TOKENS) for key in limits)
         self.rules = Rules(
-            end=token_set(generation["eos_token_id"]),
-            never=token_ids(generation.get("suppress_tokens"), generation.get("vocab_size")),
-            never_first=token_ids(generation.get("begin_suppress_tokens"), generation.get("vocab_size")),
+            end=generation.tokens("eos_token_id", required=True),
+            never=in_order(generation.tokens("suppress_tokens"), generation.vocabulary),
+            never_first=in_order(generation.tokens("begin_suppress_tokens"), generation.vocabulary),
         )
 
     def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
@@ -42,7 +50,7 @@ class Whisper:
         if not self._languages:
             refuse_choice(language, task)
             return (self._start, *end)
-        return (self._start, self._language(language), self._task(task or "transcribe"), *end)
+        return (self._start, self._language(language), self._task(task or self._own_task), *end)
 
     def languages(self) -> dict[int, str]:
         """Every language token of a multilingual model."""
@@ -62,16 +70,19 @@ class Whisper:
         return self._positions - prompt
 
     def _language(self, language: str | None) -> int | None:
-        if language is None:
+        if language is None and self._own_language is not None:
+            # None, to be detected, where the model lacks the language that its settings name.
+            return self._languages.get(f"<|{language_code(self._own_language)}|>")
+        if language is None or language.lower() == DETECT:
             return None
-        wanted = language.lower()
-        token = self._languages.get(f"<|{LANGUAGE_CODES.get(wanted, wanted)}|>")
+        token = self._languages.get(f"<|{language_code(language)}|>")
         if token is None:
             names = ", ".join(self.languages().values())
             raise UserError("--language", language, f"this model does not know the language; choose one of {names}")
         return token
 
-    def _task(self, task: str) -> int:
+    def _task(self, task: str | None) -> int:
+        task = task or "transcribe"
         if task not in self._tasks:
             raise UserError(
                 "--task", task, f"this model does not have the task; choose one of {', '.join(self._tasks)}"
@@ -81,7 +92,7 @@ class Whisper:
 
 def refuse_choice(language: str | None, task: str | None) -> None:
     """Refuse any language or task but transcribing English, for models without language and task tokens."""
-    if language is not None and language.lower() not in ("en", "english"):
+    if language is not None and language_code(language) not in ("en", DETECT):
         raise UserError("--language", language, "this model was made for one language; leave --language out")
     if task not in (None, "transcribe"):
         raise UserError("--task", task, "this model can only transcribe; use a multilingual Whisper")

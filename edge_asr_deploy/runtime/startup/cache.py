@@ -11,12 +11,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_asr_deploy.cache import STALE_SECONDS, cache_root, clear_stale, make_folder
+from edge_asr_deploy.cache import STALE_SECONDS, cache_root, clear_stale, is_trusted, make_folder, own
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import write_atomically
 
 VARIABLE = "EDGE_ASR_STARTUP_CACHE"
@@ -32,14 +34,14 @@ Content = TypeVar("Content")
 def startup_root() -> Path | None:
     """The cache's folder: EDGE_ASR_STARTUP_CACHE, else `startup` in EDGE_ASR_CACHE or `~/.cache/edge_asr_deploy`.
 
-    None when EDGE_ASR_STARTUP_CACHE is `off`, and for a user without a home folder.
+    None when EDGE_ASR_STARTUP_CACHE is `off`, and where another user holds this user's place in a shared folder.
     """
     chosen = os.environ.get(VARIABLE)
-    if chosen:
-        return None if chosen.lower() in OFF else Path(chosen)
     try:
+        if chosen:
+            return None if chosen.lower() in OFF else own(Path(chosen).expanduser())
         return cache_root() / "startup"
-    except RuntimeError:
+    except UserError:
         return None
 
 
@@ -50,17 +52,26 @@ def stamp(path: Path) -> Stamp:
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty when the file is missing or unreadable."""
+    """Read what `write_index` wrote; empty when the file is missing, changed since, or may be another user's."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        if not is_trusted(path):
+            return {}
+        number, _, text = path.read_bytes().partition(b"\n")
+        content = json.loads(text) if number == _checksum(text) else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def write_index(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object durably. OSError when that fails."""
-    write_atomically(path, json.dumps(content), lasting=True)
+    """Write a JSON object durably, behind a checksum. OSError when that fails."""
+    text = json.dumps(content).encode()
+    write_atomically(path, _checksum(text) + b"\n" + text, lasting=True)
+
+
+def _checksum(text: bytes) -> bytes:
+    # A sha256 would load OpenSSL. Damage is to be found here; against other users stands `is_trusted`.
+    return b"%08x" % zlib.crc32(text)
 
 
 def entry(name: str, about: str, make: Callable[[Path], None]) -> Path | None:
@@ -77,12 +88,14 @@ def entry(name: str, about: str, make: Callable[[Path], None]) -> Path | None:
     try:
         if _is_sound(folder, about):
             return folder
+        if not _has_room(root):
+            return None
 
         def fill(partial: Path) -> None:
             make(partial)
             _describe(partial, about)
 
-        make_folder(folder, fill, lambda folder: _is_sound(folder, about))
+        make_folder(folder, fill, lambda folder: _is_sound(folder, about), seal=False)
         with suppress(OSError):
             _prune(root, folder)
     except OSError:
@@ -116,10 +129,12 @@ def _discard(folder: Path) -> None:
 
 
 def _is_sound(folder: Path, about: str) -> bool:
-    """Whether an entry has this `about` and all its files are unchanged."""
+    """Whether an entry has this `about`, all its files are unchanged, and no other user can have made them."""
     index = read_index(folder / INDEX)
     files = index.get("files")
-    if index.get("about") != about or not isinstance(files, dict):
+    if index.get("about") != about or not isinstance(files, dict) or not is_trusted(folder):
+        return False
+    if not all(is_trusted(folder / name) for name in files):
         return False
     try:
         stamps = {name: stamp(folder / name) for name in files}
@@ -145,23 +160,46 @@ def _describe(folder: Path, about: str) -> None:
 
 
 def _prune(root: Path, newest: Path) -> None:
-    """Remove folders left by killed processes; then the least recently used entries until the rest fits `LIMIT`."""
+    """Remove what killed processes left; then the least recently used entries until the rest fits `LIMIT`.
+
+    What was used within a day stays in any case: two bundles that do not fit together would otherwise write each other
+    away at every start, which wears out SD cards.
+    """
     for parent in root.iterdir():
         if parent.is_dir():
             clear_stale(parent)
-    last_used = {path: (path / INDEX).stat().st_mtime for path in _folders(root) if (path / INDEX).is_file()}
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in last_used}
-    for path in sorted(last_used, key=last_used.__getitem__):
-        if sum(sizes.values()) <= LIMIT:
+    used = _last_used(root)
+    for path in [path for path in used if not (path / INDEX).is_file() and time.time() - used[path] > STALE_SECONDS]:
+        _discard(path)
+        del used[path]
+    sizes = {path: _size(path) for path in used}
+    for path in sorted(used, key=used.__getitem__):
+        if sum(sizes.values()) <= LIMIT or time.time() - used[path] <= STALE_SECONDS:
             break
         if path != newest:
             _discard(path)
             del sizes[path]
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """The folders of entries (`KIND/NAME`)."""
-    return (path for path in root.glob("*/*") if path.is_dir() and not path.name.startswith("."))
+def _has_room(root: Path) -> bool:
+    """False when the entries used within a day fill the cache already: they exceed `LIMIT` by one entry at most."""
+    return sum(_size(path) for path, at in _last_used(root).items() if time.time() - at <= STALE_SECONDS) < LIMIT
+
+
+def _last_used(root: Path) -> dict[Path, float]:
+    """When each entry (`KIND/NAME`) was last used, to the day; an entry without an index, when it was made."""
+    found = {}
+    for path in root.glob("*/*"):
+        if path.is_dir() and not path.name.startswith("."):
+            with suppress(OSError):
+                found[path] = (path / INDEX if (path / INDEX).is_file() else path).stat().st_mtime
+    return found
+
+
+def _size(folder: Path) -> int:
+    with suppress(OSError):
+        return sum(file.stat().st_size for file in folder.iterdir())
+    return 0
 
 
 def _digest(path: Path) -> str:

@@ -19,17 +19,17 @@ from edge_asr_deploy.runtime.session import SessionSettings, open_session
 from edge_asr_deploy.runtime.startup.cache import load_or_make
 
 # Part of every cache key. Raise it when sessions are created in another way.
-LAYOUT = 2
+LAYOUT = 3
 MODEL = "model.onnx"
 
 
-def open_optimized(path: Path, settings: SessionSettings, bundle_hash: str | None) -> onnxruntime.InferenceSession:
-    """Like `open_session`, but with an optimized copy from the start-up cache if `bundle_hash` is given."""
-    if bundle_hash is None:
+def open_optimized(path: Path, settings: SessionSettings, content_hash: str | None) -> onnxruntime.InferenceSession:
+    """Like `open_session`, but with an optimized copy from the start-up cache if `content_hash` is given."""
+    if content_hash is None:
         return open_session(path, settings)
-    about = describe(path.name, settings, bundle_hash)
+    about = describe(path.name, settings, content_hash)
     session = load_or_make(
-        f"graphs/{path.stem}-{bundle_hash[:16]}-{zlib.crc32(about.encode()):08x}",
+        f"graphs/{path.stem}-{content_hash[:16]}-{zlib.crc32(about.encode()):08x}",
         about,
         lambda partial: _optimize(path, settings, partial),
         lambda folder: open_session(folder / MODEL, settings, optimized=True),
@@ -37,12 +37,12 @@ def open_optimized(path: Path, settings: SessionSettings, bundle_hash: str | Non
     return session or open_session(path, settings)
 
 
-def describe(graph: str, settings: SessionSettings, bundle_hash: str) -> str:
+def describe(graph: str, settings: SessionSettings, content_hash: str) -> str:
     """Everything that the optimized copy of a bundle's graph depends on."""
     cpu = cpu_features()
     parts = (
         f"layout {LAYOUT}",
-        f"{graph} of {bundle_hash}",
+        f"{graph} of {content_hash}",
         f"accuracy level {settings.accuracy_level}",
         f"onnxruntime {onnxruntime.__version__} {onnxruntime.get_build_info()}",
         f"{cpu.architecture} {' '.join(sorted(cpu.flags))}",

@@ -17,7 +17,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.startup.cache import load_or_make
 
 # Part of every cache key. Raise it when other files are written.
-LAYOUT = 2
+LAYOUT = 3
 TEXTS, SPANS, DECODER = "texts.npy", "spans.npy", "decoder.json"
 # Empty values for the parts of a tokenizer that are only needed from text to tokens.
 NO_ENCODING: dict[str, Any] = {
@@ -96,11 +96,11 @@ def of_tokenizer(tokenizer: tokenizers.Tokenizer) -> TokenTexts:
     return TokenTexts(np.frombuffer(b"".join(encoded), np.uint8), spans, tokenizer.decoder)
 
 
-def cached_decode(bundle: Path, bundle_hash: str) -> Callable[[Sequence[int]], str] | None:
+def cached_decode(bundle: Path, content_hash: str) -> Callable[[Sequence[int]], str] | None:
     """The function from tokens to text for the bundle of this hash, through the cache. None when the cache fails."""
-    about = f"layout {LAYOUT}\ntokenizer of {bundle_hash}\ntokenizers {tokenizers.__version__} numpy {np.__version__}"
+    about = f"layout {LAYOUT}\ntokenizer of {content_hash}\ntokenizers {tokenizers.__version__} numpy {np.__version__}"
     return load_or_make(
-        f"texts/{bundle_hash[:16]}",
+        f"texts/{content_hash[:16]}",
         about,
         lambda partial: write(bundle / "tokenizer.json", partial),
         lambda folder: TokenTexts.read(folder).decode,

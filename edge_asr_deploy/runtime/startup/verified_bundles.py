@@ -18,19 +18,21 @@ if TYPE_CHECKING:
 
 # The number of notes that are kept, 2 kB each. Beyond it, the oldest are removed.
 NOTES = 256
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
 class Verified:
     """The part of a bundle's manifest that a start needs. `targets` has the encoder and decoder file of each target.
 
-    `hash` is that of `bundle.bundle_hash`. It is None if the files differ from the manifest, or if the bundle has not
-    been verified yet.
+    `contents` has a hash for each graph, over its own bytes and those of the weights that it reads, and for
+    `tokenizer.json`: what is derived from a file is cached by that hash. It is empty if the files differ from the
+    manifest, or if the bundle has not been verified yet.
     """
 
     family: str
     targets: dict[str, tuple[str, str]]
-    hash: str | None
+    contents: dict[str, str]
 
 
 def verified_bundle(bundle: Path, verify: bool) -> Verified:
@@ -45,14 +47,14 @@ def verified_bundle(bundle: Path, verify: bool) -> Verified:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             if _is_unchanged(bundle, recorded["stamps"]):
                 targets = {name: (str(first), str(second)) for name, (first, second) in recorded["targets"].items()}
-                return Verified(str(recorded["family"]), targets, str(recorded["hash"]))
+                return Verified(str(recorded["family"]), targets, dict(recorded["contents"]))
     # Imported only here: these modules load pydantic, 15 MB and 80 ms that a later start does not need.
-    from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, bundle_hash, read_manifest
+    from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, read_manifest
     from edge_asr_deploy.bundle.verification import verify as verify_bundle
 
     if note is None:
         manifest = verify_bundle(bundle) if verify else read_manifest(bundle)
-        return _verified(manifest, None)
+        return _verified(manifest, {})
     try:
         # The stamps are read before the files, so that a file which changes meanwhile does not count as verified.
         names = read_manifest(bundle).files.keys() - {CARD}
@@ -61,17 +63,33 @@ def verified_bundle(bundle: Path, verify: bool) -> Verified:
     except (UserError, OSError):
         if verify:
             raise
-        return _verified(read_manifest(bundle), None)
-    verified = _verified(manifest, bundle_hash(manifest))
+        return _verified(read_manifest(bundle), {})
+    verified = _verified(manifest, _contents(bundle, manifest))
     with suppress(OSError):
         write_index(note, {**dataclasses.asdict(verified), "stamps": stamps})
         _prune(note.parent)
     return verified
 
 
-def _verified(manifest: Manifest, digest: str | None) -> Verified:
+def _verified(manifest: Manifest, contents: dict[str, str]) -> Verified:
     targets = {name: (graphs.encoder, graphs.decoder) for name, graphs in manifest.targets.items()}
-    return Verified(manifest.family, targets, digest)
+    return Verified(manifest.family, targets, contents)
+
+
+def _contents(bundle: Path, manifest: Manifest) -> dict[str, str]:
+    import hashlib
+
+    from edge_asr_deploy.bundle.external import external_files
+
+    contents = {}
+    for name in {name for graphs in manifest.targets.values() for name in (graphs.encoder, graphs.decoder)}:
+        folder = name.rpartition("/")[0]
+        parts = [name, *(f"{folder}/{file}".removeprefix("/") for file in sorted(external_files(bundle / name)))]
+        lines = (f"{manifest.files[part].sha256}  {part}\n" for part in parts)
+        contents[name] = hashlib.sha256("".join(lines).encode()).hexdigest()
+    if TOKENIZER in manifest.files:
+        contents[TOKENIZER] = manifest.files[TOKENIZER].sha256
+    return contents
 
 
 def _note(root: Path, bundle: Path) -> Path | None:

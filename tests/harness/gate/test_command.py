@@ -193,3 +193,45 @@ def test_version_control_names_a_bundle_by_its_record_or_manifest(gated: Gated) 
     ran = CliRunner().invoke(app, arguments)
     assert ran.exit_code == 0, ran.output
     assert [bundle["bundle"] for bundle in json.loads(ran.stdout)["bundles"]] == [str(gated.bundle)]
+
+
+WEB_APP = '{"name": "App", "icons": [], "start_url": "/"}'
+
+
+@pytest.mark.parametrize("content", [WEB_APP, "[]", "not JSON", ""])
+def test_the_hook_passes_over_what_is_not_ours(content: str, tmp_path: Path) -> None:
+    for name in ("web/manifest.json", "web/baselines/app.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    paths = [str(tmp_path / "web/manifest.json"), str(tmp_path / "web/baselines/app.json")]
+    ran = CliRunner().invoke(app, ["check", "--only-bundles", *paths])
+    assert (ran.exit_code, ran.output) == (0, "")
+    ran = CliRunner().invoke(app, ["check", paths[0]])
+    assert isinstance(ran.exception, UserError), "by hand, naming it is a mistake"
+
+
+def test_the_hook_checks_what_is_ours(gated: Gated, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(WEB_APP)
+    more = ["--only-bundles", str(tmp_path / "manifest.json"), "--allow-unmeasured", "speed"]
+    ran = run(gated, *more, "--json")
+    assert ran.exit_code == 0
+    assert [bundle["bundle"] for bundle in json.loads(ran.stdout)["bundles"]] == [str(gated.bundle)]
+
+
+@pytest.mark.parametrize("content", ["", "{", WEB_APP])
+def test_the_hook_does_not_pass_over_a_broken_manifest_of_ours(gated: Gated, tmp_path: Path, content: str) -> None:
+    def spoil(folder: Path) -> None:
+        (folder / "manifest.json").write_text(content)
+
+    bundle = gated.altered(tmp_path, spoil, rehash=False)
+    arguments = ["check", "--only-bundles", str(bundle / "manifest.json"), "--baseline", str(gated.baseline)]
+    ran = CliRunner().invoke(app, [*arguments, "--data", str(gated.data), "--float", "none"])
+    assert ran.exit_code == 1 and "damaged" in ran.output
+
+
+def test_a_record_that_cannot_be_written_is_refused_before_any_work(gated: Gated, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "record.json", tmp_path / "folder.json"):
+        (tmp_path / "folder.json" / f"{gated.bundle.name}.json").mkdir(parents=True, exist_ok=True)
+        ran = run(gated, "--update-baseline", "--data", "absent.jsonl", baseline=place)
+        assert isinstance(ran.exception, UserError) and ran.exception.thing == "--baseline"

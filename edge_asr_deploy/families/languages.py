@@ -1,4 +1,4 @@
-"""Names of the languages that Whisper was trained on (openai/whisper, tokenizer.py), for `--language german`."""
+"""Names of the languages that Whisper was trained on (openai/whisper, tokenizer.py), and tags that mean them."""
 
 from __future__ import annotations
 
@@ -116,3 +116,21 @@ LANGUAGE_CODES = {
     "castilian": "es",
     "mandarin": "zh",
 }
+
+# Codes of the same languages elsewhere: in data sets such as FLEURS, on phones, and in the old ISO 639-1.
+ALIASES = {"cmn": "zh", "nb": "no", "jv": "jw", "iw": "he", "in": "id", "ji": "yi", "fil": "tl"}
+
+
+def language_code(language: str) -> str:
+    """Whisper's code for a language's code, tag, token or name, in any case: `de`, `de-AT`, `<|de|>` and `german`.
+
+    Script and country of a tag (BCP 47) do not matter: Whisper has one token per language. A word that means no
+    language that is known here comes back as it is, in lower case.
+    """
+    given = language.strip().lower().removeprefix("<|").removesuffix("|>")
+    if given in LANGUAGE_CODES:
+        return LANGUAGE_CODES[given]
+    first, *rest = given.replace("_", "-").split("-")
+    # Cantonese as a kind of Chinese: its old tag.
+    first = "yue" if (first, *rest[:1]) == ("zh", "yue") else first
+    return ALIASES.get(first, first)
