@@ -222,8 +222,8 @@ def test_a_bundle_that_looks_like_an_option_is_none(bundles: str) -> None:
     script = load("action.yml")["runs"]["steps"][-1]["run"]
     assert '-- "${bundles[@]}"' in script
     ran = CliRunner().invoke(app, ["check", "--float", "none", "--", *bundles.split()])
-    assert ran.exit_code == 2 and isinstance(ran.exception, UserError)
-    assert "no such folder" in str(ran.exception) or "make one" in str(ran.exception)
+    assert isinstance(ran.exception, UserError)
+    assert "no such folder" in str(ran.exception)
 
 
 def test_the_hook_takes_manifests_and_records_only() -> None:
