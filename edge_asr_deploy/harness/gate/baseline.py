@@ -68,6 +68,7 @@ class Baseline(_Model):
     model_sha256: str
     created: str
     environment: Environment
+    processor: str | None = Field(None, description="`gate.processor`; null in records of older versions")
     listening: Listening
     speech: str = Field(description="clips by corpus")
     tolerances: Tolerances
@@ -77,7 +78,7 @@ class Baseline(_Model):
     operators: dict[str, dict[str, int]] = Field(description="by file, after onnxruntime's optimization")
     targets: dict[str, TargetFiles] | None = Field(None, description="null in records of older versions")
     side_files: dict[str, str] = Field(description="sha256 of tokenizer and configuration files")
-    speed: dict[str, PartRatios] = Field(description="by CPU")
+    speed: dict[str, PartRatios] = Field(description="by processor")
     clips: list[GoldenClip]
 
 

@@ -19,6 +19,7 @@ from edge_asr_deploy.harness.gate.checks import with_warning
 from edge_asr_deploy.harness.gate.clips import Unavailable, available_speech, find, recordings, text_of, transcribe
 from edge_asr_deploy.harness.gate.facts import facts_of, layer_forms, side_files
 from edge_asr_deploy.harness.gate.options import CheckOptions
+from edge_asr_deploy.harness.gate.processor import processor
 from edge_asr_deploy.harness.gate.relative_speed import PARTS, relative_speed
 from edge_asr_deploy.harness.gate.report import NAMES, Check, not_measured
 from edge_asr_deploy.harness.gate.targets import check_targets
@@ -107,8 +108,8 @@ def _speech_checks(
     except UserError as error:
         failed = Check(name="tokens", verdict="failed", measured="no transcripts", note=str(error))
         return [failed, *(not_measured(name, "the bundle does not transcribe") for name in SPEECH_CHECKS[1:])]
-    here, there = environment(), record.environment
-    is_same_rounding = (here.cpu, here.onnxruntime) == (there.cpu, there.onnxruntime)
+    is_same_version = environment().onnxruntime == record.environment.onnxruntime
+    is_same_rounding = is_same_version and processor() == record.processor
     tokens = [" ".join(map(str, transcript.tokens)) for transcript in transcripts]
     ours = score(items, [Text.of(transcript) for transcript in transcripts], normalizer, seed=0)
     recorded = score(items, [text_of(clip) for clip in record.clips], normalizer, seed=0)
@@ -131,7 +132,7 @@ def _speed_checks(
     float_bundle = float_bundle_of(bundle, manifest, options.float_bundle)
     if isinstance(float_bundle, Unavailable):
         return [not_measured(name, float_bundle.reason) for name in SPEED_CHECKS]
-    cpu = environment().cpu
+    cpu = processor()
     if cpu not in record.speed:
         remedy = f"the record has no speed on {cpu}; measure the good bundle here with --update-baseline"
         return [not_measured(name, remedy) for name in SPEED_CHECKS]

@@ -35,6 +35,7 @@ from edge_asr_deploy.harness.gate.comparing import check_bundle, float_bundle_of
 from edge_asr_deploy.harness.gate.facts import facts_of, layer_forms, side_files
 from edge_asr_deploy.harness.gate.junit import junit_xml
 from edge_asr_deploy.harness.gate.options import CheckOptions
+from edge_asr_deploy.harness.gate.processor import processor
 from edge_asr_deploy.harness.gate.relative_speed import relative_speed
 from edge_asr_deploy.harness.gate.report import NAMES, BundleReport, Report
 from edge_asr_deploy.harness.gate.targets import target_files
@@ -108,7 +109,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: CheckOpti
         )
         for item, transcript in zip(items, transcripts, strict=True)
     ]
-    here, digest = environment(), bundle_hash(manifest)
+    digest = bundle_hash(manifest)
     speed = dict(old.speed) if old and old.bundle_hash == digest else {}
     float_bundle = float_bundle_of(bundle, manifest, options.float_bundle)
     if isinstance(float_bundle, Path):
@@ -116,7 +117,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: CheckOpti
         busy = next(iter(ratios.values())).busy
         if busy:
             _note(f"{path}: the speed was measured on a busy machine ({busy}); write the record on a quiet one")
-        speed[here.cpu] = PartRatios(**{part: round(ratio.value, 4) for part, ratio in ratios.items()})
+        speed[processor()] = PartRatios(**{part: round(ratio.value, 4) for part, ratio in ratios.items()})
     accuracy = score(items, [text_of(clip) for clip in clips], normalizer, seed=0)
     for warning in (few_clips(len(clips), accuracy.pooled.words), excess(tolerances, *Tolerances.model_fields)):
         if warning:
@@ -128,7 +129,8 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: CheckOpti
         model=manifest.model.name,
         model_sha256=manifest.model.sha256,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        environment=here,
+        environment=environment(),
+        processor=processor(),
         listening=listening,
         speech=", ".join(f"{source} ({count})" for source, count in Counter(clip.source for clip in clips).items()),
         tolerances=tolerances,

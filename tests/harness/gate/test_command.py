@@ -69,14 +69,13 @@ def test_a_wide_tolerance_is_pointed_out(gated: Gated) -> None:
 def test_a_bundle_that_rounds_elsewhere_may_differ_in_some_tokens(gated: Gated, tmp_path: Path) -> None:
     record = read_baseline(gated.baseline)
     first, *rest = record.clips
-    other = record.model_copy(
-        update={
-            "environment": record.environment.model_copy(update={"cpu": "another"}),
-            "clips": [first.model_copy(update={"tokens": "1 2 3"}), *rest],
-        }
-    )
+    clips = [first.model_copy(update={"tokens": "1 2 3"}), *rest]
     path = tmp_path / "other.json"
-    path.write_text(other.model_dump_json())
+    path.write_text(record.model_copy(update={"clips": clips}).model_dump_json())
+    assert run(gated, "--allow-unmeasured", "speed", baseline=path).exit_code == 1, "here it must not"
+    # The same name with other instruction sets, as virtual machines have it, is another processor.
+    elsewhere = f"{record.environment.cpu} (another)"
+    path.write_text(record.model_copy(update={"clips": clips, "processor": elsewhere}).model_dump_json())
     assert run(gated, "--allow-unmeasured", "speed", baseline=path).exit_code == 0
     ran = run(gated, "--allow-unmeasured", "speed", "--tolerance", "tokens_elsewhere=0", baseline=path)
     assert ran.exit_code == 1
@@ -236,3 +235,14 @@ def test_a_record_that_cannot_be_written_is_refused_before_any_work(gated: Gated
         (tmp_path / "folder.json" / f"{gated.bundle.name}.json").mkdir(parents=True, exist_ok=True)
         ran = run(gated, "--update-baseline", "--data", "absent.jsonl", baseline=place)
         assert isinstance(ran.exception, UserError) and ran.exception.thing == "--baseline"
+
+
+def test_the_speed_of_a_processor_of_the_same_name_is_none_of_this_ones(gated: Gated, tmp_path: Path) -> None:
+    record = read_baseline(gated.baseline)
+    path = tmp_path / "other.json"
+    speed = {record.environment.cpu: PartRatios(encoder=0.01, prompt=0.01, step=0.01)}
+    path.write_text(record.model_copy(update={"speed": speed}).model_dump_json())
+    ran = run(gated, "--float", str(gated.float_bundle), "--json", baseline=path)
+    checks = {check["name"]: check for check in json.loads(ran.stdout)["bundles"][0]["checks"]}
+    assert checks["speed-encoder"]["verdict"] == "not measured"
+    assert "the record has no speed on" in checks["speed-encoder"]["note"]
