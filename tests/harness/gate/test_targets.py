@@ -82,7 +82,7 @@ def foreign_data(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "named"),
     [
-        (garbage, "is not an ONNX model (target pi4)"),
+        (garbage, "is no ONNX file"),
         (decoder_for_encoder, "does not give last_hidden_state"),
         (foreign_data, "../w.bin"),
         (lambda folder: (folder / PI4["pi4"].encoder).unlink(), "encoder_model.pi4.onnx"),
