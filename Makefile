@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-fast test-lowest test-arm test-real bench-peers lint clean
+.PHONY: demo test test-fast test-lowest fuzz test-arm test-real bench-peers lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -28,6 +28,12 @@ $(LOWEST)/.done: tests/lowest.txt pyproject.toml
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -r tests/lowest.txt pytest pytest-timeout pytest-xdist hypothesis
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
+
+# Hostile files, bundles, caches, archives, checkpoints and recipes; goes on where it was stopped. See tests/fuzz.
+MINUTES ?= 10
+SEED ?= 0
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
 
 # The runtime on emulated Cortex-A72 and A76, see docs/design/arm.md; ARM_TESTS="arm and not real" leaves real checkpoints out.
 ARM_TESTS ?= arm
