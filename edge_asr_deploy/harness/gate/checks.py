@@ -163,7 +163,7 @@ def few_clips(clips: int, words: int) -> str:
         return ""
     counted = "1 clip" if clips == 1 else f"{clips} clips"
     return (
-        f"{counted} with {words} words show gross faults only: one word is {1 / max(1, words):.1%}, and a fault in "
+        f"with {counted} of {words} words only gross faults show: one word is {1 / max(1, words):.1%}, and a fault in "
         f"other words or voices stays unseen; record {FEW_CLIPS} clips or more of your own with --data and --number"
     )
 

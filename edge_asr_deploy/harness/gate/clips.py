@@ -74,11 +74,16 @@ def find(
     return items
 
 
-def transcribe(bundle: Path, items: Sequence[Item], listening: Listening, progress: Progress) -> list[Transcript]:
-    """Transcribe in a process of its own, without any cache. UserError when the bundle does not run."""
+def transcribe(
+    bundle: Path, items: Sequence[Item], listening: Listening, progress: Progress, target: str | None = None
+) -> list[Transcript]:
+    """Transcribe in a process of its own, without any cache, with the graphs of `target` or of this CPU's.
+
+    UserError when the bundle does not run.
+    """
     options = language_options(bundle, listening.language)
     settings = SessionSettings(threads=listening.threads, accuracy_level=listening.accuracy_level)
-    with Worker(bundle, settings, audio_context=listening.audio_context, caches=False) as worker:
+    with Worker(bundle, settings, target, listening.audio_context, caches=False) as worker:
         transcripts, clip_done = [], Counter(progress, f"transcribing with {bundle.name}", len(items))
         for item in items:
             transcripts.append(worker.transcribe(item.utterance.samples(), options).transcript)

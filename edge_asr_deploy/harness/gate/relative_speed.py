@@ -42,7 +42,7 @@ LEAST_CALLS = 2
 MOST_CALLS = 60
 # A tenth of the calls may be faster: clock counters have rare outliers, most of all in the shortest calls.
 QUANTILE = 0.1
-# How far a busy machine moves a ratio at most, as measured by `python -m benchmarks.gate_noise`.
+# How far a busy machine moves a ratio at most, as measured by `python -m tests.support.gate_noise`.
 DISTURBED = 0.05
 # Rows and columns of the calibration kernel: a product of integers within the first cache, a fifth of a millisecond.
 KERNEL = 64

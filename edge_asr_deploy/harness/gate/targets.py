@@ -13,8 +13,9 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.gate.baseline import TargetFiles
 from edge_asr_deploy.harness.gate.facts import tensors
 from edge_asr_deploy.harness.gate.report import Check
+from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.session import open_session
-from edge_asr_deploy.runtime.targets import TARGETS
+from edge_asr_deploy.runtime.targets import TARGETS, choose
 
 # What each half of a model must compute, by the names of the Optimum export.
 OUTPUTS = {"encoder": "last_hidden_state", "decoder": "logits"}
@@ -63,6 +64,13 @@ def check_targets(bundle: Path, manifest: Manifest, recorded: Mapping[str, Targe
         note="; ".join(differences),
         warning=warning,
     )
+
+
+def to_be_heard(bundle: Path, manifest: Manifest, recorded: Mapping[str, TargetFiles] | None) -> list[str]:
+    """The targets that this CPU would not choose, and that are not byte for byte those of the record."""
+    chosen = choose(manifest.targets, None, cpu_features()).name
+    files = target_files(bundle, manifest)
+    return [name for name in files if name != chosen and (recorded or {}).get(name) != files[name]]
 
 
 def _data_files(bundle: Path, graph: str, manifest: Manifest, target: str) -> list[str]:

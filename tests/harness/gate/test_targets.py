@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnx import numpy_helper
 from rich.console import Console
 
 from edge_asr_deploy.bundle.manifest import Graphs
@@ -99,6 +100,19 @@ def test_a_target_that_this_cpu_would_not_choose_is_opened(
     # Where the bundle itself is refused, `files` says so.
     blamed = found["files"] if found["files"].verdict == "failed" else found["targets"]
     assert blamed.verdict == "failed" and named in blamed.note
+
+
+def test_a_target_that_this_cpu_would_not_choose_is_heard(gated: Gated, two: Gated, tmp_path: Path) -> None:
+    """Ruined weights that load, in a graph of another CPU: only what it says gives it away."""
+
+    def ruin(model: onnx.ModelProto) -> None:
+        for tensor in model.graph.initializer:
+            if tensor.name.endswith("/scales"):
+                tensor.CopyFrom(numpy_helper.from_array(-9 * numpy_helper.to_array(tensor), tensor.name))
+
+    found = checked(two, several(gated, tmp_path, edit_graph(PI4["pi4"].encoder, ruin)))
+    assert found["tokens"].verdict == found["operators"].verdict == "passed"
+    assert found["wer"].verdict == "failed" and found["wer"].note.startswith("target pi4: ")
 
 
 def test_a_target_that_names_a_file_elsewhere(gated: Gated, two: Gated, tmp_path: Path) -> None:

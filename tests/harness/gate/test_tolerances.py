@@ -49,7 +49,7 @@ def test_few_clips_say_what_they_cannot_see(gated: Gated, tmp_path: Path) -> Non
     with pytest.warns(Note) as notes:
         update([gated.bundle], options, Console(quiet=True))
     said = [str(note.message) for note in notes]
-    assert any("1 clip with" in one and "--number" in one for one in said)
+    assert any("with 1 clip of" in one and "--number" in one for one in said)
     assert any("size=99" in one for one in said)
     [found] = [one for one in check([gated.bundle], options).bundles[0].checks if one.name == "wer"]
-    assert "1 clip with" in found.warning
+    assert "with 1 clip of" in found.warning

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gate_noise BUNDLE FLOAT`: how often the gate's speed is wrong beside other programs.
+"""`python -m tests.support.gate_noise BUNDLE FLOAT`: how often the gate's speed is wrong beside other programs.
 
 For each number of busy programs it measures the bundle, and the bundle with an encoder that takes a fifth more time,
 against the ratios of a quiet start. It prints what the gate would say: false alarms, "not measured", faults passed.
