@@ -6,9 +6,8 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,6 +23,7 @@ from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.size import size_of
+from tests.support.killed import killed_at
 from tests.support.small_bundles import FILES, NEW, manifest, write
 
 
@@ -166,35 +166,10 @@ def test_of_two_writers_at_once_the_later_one_is_told_so(tmp_path: Path) -> None
     assert (tmp_path / "tiny" / "config.json").read_text() == "first"
 
 
-STEPS = ("mkdir", "rename", "fsync", "open")
-
-
-def killed_at(step: int, destination: Path, exchanges: bool) -> bool:
-    """Write a bundle over another one in a process that ends, as by SIGKILL, at its n-th call of the system.
-
-    False when it ended before that.
-    """
-    process = os.fork()
-    if process:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
-    left = step
-
-    def killing(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def replaced(*arguments: Any, **options: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os._exit(9)
-            return call(*arguments, **options)
-
-        return replaced
-
-    for name in STEPS:
-        setattr(os, name, killing(name, getattr(os, name)))
-    shutil.rmtree = killing("rmtree", shutil.rmtree)  # type: ignore[assignment]
-    writer.exchange = killing("exchange", writer.exchange if exchanges else lambda first, second: False)
+def replace(destination: Path, exchanges: bool) -> None:
+    if not exchanges:
+        writer.exchange = lambda first, second: False
     write(destination, NEW, overwrite=True)
-    os._exit(0)
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
@@ -205,7 +180,7 @@ def test_killed_at_any_step_a_writer_loses_nothing(tmp_path: Path, exchanges: bo
         folder = tmp_path / str(step)
         old = write(folder / "tiny")
         visited(folder / "tiny")
-        is_killed = killed_at(step, folder / "tiny", exchanges)
+        is_killed = killed_at(step, partial(replace, folder / "tiny", exchanges))
         step += 1
         if exchanges or (folder / "tiny").exists():
             assert (verify(folder / "tiny") == old) or (folder / "tiny" / "config.json").read_bytes() == b"new"

@@ -123,7 +123,11 @@ def _weight_files(folder: Path) -> list[Path]:
             shards = read_json(index).get("weight_map")
             if not isinstance(shards, dict) or not shards:
                 raise UserError("--model", index, f"names no weight files; {_AGAIN}")
-            paths = [folder / str(shard) for shard in sorted(set(shards.values()))]
+            names = sorted({str(shard) for shard in shards.values()})
+            for shard in names:
+                if Path(shard).name != shard:
+                    raise UserError("--model", index, f"names {shard!r}, which is no file beside it; {_AGAIN}")
+            paths = [folder / shard for shard in names]
             for path in paths:
                 if not path.is_file():
                     raise UserError("--model", path, f"is missing, though {index.name} names it; {_AGAIN}")

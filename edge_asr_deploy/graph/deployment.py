@@ -35,7 +35,8 @@ def deploy(model: Any, quantized: Mapping[str, QuantizedModel], folder: Path, pr
     leaves it. The first target's graphs have Optimum's names, the others' carry the name of the first target that
     needs them. UserError where a traced matrix is not the one that was quantized.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    # On the disk of the bundle, so that "disk full" names the right one; a temporary folder is often in memory.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".traced-") as scratch:
         progress("tracing the float graph with Optimum")
         trace(model, Path(scratch))
 

@@ -58,6 +58,15 @@ def test_shards_and_pickles_are_weights_too(tmp_path: Path) -> None:
         resolve(str(tmp_path / "shards"))
 
 
+@pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "a/model.safetensors", "..", 5])
+def test_a_shard_elsewhere_is_refused(folder: Path, shard: object) -> None:
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    index = {"weight_map": {"model.encoder.conv1.weight": shard}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"which is no file beside it|is missing"):
+        resolve(str(folder))
+
+
 def test_weights_on_an_8_bit_grid_are_said_to_be(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 

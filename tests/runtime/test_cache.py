@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_asr_deploy.runtime.startup import cache
+from tests.support.killed import killed_at
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +203,27 @@ def test_any_flipped_bit_of_an_entry_makes_it_anew(position: int, bit: int) -> N
     content[position // 2 % len(content)] ^= 1 << bit
     path.write_bytes(content)
     assert (made(Maker(), "kind/flipped") / "file").read_bytes() == b"content"
+
+
+def test_killed_at_any_step_the_next_start_has_a_whole_entry(root: Path) -> None:
+    step, is_killed = 0, True
+    while is_killed:
+        name = f"kind/{step}"
+        is_killed = killed_at(step, partial(cache.entry, name, "this", Maker(b"x" * 100)))
+        assert (made(Maker(b"x" * 100), name) / "file").read_bytes() == b"x" * 100
+        step += 1
+    assert step > 5
+
+
+def test_others_may_read_an_entry_as_the_umask_says() -> None:
+    """A cache that is made while an image is built, and read by another user when it runs."""
+    before = os.umask(0o022)
+    try:
+        folder = made(Maker(), "kind/modes")
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
 
 
 def test_what_a_killed_process_left_goes_after_a_day(root: Path) -> None:

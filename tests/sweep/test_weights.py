@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ from edge_asr_deploy.experiments.sweep.weights import (
 )
 from edge_asr_deploy.quantized.inputs import Static
 from edge_asr_deploy.recipe.document import parse
-from edge_asr_deploy.sealing import seal_folder
+from edge_asr_deploy.sealing import is_sealed, seal_folder
 from edge_asr_deploy.stages import compute_weights
 from tests.support import short
+from tests.support.killed import killed_at
 
 SPEC = {"weights": {"bits": 4, "granularity": "group:16", "steps": [{"method": "awq"}]}}
 
@@ -109,3 +111,17 @@ def test_an_entry_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with store.alone("weights", "key"), pytest.raises(KeyboardInterrupt):
         store.make_folder("weights", "key", fill)
     assert [path.name for path in (tmp_path / "weights").iterdir()] == [".key.lock"]
+
+
+def test_killed_at_any_step_the_store_has_a_whole_entry_or_none(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "file").write_text("whole")
+
+    step, is_killed = 0, True
+    while is_killed:
+        store, key = Store(tmp_path), f"key{step}"
+        is_killed = killed_at(step, partial(store.make_folder, "weights", key, fill))
+        assert not store.path("weights", key).exists() or is_sealed(store.path("weights", key))
+        assert (store.make_folder("weights", key, fill) / "file").read_text() == "whole"
+        step += 1
+    assert step > 4
