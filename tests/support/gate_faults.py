@@ -29,7 +29,7 @@ def checked(gated: Gated, bundle: Path, speed: bool = False) -> dict[str, Check]
     report = check([bundle], options)
     found = {one.name: one for one in report.bundles[0].checks}
     assert tuple(found) == NAMES
-    assert report.passed == (not failed(found))
+    assert report.passed == all(one.verdict == "passed" or one.name in report.allowed for one in found.values())
     return found
 
 
@@ -42,6 +42,11 @@ def float_encoder(gated: Gated) -> Callable[[Path], None]:
         shutil.copyfile(gated.float_bundle / ENCODER, folder / ENCODER)
 
     return edit
+
+
+def is_caught(slow: Check) -> bool:
+    """Whether a slower graph did not pass: it failed, or was not measured beside busy programs."""
+    return slow.verdict == "failed" or slow.note.startswith("machine busy")
 
 
 def slower(bundle: Path, share: float) -> Callable[[onnx.ModelProto], None]:
@@ -102,7 +107,8 @@ def good_bundle_passes_twice(gated: Gated) -> None:
     """The good bundle fails no check, twice in a row."""
     for _ in range(2):
         found = checked(gated, gated.bundle, speed=True)
-        assert {one.verdict for one in found.values()} == {"passed"}, found
+        # A busy machine may keep the speed from being measured; it never makes a good bundle fail.
+        assert all(one.verdict == "passed" or one.note.startswith("machine busy") for one in found.values()), found
         assert all(one.measured and one.limit for one in found.values())
 
 

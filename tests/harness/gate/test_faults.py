@@ -14,6 +14,7 @@ from tests.support.gate_faults import (
     failed,
     float_encoder,
     good_bundle_passes_twice,
+    is_caught,
     second_decoder_file_is_found,
     slower,
     truncate,
@@ -97,7 +98,7 @@ def test_a_low_bit_matrix_fallen_back_to_float(gated: Gated, tmp_path: Path) -> 
 def test_a_graph_that_is_a_fifth_slower(gated: Gated, tmp_path: Path) -> None:
     bundle = gated.altered(tmp_path, edit_graph(ENCODER, slower(gated.bundle, 0.22)))
     found = checked(gated, bundle, speed=True)
-    assert "speed-encoder" in failed(found)
+    assert is_caught(found["speed-encoder"])
     assert not failed(found) & {"tokens", "wer", "kernels", "speed-step"}
 
 
