@@ -18,7 +18,7 @@ from edge_asr_deploy.cli.console import console
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.gate.annotations import github_annotations
-from edge_asr_deploy.harness.gate.checks import BundleReport, Check, Report
+from edge_asr_deploy.harness.gate.report import BundleReport, Check, Report
 from edge_asr_deploy.harness.gate.junit import junit_xml
 from edge_asr_deploy.printing import markdown_text
 from tests.support.fakes import write_bundle
