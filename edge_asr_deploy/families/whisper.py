@@ -91,7 +91,10 @@ class Whisper:
         token = languages.get(f"<|{language_code(language)}|>")
         if token is None:
             raise UserError("language", language, "this model knows " + ", ".join(k[2:-2] for k in languages))
-        return start, token, int(generation.task_to_id[task]), end
+        tasks: dict[str, int] = getattr(generation, "task_to_id", None) or {}
+        if task not in tasks:
+            raise UserError("task", task, f"this model knows {', '.join(tasks) or 'none'}")
+        return start, token, int(tasks[task]), end
 
     def length_cap(self, samples: int) -> int | None:
         """None: only the 448 positions of the decoder limit a transcript."""
