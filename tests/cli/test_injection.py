@@ -18,8 +18,8 @@ from edge_asr_deploy.cli.console import console
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.gate.annotations import github_annotations
-from edge_asr_deploy.harness.gate.report import BundleReport, Check, Report
 from edge_asr_deploy.harness.gate.junit import junit_xml
+from edge_asr_deploy.harness.gate.report import BundleReport, Check, Report
 from edge_asr_deploy.printing import markdown_text
 from tests.support.fakes import write_bundle
 from tests.support.results import make_result
