@@ -29,6 +29,8 @@ OTHERS = {
 _PREPROCESSOR, _PROCESSOR = "preprocessor_config.json", "processor_config.json"
 # Whisper's log-mel as openai/whisper computes it: what the runtime computes, and no model was trained on another.
 _LOG_MEL = {"sampling_rate": 16_000, "n_fft": 400, "hop_length": 160, "chunk_length": whisper.WINDOW_SECONDS}
+# Whisper's tokenizer.json has 4 MB, all others are far smaller.
+LARGEST_JSON = 64_000_000
 _PROBES = {"whisper": "model.encoder.layers.0.fc1.weight", "moonshine": "model.encoder.layers.0.mlp.fc1.weight"}
 LEVELS = 256
 
@@ -191,6 +193,10 @@ def _check_window(folder: Path, family: Family, config: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a checkpoint. UserError when it is anything else."""
     try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise UserError(
+                "--model", path, f"has more than {LARGEST_JSON // 10**6} MB, which no such file has; {_AGAIN}"
+            )
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError("--model", path, f"cannot be read as JSON ({error}); {_AGAIN}") from None

@@ -58,6 +58,13 @@ def test_shards_and_pickles_are_weights_too(tmp_path: Path) -> None:
         resolve(str(tmp_path / "shards"))
 
 
+def test_json_of_any_size_is_refused_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_asr_deploy.checkpoints.folder.LARGEST_JSON", 1000)
+    (folder / "generation_config.json").write_text("[" * 1001)
+    with pytest.raises(UserError, match=r"\.json: has more than 0 MB"):
+        resolve(str(folder))
+
+
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "a/model.safetensors", "..", 5])
 def test_a_shard_elsewhere_is_refused(folder: Path, shard: object) -> None:
     (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
