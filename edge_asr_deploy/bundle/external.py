@@ -24,6 +24,12 @@ _KEY, _VALUE = 1, 2
 _DEEPEST = 100
 
 
+def weights_of(bundle: Path, graph: str) -> list[str]:
+    """The files that a bundle's graph reads, sorted, named from the bundle's folder as the manifest names files."""
+    folder = graph.rpartition("/")[0]
+    return sorted(f"{folder}/{location}".removeprefix("/") for location in external_files(bundle / graph))
+
+
 def external_files(path: Path) -> set[str]:
     """The `location` of every tensor that lies outside the graph. ValueError where the file is no protobuf."""
     if not path.stat().st_size:

@@ -7,7 +7,7 @@ import os
 import warnings
 from pathlib import Path
 
-from edge_asr_deploy.bundle.external import external_files
+from edge_asr_deploy.bundle.external import weights_of
 from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, UNSEALED, FileEntry, Manifest, earlier_hash, read_manifest
 from edge_asr_deploy.bundle.side_files import SIDE_FILES
 from edge_asr_deploy.errors import Note, UserError
@@ -54,11 +54,10 @@ def _check_graphs(folder: Path, manifest: Manifest) -> None:
         if not name.endswith(".onnx"):
             continue
         try:
-            locations = external_files(folder / name)
+            weights = weights_of(folder, name)
         except ValueError as error:
             raise UserError("bundle", folder / name, f"is no ONNX file ({error}); export it again") from None
-        for location in sorted(locations):
-            beside = f"{name.rpartition('/')[0]}/{location}".removeprefix("/")
-            if beside not in manifest.files:
-                said = f"reads weights from {location!r}, which is not among the bundle's hashed files"
+        for file in weights:
+            if file not in manifest.files:
+                said = f"reads weights from {file!r}, which is not among the bundle's hashed files"
                 raise UserError("bundle", folder / name, f"{said}; export it again")

@@ -19,12 +19,12 @@ from typing import Self
 from edge_asr_deploy.bundle.exchange import exchange
 from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, UNSEALED, FileEntry, Manifest, file_names
 from edge_asr_deploy.bundle.side_files import SIDE_FILES
+from edge_asr_deploy.cache import STALE_SECONDS
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import write_atomically
 
 # A writer locks its folder within microseconds after making it.
 LOCKED_WITHIN = 60.0
-STALE_SECONDS = 24 * 3600.0
 
 
 class BundleWriter:

@@ -49,16 +49,14 @@ def complete(name: str, family: Family, folder: Path, sha256: str) -> Path:
     key = hash_files([*small]) + sha256 + str(folder.resolve())
 
     def fill(partial: Path) -> None:
-        made = {TOKENIZER: is_slow, PREPROCESSOR: not (folder / PREPROCESSOR).is_file(), GENERATION: False}
         found = tokens
         if is_slow:
             _build_tokenizer(folder, partial)
             found = read_tokens(partial / TOKENIZER)
         settings = completed_generation(folder, found) if family == "whisper" else None
         if settings is not None:
-            made[GENERATION] = True
             write_json(partial / GENERATION, settings)
-        if made[PREPROCESSOR]:
+        if not (folder / PREPROCESSOR).is_file():
             write_json(partial / PREPROCESSOR, preprocessor(folder))
         for path in folder.iterdir():
             if path.is_file() and not (partial / path.name).exists():

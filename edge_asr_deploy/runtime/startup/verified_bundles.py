@@ -79,13 +79,11 @@ def _verified(manifest: Manifest, contents: dict[str, str]) -> Verified:
 def _contents(bundle: Path, manifest: Manifest) -> dict[str, str]:
     import hashlib
 
-    from edge_asr_deploy.bundle.external import external_files
+    from edge_asr_deploy.bundle.external import weights_of
 
     contents = {}
     for name in {name for graphs in manifest.targets.values() for name in (graphs.encoder, graphs.decoder)}:
-        folder = name.rpartition("/")[0]
-        parts = [name, *(f"{folder}/{file}".removeprefix("/") for file in sorted(external_files(bundle / name)))]
-        lines = (f"{manifest.files[part].sha256}  {part}\n" for part in parts)
+        lines = (f"{manifest.files[part].sha256}  {part}\n" for part in (name, *weights_of(bundle, name)))
         contents[name] = hashlib.sha256("".join(lines).encode()).hexdigest()
     if TOKENIZER in manifest.files:
         contents[TOKENIZER] = manifest.files[TOKENIZER].sha256
