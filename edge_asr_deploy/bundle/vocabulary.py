@@ -56,7 +56,7 @@ def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
 def _tokens(content: str, stored: Mapping[str, Any]) -> str:
     tokenizer = tokenizers.Tokenizer.from_str(content)
     is_bytes = "ByteLevel" in json.dumps(stored.get("decoder"))
-    values = {text: value for value, text in _byte_letters().items()}
+    values = {text: value for value, text in byte_letters().items()}
     added = tokenizer.get_added_tokens_decoder()
     lines = []
     for text, number in sorted(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1]):
@@ -76,8 +76,8 @@ def _tokens(content: str, stored: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
-def _byte_letters() -> dict[int, str]:
-    """The letter that stands for each byte in a byte-level vocabulary (GPT-2): printable bytes for themselves."""
+def byte_letters() -> dict[int, str]:
+    """The letter of each byte in a byte-level vocabulary (GPT-2): printable bytes stand for themselves."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [value for value in range(256) if value not in printable]
     return {value: chr(value) for value in printable} | {value: chr(256 + n) for n, value in enumerate(others)}

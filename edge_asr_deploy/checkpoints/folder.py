@@ -18,7 +18,7 @@ OTHERS = {
     "adapter_config.json": "so it is a LoRA adapter without its model; merge it "
     "(peft: `model.merge_and_unload().save_pretrained(FOLDER)`) and give that folder",
     "*.pt": "a checkpoint of openai-whisper or of a trainer; give the Transformers folder of the same model",
-    "ggml*.bin": "a file of whisper.cpp; give the Transformers or CTranslate2 folder of the same model",
+    "ggml*.bin": "a file of whisper.cpp; give that file instead of its folder",
     "*.gguf": "a file of whisper.cpp or llama.cpp; give the Transformers folder of the same model",
     "*.nemo": "a model of NVIDIA NeMo; give a Whisper or a Moonshine",
     "weights.npz": "weights of MLX; give the Transformers folder of the same model",
