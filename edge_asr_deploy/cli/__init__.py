@@ -21,6 +21,7 @@ from edge_asr_deploy.cli import (
     inspect,
     pack,
     report,
+    sign,
     summary,
     sweep,
     transcribe,
@@ -67,6 +68,7 @@ app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
 app.command("check")(check.command)
 app.command("pack")(pack.command)
+app.command("sign")(sign.command)
 app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)

@@ -17,11 +17,11 @@ from tokenizers import Tokenizer
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from edge_asr_deploy.bundle.vocabulary import TIME, byte_letters  # noqa: E402
-from edge_asr_deploy.checkpoints import resolve  # noqa: E402
-from edge_asr_deploy.errors import UserError  # noqa: E402
-from tests.support.ggml_files import FLOAT16, FLOAT32, write_ggml  # noqa: E402
-from tests.support.short import whisper  # noqa: E402
+from edge_asr_deploy.bundle.vocabulary import TIME, byte_letters
+from edge_asr_deploy.checkpoints import resolve
+from edge_asr_deploy.errors import UserError
+from tests.support.ggml_files import FLOAT16, FLOAT32, write_ggml
+from tests.support.short import whisper
 
 ENGLISH, MULTILINGUAL = 51_864, 51_865
 # Every single byte, as all byte-level vocabularies begin, and enough pairs of them to fill the words up.
@@ -140,7 +140,7 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, at: int, number: i
 def test_a_cut_file_is_refused(tmp_path: Path, share: float) -> None:
     path = written(tmp_path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(UserError, match="cut short|has no"):
+    with pytest.raises(UserError, match=r"cut short|has no"):
         resolve(str(path))
 
 
