@@ -20,7 +20,7 @@ from edge_asr_deploy.checkpoints.whisper_files import Dimensions, never_written,
 from edge_asr_deploy.errors import UserError
 
 MAGIC = struct.pack("<I", 0x67676D6C)
-FLOATS = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+FLOATS: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 # ggml's numbers of the files with integers; files say them with the version of the formats in thousands.
 QUANTIZED = {2: "q4_0", 3: "q4_1", 7: "q8_0", 8: "q5_0", 9: "q5_1", 10: "q2_k", 11: "q3_k", 12: "q4_k", 14: "q6_k"}
 FORMATS_VERSION = 1000

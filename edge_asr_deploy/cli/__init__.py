@@ -20,6 +20,7 @@ from edge_asr_deploy.cli import (
     fit,
     inspect,
     pack,
+    publish,
     report,
     sign,
     summary,
@@ -68,6 +69,7 @@ app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
 app.command("check")(check.command)
 app.command("pack")(pack.command)
+app.command("publish")(publish.command)
 app.command("sign")(sign.command)
 app.command("verify")(verify.command)
 app.command("summary")(summary.command)

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 from edge_asr_deploy.runtime.transcriber import DECODER, ENCODER, FAMILIES, Transcriber
-from tests.clients.conftest import Hear
+from tests.support.clients import hear
 from tests.support.fixtures_real import Exporter
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
@@ -78,7 +78,7 @@ def as_onnx_asr(bundle: Path, language: str) -> Callable[[Utterance], str]:
     ],
 )
 def test_onnx_asr(
-    model: str, bits: int, exported: Exporter, exact: Callable[[Path], Path], hear: Hear, clips: list[Utterance]
+    model: str, bits: int, exported: Exporter, exact: Callable[[Path], Path], clips: list[Utterance]
 ) -> None:
     bundle = bundle_of(exported, model, bits)
     is_multilingual = json.loads((bundle / "generation_config.json").read_text())["is_multilingual"]
@@ -94,7 +94,7 @@ def test_onnx_asr(
 
 @pytest.mark.parametrize("bits", [4, *(pytest.param(bits, marks=pytest.mark.real_full) for bits in (32, 8, 5))])
 def test_sherpa_onnx_runs_moonshine(
-    bits: int, exported: Exporter, exact: Callable[[Path], Path], hear: Hear, clips: list[Utterance]
+    bits: int, exported: Exporter, exact: Callable[[Path], Path], clips: list[Utterance]
 ) -> None:
     bundle = bundle_of(exported, "moonshine-tiny", bits)
     runtime = Transcriber.open(bundle)
