@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -20,29 +17,9 @@ pytest.importorskip("transformers")
 from edge_asr_deploy.bundle.vocabulary import TIME, byte_letters
 from edge_asr_deploy.checkpoints import resolve
 from edge_asr_deploy.errors import UserError
-from tests.support.ggml_files import FLOAT16, FLOAT32, write_ggml
-from tests.support.short import whisper
+from tests.support.ggml_files import FLOAT16, FLOAT32, small, words, write_ggml
 
 ENGLISH, MULTILINGUAL = 51_864, 51_865
-# Every single byte, as all byte-level vocabularies begin, and enough pairs of them to fill the words up.
-WORDS = [bytes([number]) for number in range(256)] + [bytes([a, b]) for a in range(255) for b in range(256)]
-
-
-@dataclass(frozen=True)
-class Small:
-    """A small random Whisper in Transformers' form."""
-
-    config: dict[str, Any]
-    state: dict[str, NDArray[np.float32]]
-
-    @classmethod
-    def of(cls, size: int) -> Small:
-        config = {**whisper().config.to_dict(), "vocab_size": size, "num_mel_bins": 80, "max_source_positions": 1500}
-        from transformers import WhisperConfig, WhisperForConditionalGeneration
-
-        special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), 0)
-        model = WhisperForConditionalGeneration(WhisperConfig.from_dict({**config, **special}))
-        return cls(config, {name: values.numpy() for name, values in model.state_dict().items()})
 
 
 @pytest.fixture(autouse=True)
@@ -50,22 +27,22 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_ASR_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize(("size", "words"), [(ENGLISH, 50_256), (MULTILINGUAL, 50_257)])
+@pytest.mark.parametrize(("size", "number"), [(ENGLISH, 50_256), (MULTILINGUAL, 50_257)])
 @pytest.mark.parametrize("kind", [FLOAT32, FLOAT16])
-def test_weights_and_words_come_through(tmp_path: Path, size: int, words: int, kind: int) -> None:
-    small = Small.of(size)
-    path = write_ggml(tmp_path / "ggml-nano.bin", small.config, WORDS[:words], small.state, kind)
+def test_weights_and_words_come_through(tmp_path: Path, size: int, number: int, kind: int) -> None:
+    config, weights = small(size)
+    path = write_ggml(tmp_path / "ggml-nano.bin", config, words(number), weights, kind)
     checkpoint = resolve(str(path))
     assert (checkpoint.name, checkpoint.family) == ("whisper-nano", "whisper")
     state = load_file(checkpoint.folder / "model.safetensors")
-    assert state.keys() == small.state.keys() - {"proj_out.weight"}
+    assert state.keys() == weights.keys() - {"proj_out.weight"}
     for name, values in state.items():
         is_half = kind == FLOAT16 and values.ndim > 1 and "positions" not in name
-        expected = small.state[name].astype(np.float16 if is_half else np.float32).astype(np.float32)
+        expected = weights[name].astype(np.float16 if is_half else np.float32).astype(np.float32)
         np.testing.assert_array_equal(values, expected, err_msg=name)
     tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
     assert tokenizer.get_vocab_size() == size
-    assert tokenizer.token_to_id("<|endoftext|>") == words and tokenizer.token_to_id("<|30.00|>") == size - 1
+    assert tokenizer.token_to_id("<|endoftext|>") == number and tokenizer.token_to_id("<|30.00|>") == size - 1
     settings = json.loads((checkpoint.folder / "generation_config.json").read_text())
     assert settings["is_multilingual"] is (size == MULTILINGUAL)
     assert settings.get("lang_to_id", {}).get("<|su|>") == (50_357 if size == MULTILINGUAL else None)
@@ -82,10 +59,10 @@ def test_of_a_real_whisper_everything_comes_back(tmp_path: Path) -> None:
     stored = json.loads((original / "tokenizer.json").read_text(encoding="utf-8"))
     values = {letter: value for value, letter in byte_letters().items()}
     ordered = sorted(stored["model"]["vocab"], key=stored["model"]["vocab"].__getitem__)
-    words = [bytes(values[letter] for letter in token) for token in ordered]
+    spoken = [bytes(values[letter] for letter in token) for token in ordered]
     state = load_file(original / "model.safetensors")
     config = json.loads((original / "config.json").read_text())
-    path = write_ggml(tmp_path / "ggml-tiny.en.bin", config, words, state, FLOAT32)
+    path = write_ggml(tmp_path / "ggml-tiny.en.bin", config, spoken, state, FLOAT32)
     folder = resolve(str(path)).folder
     found = load_file(folder / "model.safetensors")
     for name in found:
@@ -106,8 +83,8 @@ def test_of_a_real_whisper_everything_comes_back(tmp_path: Path) -> None:
 
 
 def written(tmp_path: Path) -> Path:
-    small = Small.of(ENGLISH)
-    return write_ggml(tmp_path / "ggml-nano.bin", small.config, WORDS[:50_256], small.state, FLOAT16)
+    config, weights = small(ENGLISH)
+    return write_ggml(tmp_path / "ggml-nano.bin", config, words(50_256), weights, FLOAT16)
 
 
 def put(path: Path, at: int, *numbers: int) -> Path:

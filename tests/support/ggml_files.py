@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +40,21 @@ def write_ggml(
             file.write(struct.pack("<3i", len(shape), len(encoded), FLOAT32 if is_float32 else FLOAT16))
             file.write(struct.pack(f"<{len(shape)}i", *reversed(shape)) + encoded + stored.tobytes())
     return path
+
+
+def words(number: int) -> list[bytes]:
+    """Every single byte, as all byte-level vocabularies begin, and pairs of them to fill the words up."""
+    pairs = (bytes([first, second]) for first in range(255) for second in range(256))
+    return [*(bytes([value]) for value in range(256)), *islice(pairs, number - 256)]
+
+
+def small(size: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Configuration and weights of a small random Whisper with a whole window and a vocabulary of this size."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    from tests.support.short import whisper
+
+    config = {**whisper().config.to_dict(), "vocab_size": size, "num_mel_bins": 80, "max_source_positions": 1500}
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), 0)
+    model = WhisperForConditionalGeneration(WhisperConfig.from_dict({**config, **special}))
+    return config, {name: values.numpy() for name, values in model.state_dict().items()}
