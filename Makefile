@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-fast test-lowest fuzz test-arm test-real bench-peers clients lint clean
+.PHONY: demo test test-fast test-lowest test-onnxruntime fuzz test-arm test-real bench-peers clients lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -67,6 +67,12 @@ $(PEERS)/.done: benchmarks/requirements.txt
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $<
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-binary pywhispercpp $$(grep pywhispercpp $<) || echo "no C++ compiler: whisper.cpp stays the portable wheel"
 	touch $@
+
+# Bundles on every minor release of onnxruntime that pyproject.toml admits (RELEASES=1.25,1.32: on these); ARM=1: under
+# emulation, too. Prints a table, see docs/guide/install.md.
+RELEASES ?=
+test-onnxruntime: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.versions --releases "$(RELEASES)" $(if $(ARM),--arm)
 
 # Other people's engines, which tests/clients runs on our bundles.
 CLIENTS = .clients

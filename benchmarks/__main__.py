@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -14,9 +15,10 @@ from rich.console import Console
 
 from benchmarks import clips as speech
 from benchmarks.cells import PACKAGES, RIVALS, Cell, Configuration, ours, timed_cells
-from benchmarks.forms import Forms, installed
-from benchmarks.report import report
-from benchmarks.run import Runner, process, subjects
+from benchmarks.compiled import build_in_use
+from benchmarks.forms import Forms, Unavailable, installed
+from benchmarks.report import BUILD, report
+from benchmarks.run import Runner, Subject, process, subjects
 from benchmarks.store import Store
 from edge_asr_deploy.checkpoints import resolve
 from edge_asr_deploy.cli.numbers import numbers
@@ -177,9 +179,24 @@ def _runner(
     bundles: Path | None,
     retry: bool,
 ) -> Runner:
-    found = _subjects(model, configurations, work, python, bundles)
+    found = _checked(_subjects(model, configurations, work, python, bundles), work, python)
     launch = process(python.absolute(), work / "cache")
     return Runner(resolve(model), found, store, launch, lambda line: MESSAGES.print(line, markup=False), retry)
+
+
+def _checked(found: Sequence[Subject], work: Path, python: Path) -> list[Subject]:
+    """The subjects, after whisper.cpp's build was tried; which one is used is kept for the report."""
+    tried = next((one for one in found if one.configuration.rival == "whisper.cpp" and one.folder), None)
+    if tried is None or tried.folder is None:
+        return [*found]
+    try:
+        (work / BUILD).write_text(build_in_use(python.absolute(), tried.folder / "model.bin") + "\n")
+    except Unavailable as error:
+        dead = str(error)
+        return [
+            replace(one, folder=None, reason=dead) if one.configuration.rival == "whisper.cpp" else one for one in found
+        ]
+    return [*found]
 
 
 def _refuse_other_code(store: Store, runner: Runner, cells: Sequence[Cell]) -> None:

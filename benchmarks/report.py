@@ -20,6 +20,8 @@ from edge_asr_deploy.errors import UserError
 
 # What stands above this line of a report is written by hand and kept.
 MARK = "<!-- Below: `make bench-peers`. -->"
+# Which build of whisper.cpp was timed (benchmarks.compiled).
+BUILD = "whisper-cpp-build.txt"
 _MARKS = {"met": "met", "missed": "**missed**", "less accurate": "less accurate", "not measured": "not measured"}
 PARTS = ("features", "encoder", "first_token", "per_token", "rest", "tokens")
 
@@ -37,7 +39,7 @@ def report(timing: Path, wer: Path, output: Path | None) -> str:
     models = list(dict.fromkeys(one.model for one in found))
     text = "\n\n".join(
         [
-            _about(head, found),
+            _about(head, found, timing.with_name(BUILD)),
             "## Against the goals",
             goal_table(rows),
             *(part for model in models for part in _model(model, found, heard)),
@@ -81,13 +83,14 @@ def _value(row: Row, value: float | None) -> str:
     return "-" if value is None else f"{value * row.goal.scale:.3g} {row.goal.unit}".strip()
 
 
-def _about(head: Mapping[str, Any], found: Sequence[Summary]) -> str:
+def _about(head: Mapping[str, Any], found: Sequence[Summary], build: Path) -> str:
+    compiled = f" whisper.cpp is {build.read_text().strip()}." if build.is_file() else ""
     machine, spread = head["machine"], spread_of(found)
     clips = ", ".join(f"{clip['id']} ({clip['seconds']:.1f} s)" for clip in head["clips"])
     return (
         f"Reported {date.today().isoformat()}. {machine['cores']} cores, {machine['machine']}"
         f" ({', '.join(machine['flags'])}). Clips: {clips}. Median spread of a clip's times over rounds,"
-        f" (largest - smallest) / median: {_number(spread)}."
+        f" (largest - smallest) / median: {_number(spread)}.{compiled}"
     )
 
 

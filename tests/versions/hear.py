@@ -1,4 +1,6 @@
-"""`python hear.py BUNDLE... < CLIPS`: what bundles say of wav files, as JSON; run with the release that is asked for.
+"""`python hear.py JOB`: what bundles say of sound files, as JSON; run with the release that is asked for.
+
+A job is a JSON object with lists of `bundles` and `clips`.
 
 It needs the base install alone. A bundle that cannot be opened or run has its error in place of texts.
 """
@@ -14,15 +16,15 @@ from edge_asr_deploy.runtime.transcriber import Transcriber
 
 
 def heard(bundle: str, clips: list[str]) -> list[str] | str:
-    """The tokens of every clip, or in one line why there are none."""
+    """The text of every clip, or in one line why there is none. What small random models say are tokens."""
     try:
         transcriber = Transcriber.open(Path(bundle), SessionSettings(threads=1))
         found = [transcriber.transcribe(Path(clip)) for clip in clips]
     except Exception as error:  # whatever a release raises is the result
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
-    return [" ".join(map(str, one.tokens)) for one in found]
+    return [one.text for one in found]
 
 
 if __name__ == "__main__":
-    clips = sys.stdin.read().split()
-    json.dump({bundle: heard(bundle, clips) for bundle in sys.argv[1:]}, sys.stdout)
+    job = json.loads(Path(sys.argv[1]).read_text())
+    json.dump({bundle: heard(bundle, job["clips"]) for bundle in job["bundles"]}, sys.stdout)

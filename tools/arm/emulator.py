@@ -58,6 +58,11 @@ class Emulator:
         """Whether instructions can be counted: needs a C compiler at set-up and qemu 7."""
         return self._counter.is_file()
 
+    def wheels_for(self, requirements: Sequence[str], target: Path) -> None:
+        """Install wheels of other versions into a folder, without what they depend on."""
+        [python] = (self.folder / "root/usr/lib").glob("python3.*")
+        _wheels(python.name.removeprefix("python"), ["--no-deps", *requirements], target)
+
     @property
     def _counter(self) -> Path:
         return self.folder / "counter.so"
@@ -69,8 +74,11 @@ class Emulator:
         counts: Path | None = None,
         timeout: float = 600,
         environment: Mapping[str, str] | None = None,
+        packages: Path | None = None,
     ) -> str:
         """What the emulated Python prints for these arguments; counted instructions go to the file `counts`.
+
+        `packages` is a folder of `wheels_for` that comes before the emulator's own.
 
         RuntimeError with the end of its error messages when it fails.
         """
@@ -93,7 +101,8 @@ class Emulator:
             # Whether the project's modules are compiled or read moves the heap, and counts by a percent: here they are
             # compiled in every run. Those of the packages were at set-up.
             shutil.copytree(PACKAGE, Path(project, PACKAGE.name), ignore=shutil.ignore_patterns("__pycache__"))
-            variables["PYTHONPATH"] = f"{self.folder / 'site'}:{project}"
+            found = (packages, self.folder / "site", project)
+            variables["PYTHONPATH"] = ":".join(str(path) for path in found if path is not None)
             ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
         if ran.returncode:
             raise RuntimeError(f"{cpu}: exit code {ran.returncode}: {ran.stderr[-2000:]}")
