@@ -56,7 +56,7 @@ def fit(run: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def test_a_budget_becomes_a_recipe_that_keeps_it(fit: Callable[..., Result], run: Callable[..., Result]) -> None:
-    ran = fit("--max-mb", "0.24", "--json")
+    ran = fit("--max-mb", "0.25", "--json")
     assert ran.exit_code == 0, ran.output
     result = json.loads(ran.stdout)
     assert result["smallest"] < result["size"] <= 240_000
@@ -90,7 +90,7 @@ def test_the_shipped_recipe_can_be_fitted(fit: Callable[..., Result], run: Calla
 def test_a_budget_that_cannot_be_met_says_the_smallest(fit: Callable[..., Result], monkeypatch: Any) -> None:
     monkeypatch.setattr(Probe, "__init__", lambda *args, **kwargs: pytest.fail("measured in vain"))
     message = user_error(fit("--max-mb", "0.1"))
-    assert message.startswith("--max-mb: 0.1: the smallest possible with these widths is 0.24 MB")
+    assert message.startswith("--max-mb: 0.1: the smallest possible with these widths is 0.25 MB")
     assert not Path("fit.yaml").exists()
 
 
@@ -127,19 +127,19 @@ def test_a_recipe_without_integers_has_nothing_to_choose(fit: Callable[..., Resu
 
 
 def test_a_second_budget_measures_nothing_again(fit: Callable[..., Result], monkeypatch: Any) -> None:
-    assert fit("--max-mb", "0.24").exit_code == 0
+    assert fit("--max-mb", "0.25").exit_code == 0
     first = Path("fit.yaml").read_text()
     monkeypatch.setattr(Probe, "divergence", lambda *args: pytest.fail("measured again"))
     monkeypatch.setattr(f"{EXPERIMENTS}.mixed.fit.measure_rest", lambda *args: pytest.fail("exported again"))
-    assert fit("--max-mb", "0.24", "--overwrite").exit_code == 0
-    assert Path("fit.yaml").read_text() == first
     assert fit("--max-mb", "0.25", "--overwrite").exit_code == 0
+    assert Path("fit.yaml").read_text() == first
+    assert fit("--max-mb", "0.26", "--overwrite").exit_code == 0
     assert Path("fit.yaml").read_text() != first
 
 
 @pytest.mark.parametrize("options", [["--rule", "myqasr"], ["--proxy", "fisher"]])
 def test_the_baselines_keep_the_budget_too(fit: Callable[..., Result], options: list[str]) -> None:
-    ran = fit("--max-mb", "0.24", "--json", *options)
+    ran = fit("--max-mb", "0.25", "--json", *options)
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["size"] <= 240_000
 
@@ -157,7 +157,7 @@ def test_the_joint_search_goes_on_where_it_was_killed(fit: Callable[..., Result]
         return quantize(*args)
 
     monkeypatch.setattr(search, "quantize", counted)
-    wanted = ["--max-mb", "0.24", "--trials", "4", "--json"]
+    wanted = ["--max-mb", "0.25", "--trials", "4", "--json"]
     assert fit(*wanted).exit_code != 0 and not Path("fit.yaml").exists()
     ran = fit(*wanted)
     assert ran.exit_code == 0, ran.output
@@ -216,7 +216,7 @@ def test_analyze_says_which_matrices_change_words(run: Callable[..., Result], mo
 
 
 def test_the_recipe_is_yaml_a_person_can_read(fit: Callable[..., Result]) -> None:
-    assert fit("--max-mb", "0.24").exit_code == 0
+    assert fit("--max-mb", "0.25").exit_code == 0
     text = Path("fit.yaml").read_text()
     assert text.startswith("# Written by `edge-deploy fit`: 0.2")
     document = yaml.safe_load(text)
