@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from edge_asr_deploy.bundle.manifest import MANIFEST, Manifest, bundle_hash
-from edge_asr_deploy.bundle.verification import verify as verify_bundle
+from edge_asr_deploy.bundle.verification import verify_files
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack.archive import BUNDLE, RUN, SUMS
 from edge_asr_deploy.pack.members import Refused, members
@@ -41,7 +41,7 @@ def verify(path: Path) -> Verified:
     twice, more than an archive may hold, or a missing, extra or changed file.
     """
     if path.is_dir():
-        manifest = verify_bundle(path)
+        manifest = verify_files(path)
         return Verified(str(path), bundle_hash(manifest), len(manifest.files) + 1)
     if not path.is_file():
         raise UserError("archive", path, "no such file or folder; make one with `edge-deploy pack`")

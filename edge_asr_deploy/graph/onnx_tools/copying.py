@@ -17,7 +17,9 @@ def copy_into(graph: ir.Graph, wanted: Sequence[ir.Value], given: Mapping[ir.Val
     source = next(value.producer() for value in wanted).graph  # type: ignore[union-attr]
     for node in _needed(wanted, given, source):
         inputs = [None if value is None else _copied(value, graph, source, copies) for value in node.inputs]
-        copy = ir.Node(node.domain, node.op_type, inputs, node.attributes, num_outputs=len(node.outputs), name=node.name)
+        copy = ir.Node(
+            node.domain, node.op_type, inputs, node.attributes, num_outputs=len(node.outputs), name=node.name
+        )
         for old, new in zip(node.outputs, copy.outputs, strict=True):
             new.name, new.type, new.shape = old.name, old.type, old.shape
             copies[old] = new

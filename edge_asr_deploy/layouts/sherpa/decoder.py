@@ -57,11 +57,16 @@ def with_stacked_caches(model: ir.Model, shape: AttentionShape, heads: Sequence[
         given = {}
         for kind, parts in (("key", keys), ("value", values)):
             size = builder.integers(1, shape.heads, -1, shape.head_dim)
-            given[input_of(graph, f"past_key_values.{layer}.encoder.{kind}")] = builder.op("Reshape", parts[layer], size)
+            given[input_of(graph, f"past_key_values.{layer}.encoder.{kind}")] = builder.op(
+                "Reshape", parts[layer], size
+            )
         found = cross_attention(graph, layer)
         [attended] = copy_into(graph, found.cached[:1], given)
         found.merged[0].replace_all_uses_with(attended)
-        attention.append(attended.producer().inputs[0])  # type: ignore[union-attr]
+        # The attended values are the last product of two: shares of the frames, and values.
+        shares = attended.producer().inputs[0]  # type: ignore[union-attr]
+        assert shares is not None
+        attention.append(shares)
     tokens.name, tokens.shape = "tokens", ir.Shape([1, "n_tokens"])
     logits.shape = ir.Shape([1, "n_tokens", logits.shape[2]])  # type: ignore[index]
     replace_inputs(graph, [tokens, *own.values(), *cross.values(), offset])
@@ -80,7 +85,9 @@ def _aligned(builder: Builder, attention: Sequence[ir.Value], heads: Sequence[tu
     of_layer: dict[int, list[int]] = {}
     for layer, head in sorted(heads):
         of_layer.setdefault(layer, []).append(head)
-    chosen = [builder.op("Gather", attention[layer], builder.integers(*some), axis=1) for layer, some in of_layer.items()]
+    chosen = [
+        builder.op("Gather", attention[layer], builder.integers(*some), axis=1) for layer, some in of_layer.items()
+    ]
     whole = builder.op("Concat", *chosen, axis=1)
     whole.name = "cross_attention_weights"
     whole.type, whole.shape = ir.TensorType(FLOAT), ir.Shape([1, len(heads), "n_tokens", "frames"])

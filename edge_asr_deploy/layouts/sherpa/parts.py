@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -48,7 +48,7 @@ def replace_outputs(graph: ir.Graph, outputs: Sequence[ir.Value]) -> None:
     _replace(graph.outputs, outputs)
 
 
-def _replace(old: list[ir.Value], new: Sequence[ir.Value]) -> None:
+def _replace(old: MutableSequence[ir.Value], new: Sequence[ir.Value]) -> None:
     for value in list(old):
         old.remove(value)
     old.extend(new)
