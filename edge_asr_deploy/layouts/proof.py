@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from edge_asr_deploy.bundle.manifest import read_manifest
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.layouts.layout import Heard, Layout
@@ -29,7 +30,8 @@ def measure_agreement(
 
     UserError where less than `LEAST_AGREEMENT` do.
     """
-    transcriber = Transcriber.open(bundle, verify=False)
+    # Layouts are made of the graphs with Optimum's names, which are those of the first target.
+    transcriber = Transcriber.open(bundle, verify=False, target=next(iter(read_manifest(bundle).targets)))
     count = Counter(progress, "comparing", len(utterances))
     agreeing = total = 0
     for utterance in utterances:

@@ -23,7 +23,8 @@ def of_bundle(bundle: Path, heads: Sequence[tuple[int, int]]) -> dict[str, str]:
     """
     config, generation = read_json(bundle / "config.json"), read_generation(bundle)
     named = _tokens_by_name(bundle / "tokenizer.json")
-    start, languages = generation.token("decoder_start_token_id"), generation.named_tokens("lang_to_id")
+    start, by_name = generation.token("decoder_start_token_id"), generation.named_tokens("lang_to_id")
+    languages = dict(sorted(by_name.items(), key=lambda item: item[1]))
     tasks = generation.named_tokens("task_to_id")
     no_timestamps = _needed(generation, "no_timestamps_token_id")
     transcribe = tasks.get("transcribe", named.get("<|transcribe|>", start))
