@@ -47,7 +47,9 @@ def arrange(bundle: Path, folder: Path) -> None:
         config = read_json(bundle / "config.json")
         shape, heads = whisper.Whisper().attention(config, "decoder"), alignment_heads(bundle, config)
         rules = Whisper(bundle).rules
-        with_cross_attention(encoder, decoder, shape, config["num_mel_bins"])
+        # Two mel frames become one position of the encoder.
+        window = 2 * config["max_source_positions"]
+        with_cross_attention(encoder, decoder, shape, config["num_mel_bins"], window)
         with_stacked_caches(decoder, shape, heads)
         never_said(decoder, rules.never.tolist(), rules.never_first.tolist())
         encoder.metadata_props.update(metadata.of_bundle(bundle, heads))
