@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-fast test-lowest fuzz test-arm test-real bench-peers lint clean
+.PHONY: demo test test-fast test-lowest fuzz test-arm test-real bench-peers clients-sherpa lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -66,6 +66,14 @@ $(PEERS)/.done: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $<
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-binary pywhispercpp $$(grep pywhispercpp $<) || echo "no C++ compiler: whisper.cpp stays the portable wheel"
+	touch $@
+
+# sherpa-onnx as its users install it, for tests/clients.
+clients-sherpa: .clients/sherpa/.done
+
+.clients/sherpa/.done: tests/clients/requirements-sherpa.txt
+	$(PYTHON) -m venv .clients/sherpa
+	.clients/sherpa/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 lint: $(VENV)/.dev
