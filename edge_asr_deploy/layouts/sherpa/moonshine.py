@@ -1,7 +1,8 @@
 """Moonshine for sherpa-onnx: the bundle's graphs, whose decoder needs no mask.
 
-The engine gives the decoder a mask with one number for each frame, where Moonshine's decoder takes one for each sample
-and downsamples it. That is right by chance up to 384 frames (9 s). A clip on its own has no padding to mask.
+Moonshine's decoder takes a mask with one number for each sample and downsamples it. Earlier releases of the engine
+(1.13.4) give one for each frame: right by chance up to 384 frames (9.2 s), beyond them the decoder fails and the text
+is empty. A clip on its own has no padding to mask.
 """
 
 from __future__ import annotations
