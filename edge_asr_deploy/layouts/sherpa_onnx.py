@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edge_asr_deploy.families import whisper
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.onnx_tools.files import save
 from edge_asr_deploy.layouts.layout import Heard, Layout
 from edge_asr_deploy.layouts.sherpa import driving, metadata, moonshine
@@ -21,7 +21,7 @@ from edge_asr_deploy.layouts.sherpa.decoder import never_said, with_stacked_cach
 from edge_asr_deploy.layouts.sherpa.driving import DECODER, ENCODER, TOKENS
 from edge_asr_deploy.layouts.sherpa.encoder import with_cross_attention
 from edge_asr_deploy.layouts.sherpa.tokens import token_table
-from edge_asr_deploy.runtime.decoding.configuration import read_generation, read_json
+from edge_asr_deploy.runtime.decoding.configuration import read_json
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 from edge_asr_deploy.runtime.exact import INTEGER_PRODUCTS, with_unsigned_operands
 from edge_asr_deploy.runtime.transcriber import DECODER as BUNDLE_DECODER
@@ -44,13 +44,14 @@ def arrange(bundle: Path, folder: Path) -> None:
     """Write encoder, decoder and table of tokens for the engine."""
     encoder, decoder = (read(bundle / name) for name in (BUNDLE_ENCODER, BUNDLE_DECODER))
     if is_whisper(bundle):
-        config = read_json(bundle / "config.json")
-        shape, heads = whisper.Whisper().attention(config, "decoder"), alignment_heads(bundle, config)
+        shape = encoder.graph.inputs[0].shape
+        if shape is None or isinstance(shape[-1], int):
+            raise UserError("bundle", bundle, "its encoder only takes full windows; export it again")
+        sizes, heads = metadata.Sizes.of(bundle), metadata.alignment_heads(bundle)
         rules = Whisper(bundle).rules
-        # Two mel frames become one position of the encoder.
-        window = 2 * config["max_source_positions"]
-        with_cross_attention(encoder, decoder, shape, config["num_mel_bins"], window)
-        with_stacked_caches(decoder, shape, heads)
+        # Two mel frames become one frame of the encoder.
+        with_cross_attention(encoder, decoder, sizes.attention, sizes.mels, 2 * sizes.frames)
+        with_stacked_caches(decoder, sizes.attention, heads)
         never_said(decoder, rules.never.tolist(), rules.never_first.tolist())
         encoder.metadata_props.update(metadata.of_bundle(bundle, heads))
     else:
@@ -69,14 +70,6 @@ def hear(bundle: Path, folder: Path, samples: NDArray[np.float32]) -> Heard:
 def is_whisper(bundle: Path) -> bool:
     """Whether a bundle holds a Whisper; the other family is Moonshine."""
     return bool(read_json(bundle / "config.json").get("model_type") == "whisper")
-
-
-def alignment_heads(bundle: Path, config: dict[str, int]) -> list[tuple[int, int]]:
-    """Pairs of layer and head that tell the times of words; empty where a checkpoint names none, or wrong ones."""
-    named = read_generation(bundle).values.get("alignment_heads") or []
-    heads = [(int(layer), int(head)) for layer, head in named]
-    layers, most = config["decoder_layers"], config["decoder_attention_heads"]
-    return heads if all(layer < layers and head < most for layer, head in heads) else []
 
 
 def read(path: Path) -> ir.Model:

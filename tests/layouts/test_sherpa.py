@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-import math
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 import tokenizers
 from numpy.typing import NDArray
 
+from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.layouts.layouts import LAYOUTS
 from edge_asr_deploy.layouts.sherpa.driving import DECODER, ENCODER, TOKENS
+from edge_asr_deploy.layouts.sherpa.metadata import alignment_heads
 from edge_asr_deploy.layouts.sherpa.tokens import token_table
 from edge_asr_deploy.runtime.decoding.whisper import DETECT
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
@@ -79,14 +82,16 @@ def features(frames: int, padding: int) -> NDArray[np.float32]:
     return np.concatenate([sound, np.zeros((1, 80, padding), np.float32)], axis=2)
 
 
-@pytest.mark.parametrize(("frames", "padding"), [(300, 1000), (301, 1000), (2501, 499), (77, 2923)])
+@pytest.mark.parametrize(("frames", "padding"), [(300, 1000), (301, 1000), (2501, 499), (77, 2923), (200, 55)])
 def test_keys_and_values_are_those_of_the_bundle(whisper: tuple[Path, Path], frames: int, padding: int) -> None:
-    """Of the engine's features, with silence instead of its zeros, and an even number of frames."""
+    """Of the engine's features, with 3 s of silence instead of its zeros; a whole window stays whole."""
     bundle, arranged = whisper
     given = features(frames, padding)
     keys, values = runner(arranged / ENCODER)(given)
-    padded = np.pad(given, ((0, 0), (0, 0), (0, given.shape[2] % 2)))
-    padded[:, :, frames:] = given[:, :, :frames].max() - 2
+    taken = 3000 if frames + padding == 3000 else frames + min(padding, 300)
+    taken += taken % 2
+    padded = np.full((1, 80, taken), given[:, :, :frames].max() - 2, np.float32)
+    padded[:, :, :frames] = given[:, :, :frames]
     one = SessionSettings(threads=1)
     [hidden] = open_session(bundle / "encoder_model.onnx", one).run(None, {"input_features": padded})
     decoder = open_session(bundle / "decoder_model_merged.onnx", one)
@@ -99,7 +104,7 @@ def test_keys_and_values_are_those_of_the_bundle(whisper: tuple[Path, Path], fra
     outputs = dict(zip(names, decoder.run(None, feeds), strict=True))
     for layer in range(2):
         # Same memory, other shapes.
-        assert keys.shape == values.shape == (2, 1, math.ceil((frames + padding) / 2), 32)
+        assert keys.shape == values.shape == (2, 1, taken // 2, 32)
         np.testing.assert_allclose(keys[layer].ravel(), outputs[f"present.{layer}.encoder.key"].ravel(), atol=2e-3)
         np.testing.assert_allclose(values[layer].ravel(), outputs[f"present.{layer}.encoder.value"].ravel(), atol=2e-3)
 
@@ -113,7 +118,7 @@ def test_token_by_token_is_the_same_as_all_at_once(whisper: tuple[Path, Path]) -
     tokens = [1, 300, 303, 304, 17, 80, 211]
     caches = [np.zeros((2, 1, 48, 32), np.float32)] * 2
     whole, *_, shares = decode(np.array([tokens]), *caches, *cross, np.array([0]))
-    assert whole.shape == (1, 7, 320) and shares.shape == (1, 3, 7, 650)
+    assert whole.shape == (1, 7, 320) and shares.shape == (1, 3, 7, 300)
     np.testing.assert_allclose(shares.sum(axis=-1), 1, atol=1e-5)
     scores, *caches, first = decode(np.array([tokens[:4]]), *caches, *cross, np.array([0]))
     for offset, token in enumerate(tokens[4:], start=4):
@@ -181,3 +186,34 @@ def test_a_byte_level_table_has_the_bytes_behind_the_letters(tmp_path: Path) -> 
     assert sorted(raw[number] for number in range(256)) == [bytes([byte]) for byte in range(256)]
     assert all(built.decode([number]).encode() == raw[number] for number in range(256) if raw[number] < b"\x80")
     assert raw[256] == " ü".encode() and raw[258] == "Zürich".encode() and 257 not in raw
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("config.json", {"d_model": None}, "d_model is None, not a size; export the bundle again"),
+        ("config.json", {"num_mel_bins": "80"}, "num_mel_bins is '80', not a size"),
+        ("generation_config.json", {"no_timestamps_token_id": None}, "has no no_timestamps_token_id, without which"),
+    ],
+)
+def test_settings_without_which_the_engine_fails_are_refused(
+    whisper: tuple[Path, Path], file: str, change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(whisper[0], bundle)
+    content = json.loads((bundle / file).read_text())
+    (bundle / file).write_text(json.dumps({**content, **change}))
+    (tmp_path / "arranged").mkdir()
+    with pytest.raises(UserError, match=said):
+        SHERPA.arrange(bundle, tmp_path / "arranged")
+
+
+@pytest.mark.parametrize("heads", [None, [], [[0]], [[2, 0]], [["a", 1]], "all"])
+def test_without_alignment_heads_there_are_no_word_times(
+    whisper: tuple[Path, Path], heads: object, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(whisper[0], bundle)
+    content = json.loads((bundle / "generation_config.json").read_text())
+    (bundle / "generation_config.json").write_text(json.dumps({**content, "alignment_heads": heads}))
+    assert alignment_heads(bundle) == []

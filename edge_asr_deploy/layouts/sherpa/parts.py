@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from edge_asr_deploy.errors import UserError
+
 
 @dataclass(frozen=True)
 class CrossAttention:
@@ -21,9 +23,12 @@ class CrossAttention:
 
 
 def cross_attention(graph: ir.Graph, layer: int) -> CrossAttention:
-    """That of a bundle's merged decoder (`graph/rewriting/decoder.py`)."""
+    """That of a bundle's merged decoder (`graph/rewriting/decoder.py`). UserError where it is built otherwise."""
     name = f"present.{layer}.encoder.key"
-    node = next(node for node in graph if node.op_type == "If" and any(value.name == name for value in node.outputs))
+    branching = (node for node in graph if node.op_type == "If")
+    node = next((node for node in branching if any(value.name == name for value in node.outputs)), None)
+    if node is None:
+        raise UserError("bundle", "its decoder", f"has no branches that make {name}; export it again")
     branches = (node.attributes[key].as_graph() for key in ("then_branch", "else_branch"))
     return CrossAttention(tuple(node.outputs), *(tuple(branch.outputs) for branch in branches))
 
