@@ -30,6 +30,8 @@ FROM runtime AS export
 # PyPI's torch for amd64 brings CUDA along; --build-arg TORCH_INDEX=URL takes it from an index of CPU wheels instead.
 ARG TORCH_INDEX=""
 USER root
+COPY tools/requirements-export.txt /app/
+# torch's file depends on the index; all others have the hashes of the list, and nothing else is installed.
 RUN pip install --no-cache-dir torch==2.13.0 ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
-    && pip install --no-cache-dir "$(echo /app/wheels/*.whl)[export,demo]"
+    && pip install --no-cache-dir --no-deps --only-binary=:all: --require-hashes --requirement /app/requirements-export.txt
 USER edge

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-fast test-lowest fuzz test-arm test-real bench-peers clients-sherpa lint clean
+.PHONY: demo test test-fast test-lowest fuzz test-arm test-real bench-peers clients lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -68,12 +68,13 @@ $(PEERS)/.done: benchmarks/requirements.txt
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-binary pywhispercpp $$(grep pywhispercpp $<) || echo "no C++ compiler: whisper.cpp stays the portable wheel"
 	touch $@
 
-# sherpa-onnx as its users install it, for tests/clients.
-clients-sherpa: .clients/sherpa/.done
+# Other people's engines, which tests/clients runs on our bundles.
+CLIENTS = .clients
+clients: $(CLIENTS)/.done
 
-.clients/sherpa/.done: tests/clients/requirements-sherpa.txt
-	$(PYTHON) -m venv .clients/sherpa
-	.clients/sherpa/bin/pip install --quiet --disable-pip-version-check -r $<
+$(CLIENTS)/.done: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 lint: $(VENV)/.dev
@@ -100,4 +101,4 @@ $(VENV)/.models: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(PEERS) $(CLIENTS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -18,7 +18,7 @@ class ExportOptions:
 
     model: Annotated[
         str | None,
-        Option("Hub id, Transformers folder, CTranslate2 folder, or short name. Default: whisper-tiny.en."),
+        Option("Hub id, Transformers folder, CTranslate2 folder, ggml file, or short name. Default: whisper-tiny.en."),
     ] = None
     bits: Annotated[int | None, Option("Shipped recipe for 2 to 8 bits; 32 is the float baseline. Default: 4.")] = None
     recipe: Annotated[Path | None, Option("Recipe file, instead of --bits.")] = None

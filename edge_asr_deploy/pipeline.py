@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_asr_deploy.bundle.manifest import CARD, CalibrationRecord, Graphs, Manifest, Model
 from edge_asr_deploy.bundle.side_files import SIDE_FILES
+from edge_asr_deploy.bundle.vocabulary import write_vocabulary
 from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.corpora.defaults import calibration_corpus
@@ -133,6 +134,7 @@ def write_files(folder: Path, job: Job, made: Made, progress: Progress, refuses_
     for side in SIDE_FILES:
         if (checkpoint.folder / side).exists():
             shutil.copyfile(checkpoint.folder / side, folder / side)
+    write_vocabulary(folder)
     metrics: dict[str, Any] = {"operators": {}}
     for number, deployment in enumerate(deployments):
         where = "" if len(deployments) == 1 else f" for {', '.join(deployment.targets)}"

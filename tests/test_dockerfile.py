@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -66,9 +68,19 @@ def test_no_stage_ends_as_root() -> None:
     assert any("useradd" in command and command.endswith(" edge") for command in values("runtime", "RUN"))
 
 
-def test_the_export_stage_names_extras_that_exist() -> None:
-    extras = re.findall(r"\[([\w,]+)\]", " ".join(values("export", "RUN")))
-    assert extras and set(",".join(extras).split(",")) <= PROJECT["optional-dependencies"].keys()
+def test_the_list_for_exports_has_what_the_extras_need() -> None:
+    """Everything but torch, each at a version that pyproject.toml admits, and each with hashes."""
+    listed = (ROOT / "tools" / "requirements-export.txt").read_text()
+    pins = {
+        canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", listed, re.MULTILINE)
+    }
+    assert "--require-hashes --requirement /app/requirements-export.txt" in " ".join(values("export", "RUN"))
+    extras = PROJECT["optional-dependencies"]
+    for text in (*PROJECT["dependencies"], *extras["export"], *extras["demo"]):
+        needed = Requirement(text)
+        assert needed.name == "torch" or needed.specifier.contains(pins[canonicalize_name(needed.name)]), text
+    entries = re.split(r"\n(?=\w)", listed.partition("\n")[2])
+    assert len(entries) == len(pins) and all("--hash=sha256:" in entry for entry in entries)
 
 
 def test_what_it_copies_exists() -> None:

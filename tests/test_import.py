@@ -20,6 +20,7 @@ FLOORS = (
     ("api",),
     ("experiments",),
     ("boards",),
+    ("publishing",),
     ("pack",),
     ("pipeline",),
     ("layouts",),

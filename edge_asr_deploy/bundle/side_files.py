@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-# Transformers' files that a bundle carries beside the graphs. The runtime and other engines read them by these names.
+# What of `tokenizer.json` is written again for engines that do not read it (`bundle.vocabulary`).
+VOCABULARY_FILES = ("vocab.json", "merges.txt", "added_tokens.json", "tokens.txt")
+# The files that a bundle carries beside the graphs. The runtime and other engines read them by these names.
 SIDE_FILES = (
     "config.json",
     "generation_config.json",
@@ -10,8 +12,6 @@ SIDE_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
     "normalizer.json",
+    *VOCABULARY_FILES,
 )

@@ -169,10 +169,15 @@ def replace_card(folder: Path, manifest: Manifest, text: str) -> None:
 
     Between the two steps the bundle is good already, since its card does not count.
     """
-    write_atomically(folder / CARD, text, lasting=True)
-    files = {**manifest.files, CARD: FileEntry.of(folder / CARD)}
-    sealed = _sealed(manifest.model_copy(update={"files": files, "seal": UNSEALED}))
-    write_atomically(folder / MANIFEST, _dump(sealed), lasting=True)
+    card = text.encode()
+    write_atomically(folder / CARD, card, lasting=True)
+    write_atomically(folder / MANIFEST, manifest_with(manifest, card), lasting=True)
+
+
+def manifest_with(manifest: Manifest, card: bytes) -> bytes:
+    """The contents of `manifest.json` for a bundle with another card."""
+    files = {**manifest.files, CARD: FileEntry(sha256=hashlib.sha256(card).hexdigest(), size=len(card))}
+    return _dump(_sealed(manifest.model_copy(update={"files": files, "seal": UNSEALED}))).encode()
 
 
 def _bring_over(old: Path, new: Path) -> None:

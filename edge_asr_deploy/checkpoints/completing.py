@@ -20,19 +20,19 @@ from edge_asr_deploy.checkpoints.conversion import converted
 from edge_asr_deploy.checkpoints.folder import preprocessor, read_json
 from edge_asr_deploy.checkpoints.whisper_files import (
     END,
+    ENGLISH_ONLY_END,
     NO_TIMESTAMPS,
     PREVIOUS,
     START,
     TRANSCRIBE,
     TRANSLATE,
+    never_written,
     read_tokens,
 )
 from edge_asr_deploy.errors import UserError
 
 TOKENIZER, GENERATION, PREPROCESSOR = "tokenizer.json", "generation_config.json", "preprocessor_config.json"
 LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")
-# The end of text has this id in English-only Whispers alone: their text vocabulary is GPT-2's, one token shorter.
-ENGLISH_ONLY_END = 50_256
 
 
 def complete(name: str, family: Family, folder: Path, sha256: str) -> Path:
@@ -123,14 +123,8 @@ def _suppressed(config: Mapping[str, Any], tokens: Mapping[str, int], has_file: 
     found = {key: config[key] for key in keys if config.get(key) is not None}
     if has_file or "suppress_tokens" in found:
         return found
-    from transformers.models.whisper import configuration_whisper
-
-    is_english = tokens[END] == ENGLISH_ONLY_END
-    never = configuration_whisper.NON_SPEECH_TOKENS if is_english else configuration_whisper.NON_SPEECH_TOKENS_MULTI
-    blank = 220  # a space alone, in both vocabularies
-    # Transformers' lists lack these two, which the Hub's files have.
-    never = sorted({*never, tokens[TRANSLATE], tokens[TRANSCRIBE]})
-    return {"suppress_tokens": never, "begin_suppress_tokens": [blank, tokens[END]], **found}
+    always, at_the_begin = never_written(tokens)
+    return {"suppress_tokens": always, "begin_suppress_tokens": at_the_begin, **found}
 
 
 def _tokens(path: Path) -> dict[str, int]:

@@ -18,7 +18,7 @@ OTHERS = {
     "adapter_config.json": "so it is a LoRA adapter without its model; merge it "
     "(peft: `model.merge_and_unload().save_pretrained(FOLDER)`) and give that folder",
     "*.pt": "a checkpoint of openai-whisper or of a trainer; give the Transformers folder of the same model",
-    "ggml*.bin": "a file of whisper.cpp; give the Transformers or CTranslate2 folder of the same model",
+    "ggml*.bin": "a file of whisper.cpp; give that file instead of its folder",
     "*.gguf": "a file of whisper.cpp or llama.cpp; give the Transformers folder of the same model",
     "*.nemo": "a model of NVIDIA NeMo; give a Whisper or a Moonshine",
     "weights.npz": "weights of MLX; give the Transformers folder of the same model",
@@ -33,6 +33,13 @@ _LOG_MEL = {"sampling_rate": 16_000, "n_fft": 400, "hop_length": 160, "chunk_len
 LARGEST_JSON = 64_000_000
 _PROBES = {"whisper": "model.encoder.layers.0.fc1.weight", "moonshine": "model.encoder.layers.0.mlp.fc1.weight"}
 LEVELS = 256
+_ALIKE = {
+    "whisper": (("encoder_attention_heads", "decoder_attention_heads"),),
+    "moonshine": (
+        ("encoder_num_attention_heads", "decoder_num_attention_heads"),
+        ("encoder_num_hidden_layers", "decoder_num_hidden_layers"),
+    ),
+}
 
 
 def check_folder(folder: Path) -> tuple[Family, list[Path]]:
@@ -49,6 +56,7 @@ def check_folder(folder: Path) -> tuple[Family, list[Path]]:
         _check_whole(path)
     _check_processor(folder, family)
     _check_window(folder, family, config)
+    _check_halves(folder, family, config)
     return family, weights
 
 
@@ -188,6 +196,15 @@ def _check_window(folder: Path, family: Family, config: dict[str, Any]) -> None:
     if (found := config.get("max_source_positions", positions)) != positions:
         said = f"its config.json has max_source_positions {found!r}, not {positions}, the frames of 30 s"
         raise UserError("--model", folder, f"{said}; {remedy}")
+
+
+def _check_halves(folder: Path, family: Family, config: dict[str, Any]) -> None:
+    """Optimum takes the decoder's heads, and Moonshine's layers, to be those of the encoder, as in all checkpoints."""
+    for encoder_key, decoder_key in _ALIKE[family]:
+        ours, theirs = config.get(encoder_key), config.get(decoder_key)
+        if ours != theirs:
+            said = f"its config.json has {encoder_key} {ours!r}, but {decoder_key} {theirs!r}"
+            raise UserError("--model", folder, f"{said}; Optimum traces only models that have as many of both")
 
 
 def read_json(path: Path) -> dict[str, Any]:

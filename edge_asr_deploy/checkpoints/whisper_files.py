@@ -14,6 +14,10 @@ from edge_asr_deploy.errors import UserError
 
 # From this size on a vocabulary holds the tokens of all languages (CTranslate2 decides by the same rule).
 SMALLEST_MULTILINGUAL = 51_865
+# The end of text has this id in English-only Whispers alone: their text vocabulary is GPT-2's, one token shorter.
+ENGLISH_ONLY_END = 50_256
+# A space alone, in both vocabularies.
+BLANK = 220
 END, START, PREVIOUS = "<|endoftext|>", "<|startoftranscript|>", "<|startofprev|>"
 TRANSLATE, TRANSCRIBE, NO_TIMESTAMPS = "<|translate|>", "<|transcribe|>", "<|notimestamps|>"
 
@@ -53,6 +57,16 @@ def read_tokens(path: Path) -> dict[str, int]:
     return tokens
 
 
+def never_written(tokens: Mapping[str, int]) -> tuple[list[int], list[int]]:
+    """OpenAI's lists of what greedy decoding may not take: ever, and as the first token."""
+    from transformers.models.whisper import configuration_whisper
+
+    is_english = tokens[END] == ENGLISH_ONLY_END
+    always = configuration_whisper.NON_SPEECH_TOKENS if is_english else configuration_whisper.NON_SPEECH_TOKENS_MULTI
+    # Transformers' lists lack these two, which the Hub's files have.
+    return sorted({*always, tokens[TRANSLATE], tokens[TRANSCRIBE]}), [BLANK, tokens[END]]
+
+
 def write_whisper_files(
     folder: Path, dimensions: Dimensions, tokens: Mapping[str, int], ct2_config: Mapping[str, Any], tokenizer: Path
 ) -> None:
@@ -63,7 +77,8 @@ def write_whisper_files(
     write_json(folder / "config.json", _config(dimensions, tokens))
     write_json(folder / "generation_config.json", _generation(dimensions, tokens, ct2_config))
     write_json(folder / "preprocessor_config.json", _preprocessor(dimensions))
-    shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    if tokenizer.parent != folder:
+        shutil.copyfile(tokenizer, folder / "tokenizer.json")
     write_json(folder / "tokenizer_config.json", _tokenizer_config(json.loads(tokenizer.read_text(encoding="utf-8"))))
 
 

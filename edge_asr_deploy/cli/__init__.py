@@ -21,7 +21,9 @@ from edge_asr_deploy.cli import (
     fit,
     inspect,
     pack,
+    publish,
     report,
+    sign,
     summary,
     sweep,
     transcribe,
@@ -69,6 +71,8 @@ app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
 app.command("check")(check.command)
 app.command("pack")(pack.command)
+app.command("publish")(publish.command)
+app.command("sign")(sign.command)
 app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)

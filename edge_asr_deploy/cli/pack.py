@@ -27,6 +27,10 @@ def command(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing archive.")] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="SSH key that signs the bundle in it and the archive (into ARCHIVE.sig)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the archive's path, size and hash as JSON.")] = False,
 ) -> None:
     """Pack a bundle, this package and a `run` script into one archive. On the board: unpack, then `./run audio.wav`.
@@ -37,7 +41,7 @@ def command(
 
     from edge_asr_deploy.pack.archive import pack
 
-    packed = pack(bundle, output, platform, python or ["3.11"], wheels, overwrite)
+    packed = pack(bundle, output, platform, python or ["3.11"], wheels, overwrite, sign)
     if as_json:
         say_json(dataclasses.asdict(packed), indent=1)
     else:

@@ -13,14 +13,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edge_asr_deploy.bundle.vocabulary import TOKENS, token_table
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.onnx_tools.files import save
 from edge_asr_deploy.layouts.layout import Heard, Layout
 from edge_asr_deploy.layouts.sherpa import driving, metadata, moonshine
 from edge_asr_deploy.layouts.sherpa.decoder import never_said, with_stacked_caches
-from edge_asr_deploy.layouts.sherpa.driving import DECODER, ENCODER, TOKENS
+from edge_asr_deploy.layouts.sherpa.driving import DECODER, ENCODER
 from edge_asr_deploy.layouts.sherpa.encoder import with_cross_attention
-from edge_asr_deploy.layouts.sherpa.tokens import token_table
 from edge_asr_deploy.runtime.decoding.configuration import read_json
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 from edge_asr_deploy.runtime.exact import INTEGER_PRODUCTS, with_unsigned_operands

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from edge_asr_deploy.bundle.manifest import bundle_hash
 from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import appearing, require_writable
 from edge_asr_deploy.pack.requirements import MACHINES, download_wheels, pins, requirements
 from edge_asr_deploy.pack.sbom import SBOM, bill_of_materials
+from edge_asr_deploy.pack.signing import SIGNATURE, message_of, sign, signature_of, signed
 from edge_asr_deploy.pack.wheel import build_wheel
 
 SUMS = "SHA256SUMS"
@@ -30,21 +32,33 @@ SUFFIX = ".tar.gz"
 
 @dataclass(frozen=True)
 class Packed:
-    """An archive that was written: its sha256, bytes, and the number of wheels besides this package's own."""
+    """An archive that was written: its sha256, bytes, and the number of wheels besides this package's own.
+
+    `signature` is the file beside it that a key made of it, if one was given.
+    """
 
     archive: str
     sha256: str
     bytes: int
     wheels: int
+    signature: str | None = None
 
 
-def pack(bundle: Path, output: Path, platform: str, pythons: Sequence[str], wheels: bool, overwrite: bool) -> Packed:
+def pack(
+    bundle: Path,
+    output: Path,
+    platform: str,
+    pythons: Sequence[str],
+    wheels: bool,
+    overwrite: bool,
+    key: Path | None = None,
+) -> Packed:
     """Write the archive `output`: bundle, `run` script, wheel list, bill of materials, this package's wheel.
 
     With `wheels` all wheels are in it. `platform` is a key of `requirements.MACHINES`, `pythons` are versions such as
-    `3.11`. Equal inputs give an equal file. UserError for a damaged bundle, a platform or name that cannot be, an
-    archive that is there (unless `overwrite`), wheels that cannot be had and a full disk; the archive appears whole or
-    not at all.
+    `3.11`. Equal inputs give an equal file. With `key`, an SSH key, the bundle in it is signed, and the archive.
+    UserError for a damaged bundle, a platform or name that cannot be, an archive that is there (unless `overwrite`), a
+    key that cannot sign, wheels that cannot be had and a full disk; the archive appears whole or not at all.
     """
     if platform not in MACHINES:
         raise UserError("--platform", platform, f"choose {' or '.join(MACHINES)}")
@@ -54,6 +68,7 @@ def pack(bundle: Path, output: Path, platform: str, pythons: Sequence[str], whee
         raise UserError("--output", output, "exists already; add --overwrite to replace it")
     require_writable("--output", output)
     manifest = verify(bundle)
+    signature = signed(message_of(bundle_hash(manifest)), key) if key else None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         needed = download_wheels(platform, pythons, folder) if wheels else []
@@ -65,10 +80,15 @@ def pack(bundle: Path, output: Path, platform: str, pythons: Sequence[str], whee
             **{f"{WHEELS}/{path.name}": path for path in packed_wheels},
             **{f"{BUNDLE}/{name}": bundle / name for name in ("manifest.json", *manifest.files)},
         }
+        if signature is not None:
+            contents[f"{BUNDLE}/{SIGNATURE}"] = signature
+        # The signature of an archive that is replaced would be of other bytes.
+        signature_of(output).unlink(missing_ok=True)
         _write(output, output.name.removesuffix(SUFFIX), contents)
     with output.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Packed(str(output), sha256, output.stat().st_size, len(needed))
+    beside = str(sign(output, key)) if key else None
+    return Packed(str(output), sha256, output.stat().st_size, len(needed), beside)
 
 
 def run_script(platform: str, pythons: Sequence[str], wheels: bool) -> bytes:

@@ -16,6 +16,7 @@ from edge_asr_deploy.bundle.verification import verify_files
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack.archive import BUNDLE, RUN, SUMS
 from edge_asr_deploy.pack.members import Refused, members
+from edge_asr_deploy.pack.signing import SIGNATURE, check_signature, message_of, signature_of
 
 _REMEDY = "pack it again, or copy it again from where it came"
 # Hash list and manifest are read into memory, up to this size.
@@ -26,23 +27,30 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Verified:
-    """An intact archive or bundle. `sha256`: of the archive, or `bundle_hash`; compare it with the maker's."""
+    """An intact archive or bundle. `sha256`: of the archive, or `bundle_hash`; compare it with the maker's.
+
+    `signer` is the name that the allowed signers give to who signed it; None when that was not asked.
+    """
 
     name: str
     sha256: str
     files: int
+    signer: str | None = None
 
 
-def verify(path: Path) -> Verified:
+def verify(path: Path, allowed_signers: Path | None = None) -> Verified:
     """Check every byte of an archive against its hash list and its bundle's manifest, or a bundle against its manifest.
 
-    The hash list finds damage. A change of both a file and the list is found only by comparing the maker's sha256.
+    The hash list finds damage. A change of both a file and the list is found only by comparing the maker's sha256, or
+    by a signature: with `allowed_signers` (ssh-keygen's file of them) one of them must have signed it.
     UserError names the first fault: cut short, no such archive, a member outside its folder, a link, a device, a name
-    twice, more than an archive may hold, or a missing, extra or changed file.
+    twice, more than an archive may hold, a missing, extra or changed file, or no good signature.
     """
     if path.is_dir():
         manifest = verify_files(path)
-        return Verified(str(path), bundle_hash(manifest), len(manifest.files) + 1)
+        digest = bundle_hash(manifest)
+        signer = _signer(path, message_of(digest), allowed_signers)
+        return Verified(str(path), digest, len(manifest.files) + 1, signer)
     if not path.is_file():
         raise UserError("archive", path, "no such file or folder; make one with `edge-deploy pack`")
     try:
@@ -56,7 +64,11 @@ def verify(path: Path) -> Verified:
     _compare(path, hashes, texts)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Verified(str(path), sha256, len(hashes))
+    return Verified(str(path), sha256, len(hashes), _signer(path, path, allowed_signers))
+
+
+def _signer(path: Path, message: Path | bytes, allowed: Path | None) -> str | None:
+    return check_signature(path, message, signature_of(path), allowed) if allowed else None
 
 
 def _members(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
@@ -116,7 +128,7 @@ def _compare(path: Path, hashes: dict[str, str], texts: dict[str, bytes]) -> Non
         name.removeprefix(f"{BUNDLE}/"): sha256 for name, sha256 in hashes.items() if name.startswith(f"{BUNDLE}/")
     }
     wanted = {name: entry.sha256 for name, entry in files.items()}
-    for name in sorted((packed.keys() | wanted.keys()) - {MANIFEST}):
+    for name in sorted((packed.keys() | wanted.keys()) - {MANIFEST, SIGNATURE}):
         if packed.get(name) != wanted.get(name):
             raise _fault(path, f"{BUNDLE}/{name}", f"is not what the bundle's manifest says; {_REMEDY}")
 

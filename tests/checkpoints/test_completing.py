@@ -173,11 +173,21 @@ def test_what_is_no_checkpoint_of_ours_is_called_by_its_name(tmp_path: Path, nam
         resolve(str(tmp_path))
 
 
-@pytest.mark.parametrize(("name", "said"), [("tiny.pt", "openai-whisper"), ("ggml-tiny.bin", "whisper.cpp")])
-def test_a_file_of_another_program_is_called_by_its_name(tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / name).touch()
-    with pytest.raises(UserError, match=f"{name}: is a.*{said}"):
-        resolve(str(tmp_path / name))
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [("whisper", "encoder_attention_heads"), ("moonshine", "decoder_num_hidden_layers")],
+)
+def test_halves_that_optimum_takes_for_alike_must_be(tmp_path: Path, family: str, key: str) -> None:
+    write_transformers(tmp_path / "m", family)
+    edit(tmp_path / "m" / "config.json", **{key: 3})
+    with pytest.raises(UserError, match=f"{key} 3.*as many of both"):
+        resolve(str(tmp_path / "m"))
+
+
+def test_a_file_of_another_program_is_called_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "tiny.pt").touch()
+    with pytest.raises(UserError, match=r"tiny.pt: is a.*openai-whisper"):
+        resolve(str(tmp_path / "tiny.pt"))
 
 
 def test_a_path_into_the_hub_cache_has_the_repository_s_name(folder: Path, tmp_path: Path) -> None:

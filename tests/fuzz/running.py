@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+Case = Callable[[Path], None]
 SECONDS = 60
 # What a case may add to what the process held before it; with that it is below 1 GB.
 BYTES = 700_000_000
@@ -36,7 +37,7 @@ class Wrong(Exception):
     """A case that was taken although a checksum or hash says that it is not what it was."""
 
 
-def run(case: Callable[[Path], None], folder: Path) -> Outcome:
+def run(case: Case, folder: Path) -> Outcome:
     """Run `case(folder)` in a forked process."""
     reading, writing = os.pipe()
     process = os.fork()
@@ -66,7 +67,7 @@ def run(case: Callable[[Path], None], folder: Path) -> Outcome:
     return Outcome("memory", f"{grown / 1e6:.0f} MB") if not outcome.is_finding and grown > BYTES else outcome
 
 
-def _child(case: Callable[[Path], None], folder: Path, writing: int) -> None:
+def _child(case: Case, folder: Path, writing: int) -> None:
     from edge_asr_deploy.errors import UserError
 
     # mpg123 and others print on their own.

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.inspection.inspect import inspect_bundle, weight_kernels
+from edge_asr_deploy.harness.inspection.inspect import in_half_precision, inspect_bundle, weight_kernels
 from tests.support.fakes import write_bundle
 from tests.support.optimized import large_dequantize, operators
 
@@ -129,3 +129,21 @@ def test_only_products_with_a_stored_matrix_are_weight_kernels() -> None:
     ]
     model = helper.make_model(helper.make_graph(nodes, "graph", [], [], stored))
     assert weight_kernels(model) == 3
+
+
+@pytest.mark.parametrize(("kind", "found"), [("Mul", ["product", "narrow"]), ("Identity", ["narrow"])])
+def test_what_computes_in_float16_is_named(kind: str, found: list[str]) -> None:
+    """Moving and widening numbers is none: what stored scales are for."""
+    half, single = TensorProto.FLOAT16, TensorProto.FLOAT
+    inputs = ["stored", "stored"] if kind == "Mul" else ["stored"]
+    nodes = [
+        helper.make_node(kind, inputs, ["moved"], name="product"),
+        helper.make_node("Cast", ["moved"], ["wide"], name="widen", to=single),
+        helper.make_node("Cast", ["x"], ["small"], name="narrow", to=half),
+    ]
+    tensor = numpy_helper.from_array(np.ones(2, np.float16), "stored")
+    ends = [helper.make_tensor_value_info(name, type_, [2]) for name, type_ in (("wide", single), ("small", half))]
+    start = helper.make_tensor_value_info("x", single, [2])
+    moved = helper.make_tensor_value_info("moved", half, [2])
+    graph = helper.make_graph(nodes, "g", [start], ends, [tensor], value_info=[moved])
+    assert in_half_precision(helper.make_model(graph)) == found

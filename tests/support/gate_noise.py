@@ -35,6 +35,7 @@ def main(
     float_bundle: Path,
     runs: Annotated[int, typer.Option(help="Runs under each load.")] = 20,
     loads: Annotated[str, typer.Option(help="Numbers of busy programs.")] = "0,1,3",
+    slow_every: Annotated[int, typer.Option(help="Measure the slower bundle in each n-th run.")] = 1,
 ) -> None:
     """Print one line a run and a table of the outcomes."""
     allowed = 1 + Tolerances().speed
@@ -49,7 +50,7 @@ def main(
         for number in map(int, loads.split(",")):
             outcomes: Counter[str] = Counter()
             for run in range(runs):
-                for name, measured in (("good", bundle), ("slow", slow)):
+                for name, measured in (("good", bundle), ("slow", slow))[: 1 if run % slow_every else 2]:
                     began = time.perf_counter()
                     with busy(number):
                         ratios = relative_speed(measured, float_bundle, None, limits)

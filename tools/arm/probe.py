@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from onnxruntime import OrtValue
 
+from edge_asr_deploy.harness.inspection.inspect import in_half_precision, optimized
 from edge_asr_deploy.runtime.decoding.decoder import Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 from edge_asr_deploy.runtime.transcriber import FAMILIES, Transcriber
@@ -38,7 +39,8 @@ class Task:
     `target` names whose graphs transcribe; None: those for this processor. `samples`: to transcribe, or None.
     `features`: of the encoder graph `encoder`, or None. `hidden`: what the decoder graph `decoder` attends to, or None
     for the encoder's own output. `tokens`: at most so many, after the prompt. `arrays`: whether the encoder's output
-    and the logits after the prompt are part of the result.
+    and the logits after the prompt are part of the result. `halves`: whether the nodes of both graphs that compute in
+    float16 are.
     """
 
     bundle: str
@@ -50,11 +52,12 @@ class Task:
     hidden: str | None = None
     tokens: int = 0
     arrays: bool = False
+    halves: bool = False
     accuracy_level: int | None = None
 
 
 def run(task: Task) -> dict[str, Any]:
-    """`target`, `transcript` (tokens) and `text` of the whole bundle; `hidden`, `logits` and `tokens` of its parts."""
+    """`target`, `transcript` (tokens) and `text` of the bundle; `hidden`, `logits`, `tokens`, `halves` of its parts."""
     bundle, settings = Path(task.bundle), SessionSettings(threads=1, accuracy_level=task.accuracy_level)
     result: dict[str, Any] = {}
     if task.samples:
@@ -70,6 +73,9 @@ def run(task: Task) -> dict[str, Any]:
         _mark("encoder")
         if task.arrays:
             result["hidden"] = hidden.numpy().tolist()
+    if task.halves and task.encoder and task.decoder:
+        graphs = (optimized(Path(task.encoder)), optimized(Path(task.decoder)))
+        result["halves"] = [name for graph in graphs for name in in_half_precision(graph)]
     if task.hidden:
         hidden = from_numpy(np.load(task.hidden))
     if hidden is not None and task.decoder:

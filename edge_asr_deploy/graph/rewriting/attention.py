@@ -72,8 +72,11 @@ def spread_mask(builder: Builder, mask: ir.Value, queries: ir.Value) -> ir.Value
     return builder.op("Expand", mask, builder.op("Concat", one, one, queries, one, axis=0))
 
 
-def replace_self_attention(graph: ir.Graph, shape: AttentionShape, rotary: Rotary | None) -> None:
-    """Replace every decoder layer's causal self-attention over past and new keys by one operator."""
+def replace_self_attention(graph: ir.Graph, shape: AttentionShape, rotary: Rotary | None, flag: ir.Value) -> None:
+    """Replace every decoder layer's causal self-attention by one operator: over past and new keys when `flag` is true.
+
+    When it is false the past is not read, whatever its shape: engines pass zeros of other batches and lengths there.
+    """
     find = Finder(graph)
     outputs = {value.name: value for value in graph.outputs}
     for layer in range(shape.layers):
@@ -84,7 +87,14 @@ def replace_self_attention(graph: ir.Graph, shape: AttentionShape, rotary: Rotar
             query, key = rotate(part, query, rotary, shape), rotate(part, key, rotary, shape)
         past = [find.value(f"past_key_values.{layer}.decoder.{kind}") for kind in ("key", "value")]
         heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
-        output, *present = part.several("Attention", 3, query, key, value, None, *past, is_causal=1, **heads)
+        branches = {}
+        for name, given in (("then_branch", past), ("else_branch", [])):
+            branch = Builder(f"{path}/{name}")
+            results = branch.several("Attention", 3, query, key, value, None, *given, is_causal=1, **heads)
+            for result in results:
+                result.type = ir.TensorType(FLOAT)
+            branches[name] = branch.branch([*results])
+        output, *present = part.several("If", 3, flag, **branches)
         find.node(f"{path}/{shape.output}/MatMul").replace_input_with(0, output)
         part.add_to(graph)
         for kind, new in zip(("key", "value"), present, strict=True):

@@ -10,8 +10,9 @@ One query row against many keys is fastest as two plain products, with the keys'
 (docs/log/performance.md). So the cached keys of the cross-attention lie in memory as (batch, heads, head_dim, frames),
 though their declared shape is that of Optimum's file: nobody but the other branch reads them.
 
-Inputs, outputs and their order are those of Optimum's `decoder_model_merged.onnx`; as there, the cross-attention
-outputs are empty when `use_cache_branch` is true.
+Inputs, outputs and their order are those of Optimum's `decoder_model_merged.onnx`. As there, the cross-attention
+outputs are empty when `use_cache_branch` is true, and of batch 0, by which some engines know that they keep their own;
+and when it is false the past is not read, so that engines may give zeros of any batch and length.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def merge(first: ir.Model, with_past: ir.Model, shape: AttentionShape) -> tuple[
     find = Finder(graph)
     tokens, past = find.value("input_ids"), find.value("past_key_values.0.decoder.key")
     steps = steps_builder.op("Shape", tokens, start=1, end=2)
-    length = steps_builder.op("Shape", past, start=2, end=3)
+    flag = find.value("use_cache_branch")
+    length = steps_builder.op("Where", flag, steps_builder.op("Shape", past, start=2, end=3), steps_builder.integers(0))
     rotary = rotary_positions(steps_builder, shape, tokens, steps, length) if shape.rotary else None
     if shape.rotary:
         _split_gates(graph, find, shape)
@@ -60,7 +62,7 @@ def merge(first: ir.Model, with_past: ir.Model, shape: AttentionShape) -> tuple[
         present = frame_mask(steps_builder, find.value("encoder_attention_mask"), frames, shape)
         zero, never = (steps_builder.constant(np.array(value, dtype=np.float32)) for value in (0, -np.inf))
         mask = steps_builder.op("Where", present, zero, never)
-    replace_self_attention(graph, shape, rotary)
+    replace_self_attention(graph, shape, rotary, flag)
     projections = _replace_cross_attention(first.graph, graph, shape, mask)
     steps_builder.add_to(graph)
     _arrange_outputs(first.graph, graph)
@@ -195,4 +197,5 @@ def _split_heads(builder: Builder, value: ir.Value, shape: AttentionShape, chann
 
 
 def _empty(shape: AttentionShape) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return np.zeros((1, shape.heads, 0, shape.head_dim), dtype=np.float32)
+    """Of the shape that Optimum's merging gives to outputs which only the other branch has."""
+    return np.zeros((0, shape.heads, 1, shape.head_dim), dtype=np.float32)

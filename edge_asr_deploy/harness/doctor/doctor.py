@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_asr_deploy.harness.doctor.finding import MB, Finding, Status
+from edge_asr_deploy.harness.doctor.releases import release_findings
 from edge_asr_deploy.harness.machine.resources import Machine, read_machine
 from edge_asr_deploy.harness.machine.state import BoardState, board_state
 
@@ -59,7 +60,10 @@ def diagnose(
     machine = machine or read_machine()
     state = state or board_state()
     findings = [*system_findings(machine), *cpu_findings(machine), *cooling_findings(state)]
-    findings += probe_findings(*(probe or run_probe)())
+    replies, code = (probe or run_probe)()
+    findings += probe_findings(replies, code)
+    versions = [str(one["found"]) for one in replies if one["step"] == "import onnxruntime" and "found" in one]
+    findings += [known for version in versions for known in release_findings(version, machine.cpu.architecture)]
     if bundle is not None:
         from edge_asr_deploy.harness.doctor.bundle_findings import bundle_findings
 
@@ -182,7 +186,7 @@ def _remedy(step: str) -> str:
     verb, name = step.split(" ", 1)
     if verb == "run" or name == "onnxruntime":
         return (
-            "in a virtual environment without system packages: pip install --force-reinstall 'onnxruntime>=1.23'; "
+            "in a virtual environment without system packages: pip install --force-reinstall 'onnxruntime>=1.25'; "
             "a distribution's own package may be built for newer processors"
         )
     return f"pip install --force-reinstall {name}"

@@ -28,6 +28,8 @@ KERNELS = {
     "QLinearMatMul": 3,
     "QGemm": 3,
 }
+# Operators that move numbers as they are, or widen them (a Cast from float16).
+MOVING = ("Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
 # From this number of elements on, a matrix that stays a DequantizeLinear costs noticeable memory and time.
 LARGE = 65536
 
@@ -95,6 +97,22 @@ def optimized(path: Path) -> onnx.ModelProto:
 def count(model: onnx.ModelProto) -> Counter[str]:
     """How often each operator occurs in a graph, including its subgraphs."""
     return Counter(node.op_type for graph in _graphs(model.graph) for node in graph.node)
+
+
+def in_half_precision(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that compute in float16, in a graph and its subgraphs; moving and widening numbers is no
+    arithmetic."""
+    half = onnx.TensorProto.FLOAT16
+    found = []
+    for graph in _graphs(model.graph):
+        typed = (*graph.value_info, *graph.input, *graph.output)
+        names = {value.name for value in typed if value.type.tensor_type.elem_type == half}
+        names |= {tensor.name for tensor in graph.initializer if tensor.data_type == half}
+        for node in graph.node:
+            narrows = any(attribute.name == "to" and attribute.i == half for attribute in node.attribute)
+            if narrows or (node.op_type not in MOVING and names & {*node.input, *node.output}):
+                found.append(node.name or node.op_type)
+    return found
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

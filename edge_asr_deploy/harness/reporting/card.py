@@ -24,15 +24,22 @@ def update_card(bundle: Path, paths: Sequence[Path]) -> None:
     The bundle keeps its `bundle_hash`, which does not cover the card. UserError for a damaged bundle, a file that is
     not a result, and a result of another bundle.
     """
-    manifest, results = verify(bundle), read_results(paths)
-    for path, result in zip(paths, results, strict=True):
-        if result.bundle.hash not in (bundle_hash(manifest), earlier_hash(manifest)):
-            remedy = f"belongs to another bundle ({result.bundle.name}) or an earlier export; evaluate {bundle} again"
-            raise UserError("result", path, remedy)
+    manifest = verify(bundle)
+    results = results_of(bundle, manifest, paths)
     try:
         replace_card(bundle, manifest, model_card(manifest, bundle, results))
     except OSError as error:
         raise UserError("bundle", bundle, f"cannot be written ({error.strerror}); copy it to another place") from None
+
+
+def results_of(bundle: Path, manifest: Manifest, paths: Sequence[Path]) -> list[Result]:
+    """Read results. UserError for a file that is not a result, and for one of another bundle."""
+    results = read_results(paths)
+    for path, result in zip(paths, results, strict=True):
+        if result.bundle.hash not in (bundle_hash(manifest), earlier_hash(manifest)):
+            remedy = f"belongs to another bundle ({result.bundle.name}) or an earlier export; evaluate {bundle} again"
+            raise UserError("result", path, remedy)
+    return results
 
 
 def model_card(manifest: Manifest, folder: Path, results: Sequence[Result] = ()) -> str:

@@ -37,6 +37,8 @@ def with_stacked_caches(model: ir.Model, shape: AttentionShape, heads: Sequence[
     own = {kind: stacked(f"in_n_layer_self_{kind[0]}_cache", "past") for kind in ("key", "value")}
     cross = {kind: stacked(f"n_layer_cross_{kind[0]}", "frames") for kind in ("key", "value")}
     offset = ir.Value(name="offset", shape=ir.Shape([1]), type=ir.TensorType(INT64))
+    for layer in range(layers):
+        _inline_self_attention(graph, layer)
     flag = input_of(graph, "use_cache_branch")
     flag.replace_all_uses_with(builder.constant(np.array([True])))
     outputs = []
@@ -74,6 +76,17 @@ def with_stacked_caches(model: ir.Model, shape: AttentionShape, heads: Sequence[
         outputs.append(_aligned(builder, attention, heads))
     builder.add_to(graph)
     replace_outputs(graph, [logits, *outputs])
+
+
+def _inline_self_attention(graph: ir.Graph, layer: int) -> None:
+    """The branch that reads the cache, in place of an `If` which has another one for a first call without a cache."""
+    node = output_of(graph, f"present.{layer}.decoder.key").producer()
+    if node is None or node.op_type != "If":
+        return
+    copies = copy_into(graph, node.attributes["then_branch"].as_graph().outputs, {})
+    for old, new in zip(node.outputs, copies, strict=True):
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        new.name, old.name = old.name, f"{old.name}/branching"
 
 
 def _split(builder: Builder, stacked: ir.Value, layers: int) -> tuple[ir.Value, ...]:

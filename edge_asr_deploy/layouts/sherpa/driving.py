@@ -13,7 +13,7 @@ from edge_asr_deploy.layouts.layout import Heard
 from edge_asr_deploy.runtime.audio.features import HOP, N_FFT
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 
-ENCODER, DECODER, TOKENS = "encoder.onnx", "decoder.onnx", "tokens.txt"
+ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 # What the engine takes for granted: this many tokens in a second of speech, and half of the positions at most.
 TOKENS_PER_SECOND = 6
 FRAMES_PER_SECOND = 100

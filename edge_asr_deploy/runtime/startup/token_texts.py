@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from edge_asr_deploy.bundle.vocabulary import TIME
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.startup.cache import load_or_make
 
@@ -27,8 +27,6 @@ NO_ENCODING: dict[str, Any] = {
     "post_processor": None,
     "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""},
 }
-# How Whisper's tokenizers write times. Some have no such tokens, some have other words in the same places.
-TIME = re.compile(r"<\|\d+\.\d\d\|>")
 TO_BYTES = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 # Every number up to the last takes room, so that one token of the number 4 billion would take all memory. Whisper has
 # 51,866 tokens, the largest vocabularies of other models have 262,144.
