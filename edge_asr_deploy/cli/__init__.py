@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from edge_asr_deploy.cli import (
     analyze,
+    arrange,
     bench,
     card,
     check,
@@ -59,6 +60,7 @@ app = typer.Typer(
     help="Low-bit Whisper and Moonshine for small boards: quantize, export, prove on ONNX Runtime.",
 )
 app.command("export")(export.command)
+app.command("arrange")(arrange.command)
 app.command("analyze")(analyze.command)
 app.command("fit")(fit.command)
 app.command("transcribe")(transcribe.command)

@@ -62,6 +62,7 @@ FAST = (
     "harness/test_speech.py",
     "harness/test_transcripts.py",
     "harness/test_wer.py",
+    "layouts/test_layouts.py",
     "mixed/test_knapsack.py",
     "mixed/test_myqasr.py",
     "pack/test_archive.py",

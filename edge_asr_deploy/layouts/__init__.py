@@ -1,0 +1,1 @@
+"""The graphs of a finished bundle, arranged as other engines want them."""
