@@ -21,6 +21,7 @@ from edge_asr_deploy.cli import (
     inspect,
     pack,
     report,
+    serve,
     summary,
     sweep,
     transcribe,
@@ -31,7 +32,8 @@ from edge_asr_deploy.cli.output import escape_outputs
 from edge_asr_deploy.errors import UserError
 
 # Packages that only an extra installs; all others belong to the base install.
-EXTRAS = dict.fromkeys(("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub"), "[export]")
+EXPORTING = ("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub", "onnx_ir", "ml_dtypes")
+EXTRAS = dict.fromkeys(EXPORTING, "[export]")
 
 
 class Interrupted(Exception):
@@ -67,6 +69,7 @@ app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
 app.command("check")(check.command)
 app.command("pack")(pack.command)
+app.command("serve")(serve.command)
 app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)

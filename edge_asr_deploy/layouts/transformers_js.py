@@ -23,6 +23,8 @@ from edge_asr_deploy.layouts.word_times import add_cross_attentions
 # What transformers.js calls a dtype, and the suffix it looks for.
 SUFFIXES = {"fp32": "", "q4": "_q4", "q8": "_quantized"}
 HEADS = "alignment_heads"
+# Frames over which attention weights are smoothed before words are aligned.
+MEDIAN = 7
 
 
 def arrange(bundle: Path, folder: Path) -> None:
@@ -34,8 +36,9 @@ def arrange(bundle: Path, folder: Path) -> None:
         if (bundle / name).is_file():
             shutil.copyfile(bundle / name, folder / name)
     (folder / "onnx").mkdir()
-    encoder = ir.load(bundle / graphs.encoder)
-    decoder = ir.load(bundle / graphs.decoder)
+    # Bundles for several targets keep their weights in data files; these come into the graphs.
+    encoder = ir.external_data.load_to_model(ir.load(bundle / graphs.encoder))
+    decoder = ir.external_data.load_to_model(ir.load(bundle / graphs.decoder))
     if _has_alignment(folder):
         add_cross_attentions(decoder)
     data = False
@@ -64,5 +67,8 @@ def _has_alignment(folder: Path) -> bool:
 
 def _name_dtype(path: Path, dtype: str, external_data: bool) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("model_type") == "whisper":
+        # Transformers' default, which transformers.js would warn about.
+        config.setdefault("median_filter_width", MEDIAN)
     config["transformers.js_config"] = {"dtype": dtype, **({"use_external_data_format": True} if external_data else {})}
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ def add_cross_attentions(model: ir.Model) -> None:
     for layer in range(layers):
         node = branches.get(f"present.{layer}.encoder.key")
         if node is None:
-            raise UserError("decoder", f"layer {layer}", "its cross-attention has another form; export the bundle again")
+            raise UserError("decoder", f"layer {layer}", "its cross-attention has another form; export it again")
         output = _with_weights(node)
         output.name = f"cross_attentions.{layer}"
         output.shape = ir.Shape(["batch_size", _heads(graph, layer), "decoder_sequence_length", "frames"])
