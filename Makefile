@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-fast test-lowest fuzz test-arm test-real bench-peers lint clean
+.PHONY: demo test test-fast test-lowest fuzz test-arm test-real bench-peers clients-js lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -68,6 +68,17 @@ $(PEERS)/.done: benchmarks/requirements.txt
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-binary pywhispercpp $$(grep pywhispercpp $<) || echo "no C++ compiler: whisper.cpp stays the portable wheel"
 	touch $@
 
+# transformers.js in Node and in Chromium, for tests/clients/javascript; and the archives of the page's engine.
+CLIENTS_JS = .clients/javascript
+ENGINE = const locked = require("./package-lock.json").packages; for (const name of ["@huggingface/transformers", "onnxruntime-web"]) console.log(name + "@" + locked["node_modules/" + name].version)
+clients-js: $(CLIENTS_JS)/.done
+
+$(CLIENTS_JS)/.done: tests/clients/javascript/package-lock.json
+	mkdir -p $(CLIENTS_JS)
+	cp tests/clients/javascript/package.json tests/clients/javascript/package-lock.json $(CLIENTS_JS)
+	cd $(CLIENTS_JS) && npm ci --ignore-scripts --no-audit --no-fund --silent && npm pack --silent $$(node -e '$(ENGINE)')
+	touch $@
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -92,4 +103,4 @@ $(VENV)/.models: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(PEERS) .clients build *.egg-info .mypy_cache .ruff_cache .pytest_cache

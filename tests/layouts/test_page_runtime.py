@@ -57,7 +57,7 @@ def test_a_changed_archive_is_refused(runtime: Path) -> None:
 
 
 def test_what_is_missing_is_got_by_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is missing; get it once: mkdir -p .*npm pack --pack-destination") as caught:
+    with pytest.raises(UserError, match=r"is missing; get it once: mkdir -p .*npm pack --pack-destination") as caught:
         runtime_files(tmp_path / "none")
     assert "@huggingface/transformers@4.3.2" in str(caught.value) and "\n" not in str(caught.value)
 
