@@ -15,8 +15,8 @@ from pathlib import Path
 
 from edge_asr_deploy.bundle.manifest import read_manifest
 from edge_asr_deploy.families.languages import LANGUAGE_CODES
-from edge_asr_deploy.layouts import transformers_js
 from edge_asr_deploy.layouts.page_runtime import WASM, runtime_files, runtime_folder
+from edge_asr_deploy.layouts.transformers_js import write_for_browsers
 
 PAGE_FILES = ("index.html", "page.css", "page.js", "worker.js")
 # What `files.json` says to the page.
@@ -38,7 +38,7 @@ def arrange(bundle: Path, folder: Path, runtime: Path | None = None) -> None:
     files = {WASM: _store(folder, f"runtime/{WASM}.gz", engine[WASM])}
     with tempfile.TemporaryDirectory() as temporary:
         arranged = Path(temporary)
-        transformers_js.arrange(bundle, arranged)
+        write_for_browsers(bundle, arranged)
         for path in sorted(path for path in arranged.rglob("*") if path.is_file()):
             name = path.relative_to(arranged).as_posix()
             files[name] = _store(folder, f"model/{name}.gz", path.read_bytes())

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from edge_asr_deploy.layouts import transformers_js
-from edge_asr_deploy.runtime.exact import needs_unsigned, with_unsigned_operands
 from tests.support.fixtures_real import Exporter, data, exported
 
 __all__ = ["data", "exported"]
@@ -64,19 +63,13 @@ def node(clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Node:
 
 @pytest.fixture(scope="session")
 def arranged(exported: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Arrange:
-    """`arranged(model, bits)`: the layout of a bundle. `exact`: as onnxruntime-node multiplies right on any processor.
+    """`arranged(model, bits)`: the layout of a bundle, as it is shipped."""
 
-    Without VNNI its signed kernel saturates. onnxruntime-web has another kernel, which is exact.
-    """
-
-    def make(model: str, bits: int, exact: bool = False) -> Path:
+    def make(model: str, bits: int) -> Path:
         bundle = exported(model, bits)
         folder = tmp_path_factory.mktemp("layout") / bundle.name
         folder.mkdir()
         transformers_js.arrange(bundle, folder)
-        for path in folder.glob("onnx/*.onnx"):
-            if exact and needs_unsigned(path):
-                path.write_bytes(with_unsigned_operands(path))
         return folder
 
     return make
