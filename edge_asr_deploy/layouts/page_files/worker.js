@@ -29,11 +29,14 @@ async function stored(name) {
   return new Uint8Array(await new Response(unpacked).arrayBuffer());
 }
 
-// Where transformers.js asks for a file of the model, it gets ours; it never asks the network itself.
+// Where transformers.js asks for a file of the model, it gets ours; it never asks the network itself. It asks for some
+// twice, to see whether they are there.
+const asked = new Map();
 async function fetched(url) {
   const name = String(url).split("model/").pop();
   if (!(name in index.files)) return new Response(null, { status: 404 });
-  const bytes = await stored(name);
+  if (!asked.has(name)) asked.set(name, stored(name));
+  const bytes = await asked.get(name);
   return new Response(bytes, { headers: { "content-length": String(bytes.length) } });
 }
 
@@ -41,7 +44,7 @@ async function load() {
   const begin = performance.now();
   index = await (await fetch(here("files.json"), { cache: "no-cache" })).json();
   tell("about", index);
-  Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: here("./") });
+  Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: "./" });
   Object.assign(env, { useBrowserCache: false, useWasmCache: false, fetch: fetched });
   const { wasm } = env.backends.onnx;
   wasm.wasmPaths = { mjs: here("runtime/ort-wasm-simd-threaded.mjs"), wasm: here("runtime/ort-wasm-simd-threaded.wasm") };
@@ -53,6 +56,7 @@ async function load() {
       if (!opening && loaded >= index.bytes) opening = (tell("opening"), true);
     },
   });
+  asked.clear();
   tell("ready", { seconds: (performance.now() - begin) / 1000 });
   return recognizer;
 }
