@@ -25,6 +25,7 @@ from onnx_ir.passes import common as passes
 
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.storing.packing import store, unpack_nodes
+from edge_asr_deploy.layouts.exact_head import one_pass
 
 FLOAT, INT4, UINT4, INT8 = ir.DataType.FLOAT, ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.INT8
 # A signed code and the unsigned one that stands for it differ by this.
@@ -33,6 +34,7 @@ MIDDLE = 8
 
 def to_web_form(model: ir.Model) -> None:
     """Rewrite the graph and its branches in place."""
+    one_pass(model.graph)
     rows = _rows(model)
     for graph in list(model.graphs()):
         for node in [node for node in graph if node.op_type == "DequantizeLinear" and _is_low_bit(node)]:
