@@ -24,7 +24,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
-from edge_asr_deploy.graph.storing.packing import store, unpack_nodes
+from edge_asr_deploy.graph.storing.packing import MULTIPLE, store, unpack_nodes
 from edge_asr_deploy.layouts.exact_head import one_pass
 
 FLOAT, INT4, UINT4, INT8 = ir.DataType.FLOAT, ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.INT8
@@ -132,8 +132,10 @@ def _from_bytes(builder: Builder, tensor: ir.TensorProtocol) -> ir.Value:
     signed = tensor.dtype == INT4
     values = tensor.numpy().astype(np.int8)
     codes = (values + MIDDLE if signed else values).astype(np.uint8)
-    name = f"codes{len(builder.initializers)}"
-    unpacked = unpack_nodes(builder, store(builder, codes, 4, 0, name), 4, 0, codes.shape[0], codes.shape[1:])
+    # Zero points have few rows, which packing would fill up.
+    axis = 0 if codes.shape[0] % MULTIPLE == 0 else 1
+    planes = store(builder, codes, 4, axis, f"codes{len(builder.initializers)}")
+    unpacked = unpack_nodes(builder, planes, 4, axis, codes.shape[axis], codes.shape[axis + 1 :])
     if not signed:
         return unpacked
     return builder.op("Sub", builder.op("Cast", unpacked, to=INT8), builder.constant(np.array(MIDDLE, np.int8)))
