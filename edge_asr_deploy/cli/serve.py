@@ -27,6 +27,7 @@ def command(
 
     Example: `edge-deploy serve exported/whisper-tiny.en-w4 --page`
     """
+    from edge_asr_deploy.bundle.verification import verify
     from edge_asr_deploy.errors import UserError
     from edge_asr_deploy.layouts.page import INDEX, arrange
     from edge_asr_deploy.layouts.page_server import page_server
@@ -36,6 +37,7 @@ def command(
     with tempfile.TemporaryDirectory(prefix="edge-asr-page-") as temporary:
         folder = bundle
         if not (bundle / INDEX).is_file():
+            verify(bundle)
             folder = Path(temporary)
             arrange(bundle, folder, runtime)
         with page_server(folder, host, port) as server:

@@ -1,4 +1,4 @@
-"""The layout for transformers.js: its names, its graphs beside the bundle's own, and the outputs that word times need."""
+"""The layout for transformers.js: its names, its graphs beside the bundle's own, and what word times need."""
 
 from __future__ import annotations
 
