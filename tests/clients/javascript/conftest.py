@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 from edge_asr_deploy.layouts import transformers_js
+from tests.clients.javascript.installed import CLIENTS
 from tests.support.fixtures_real import Exporter, data, exported
 
 __all__ = ["data", "exported"]
 
-HERE = Path(__file__).parent
-CLIENTS = Path(os.environ.get("EDGE_ASR_CLIENTS_JS", HERE.parents[2] / ".clients" / "javascript"))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 Node = Callable[..., Any]
