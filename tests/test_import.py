@@ -49,7 +49,10 @@ FLOORS = (
 # Inside a room, from the top down.
 INNER = {
     "experiments": ("mixed", "analysis", "sweep", "options"),
-    "layouts": ("page_server", "page", "transformers_js", "page_runtime", "word_times", "web_form", "exact_head"),
+    "layouts": (
+        *("page_server", "page", "transformers_js", "page_runtime"),
+        *("without_masks", "word_times", "web_form", "exact_head"),
+    ),
     "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine", "layout"),
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": ("transcriber", "decoding", "startup", "audio", "options", "targets", "session", "exact", "cpu"),

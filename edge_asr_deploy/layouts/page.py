@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edge_asr_deploy.bundle.manifest import read_manifest
 from edge_asr_deploy.families.languages import LANGUAGE_CODES
+from edge_asr_deploy.families.moonshine import SPARE_TOKENS, TOKENS_PER_SECOND
 from edge_asr_deploy.layouts.page_runtime import WASM, runtime_files, runtime_folder
 from edge_asr_deploy.layouts.transformers_js import write_for_browsers
 
@@ -43,9 +44,11 @@ def arrange(bundle: Path, folder: Path, runtime: Path | None = None) -> None:
             name = path.relative_to(arranged).as_posix()
             files[name] = _store(folder, f"model/{name}.gz", path.read_bytes())
         languages = _languages(arranged)
+    manifest = read_manifest(bundle)
     index = {
-        "name": read_manifest(bundle).name,
+        "name": manifest.name,
         "languages": languages,
+        "tokens": [TOKENS_PER_SECOND, SPARE_TOKENS] if manifest.family == "moonshine" else None,
         "bytes": sum(int(entry["bytes"]) for entry in files.values()),
         "files": files,
     }

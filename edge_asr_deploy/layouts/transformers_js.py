@@ -25,6 +25,7 @@ from edge_asr_deploy.bundle.manifest import Manifest, read_manifest
 from edge_asr_deploy.bundle.side_files import SIDE_FILES
 from edge_asr_deploy.graph.onnx_tools.files import save
 from edge_asr_deploy.layouts.web_form import to_web_form
+from edge_asr_deploy.layouts.without_masks import without_decoder_mask, without_encoder_mask
 from edge_asr_deploy.layouts.word_times import add_cross_attentions
 from edge_asr_deploy.runtime.exact import INTEGER_PRODUCTS, with_unsigned_operands
 
@@ -57,7 +58,7 @@ def write_for_browsers(bundle: Path, folder: Path) -> None:
     (folder / "onnx").mkdir()
     dtype = FLOAT if node_dtype(manifest) == FLOAT else WEB
     apart = False
-    for name, model in ((ENCODER, _load(bundle, _graphs(manifest).encoder)), (DECODER, _decoder(bundle))):
+    for name, model in ((ENCODER, _encoder(bundle)), (DECODER, _decoder(bundle))):
         to_web_form(model)
         apart = _save(model, folder, name, dtype) or apart
     _configure(folder, dtype=dtype, **({"use_external_data_format": True} if apart else {}))
@@ -89,9 +90,16 @@ def _load(bundle: Path, name: str) -> ir.Model:
     return ir.external_data.load_to_model(model)
 
 
+def _encoder(bundle: Path) -> ir.Model:
+    model = _load(bundle, _graphs(read_manifest(bundle)).encoder)
+    without_encoder_mask(model)
+    return model
+
+
 def _decoder(bundle: Path) -> ir.Model:
     """The decoder, which also gives the attention weights where words can be aligned by them."""
     model = _load(bundle, _graphs(read_manifest(bundle)).decoder)
+    without_decoder_mask(model)
     settings = bundle / "generation_config.json"
     if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("alignment_heads"):
         add_cross_attentions(model)

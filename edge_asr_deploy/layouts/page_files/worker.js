@@ -95,6 +95,8 @@ async function transcribe({ id, samples, language }) {
       callback_function: (piece) => tell("partial", { id, text: `${text} ${(partial += piece).trim()}`.trim() }),
     });
     const options = { streamer, ...(index.languages.length ? { language } : {}) };
+    // Moonshine repeats itself without a cap; the pipeline's own gives none to the last part of a second.
+    if (index.tokens) options.max_new_tokens = Math.floor((window.length / RATE) * index.tokens[0]) + index.tokens[1];
     const result = await recognizer(window, options);
     text = `${text} ${result.text.trim()}`.trim();
   }
