@@ -10,28 +10,16 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from typer.testing import CliRunner
 
 pytest.importorskip("optimum.exporters.onnx")
 
 import onnx_ir as ir
 
-from edge_asr_deploy import pipeline
 from edge_asr_deploy.bundle.manifest import read_manifest
-from edge_asr_deploy.cli import app
 from edge_asr_deploy.layouts.transformers_js import DECODER, ENCODER, SUFFIXES, arrange, node_dtype
 from edge_asr_deploy.layouts.web_form import four_bit_casts
 from edge_asr_deploy.runtime.exact import with_unsigned_operands
-from tests.support.export_command import RECIPE
 
-# Low-bit and packed codes, an integer encoder of two levels, a head of two passes.
-TWO_LEVEL = {"storage": "two-level", "granularity": "group:16", "bits": 4}
-MIXED = {
-    **RECIPE,
-    "encoder": {"weights": TWO_LEVEL, "activations": {"kind": "int8-dynamic"}},
-    "cross_attention": {"weights": TWO_LEVEL, "activations": {"kind": "int8-dynamic"}},
-    "embedding": {"weights": {"bits": 5, "granularity": "group:16"}, "shortlist": 16},
-}
 WIDTHS = ("float", "mixed", "three", "eight")
 HEADS, LAYERS, HEAD_DIM, BEST = 4, 2, 8, 8
 # Sums in another order.
@@ -40,30 +28,6 @@ CLOSE = 2e-4
 LARGE = 64
 
 Export = Callable[[str], Path]
-
-
-@pytest.fixture
-def export(checkpoint: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
-    """`export(width)`: a small bundle. Its generation settings name alignment heads, as real ones do."""
-    monkeypatch.setenv("EDGE_ASR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("edge_asr_deploy.corpora.defaults.evaluation_corpus", lambda: ([], ""))
-    monkeypatch.setattr(pipeline, "_check_speech", lambda *args: {"noise": "words"})
-
-    def make(width: str) -> Path:
-        (tmp_path / "recipe.yaml").write_text(json.dumps(MIXED if width == "mixed" else RECIPE))
-        chosen = ["--bits", "32"] if width == "float" else ["--recipe", str(tmp_path / "recipe.yaml")]
-        if width == "eight":
-            for component in ("encoder", "cross_attention", "decoder", "embedding"):
-                chosen += ["--set", f"{component}.weights.bits=8"]
-        out = tmp_path / "out"
-        arguments = ["export", "--model", str(checkpoint), "--calibration", str(speech), "--output", str(out), *chosen]
-        ran = CliRunner().invoke(app, arguments)
-        assert ran.exit_code == 0, (ran.output, ran.exception)
-        settings = out / "generation_config.json"
-        settings.write_text(json.dumps({**json.loads(settings.read_text()), "alignment_heads": [[0, 1], [1, 3]]}))
-        return out
-
-    return make
 
 
 def session(graph: Path | bytes) -> Any:

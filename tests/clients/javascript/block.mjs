@@ -15,7 +15,7 @@ const browser = await puppeteer.launch({
 });
 try {
   const page = await browser.newPage();
-  const errors = [];
+  const [errors, loaded] = [[], []];
   page.on("pageerror", (error) => errors.push(String(error)));
   await page.setRequestInterception(true);
   page.on("request", (request) => {
@@ -23,6 +23,7 @@ try {
     const [, name, path] = /^((?:@[^/]+\/)?[^@/]+)@[^/]+(?:\/(.*))?$/.exec(request.url().slice(CDN.length));
     const local = path ?? JSON.parse(readFileSync(new URL(`${name}/package.json`, packages))).jsdelivr;
     const contentType = local.endsWith(".wasm") ? "application/wasm" : "text/javascript";
+    loaded.push(local);
     const headers = { "Access-Control-Allow-Origin": "*" };
     return request.respond({ contentType, headers, body: readFileSync(new URL(`${name}/${local}`, packages)) });
   });
@@ -31,7 +32,7 @@ try {
   await (await page.$("input")).uploadFile(file);
   await page.waitForFunction(() => document.querySelector("#text").textContent, { timeout: 300_000 });
   const text = await page.evaluate(() => document.querySelector("#text").textContent);
-  console.log(JSON.stringify({ text, errors }));
+  console.log(JSON.stringify({ text, errors, loaded }));
 } finally {
   await browser.close();
 }

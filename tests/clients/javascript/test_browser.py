@@ -17,12 +17,20 @@ SCRIPT = Path(__file__).parent / "block.mjs"
 GUIDE = Path(__file__).parents[3] / "docs" / "guide" / "other-engines.md"
 
 
-@pytest.mark.parametrize("bits", [4, 32])
+@pytest.mark.parametrize(("bits", "plain"), [(4, True), (4, False), (32, False)])
 def test_the_block_of_the_guide_runs(
-    bits: int, arranged: Callable[..., Path], chromium: str, node: Callable[..., Any], data: Path, tmp_path: Path
+    bits: int,
+    plain: bool,
+    arranged: Callable[..., Path],
+    chromium: str,
+    node: Callable[..., Any],
+    data: Path,
+    tmp_path: Path,
 ) -> None:
     (block,) = re.findall(r"```html\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (tmp_path / "index.html").write_text(block)
+    chosen = re.sub(r".*wasmPaths.*\n", "", block)
+    assert chosen.count("\n") == block.count("\n") - 2, "two lines choose the WebAssembly without WebGPU"
+    (tmp_path / "index.html").write_text(block if plain else chosen)
     (tmp_path / "exported").mkdir()
     folder = arranged("whisper-tiny.en", bits)
     (tmp_path / "exported" / "whisper-tiny.en-w4-transformers.js").symlink_to(folder)
@@ -36,4 +44,5 @@ def test_the_block_of_the_guide_runs(
             server.shutdown()
             thread.join()
     assert seen["errors"] == []
+    assert any("asyncify" in name for name in seen["loaded"]) is not plain
     assert "what you can do for your country" in seen["text"]
