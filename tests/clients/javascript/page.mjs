@@ -1,7 +1,24 @@
 // Opens the page of a bundle in headless Chromium, gives it files, and prints what happened as JSON.
 //
 //   node page.mjs CHROMIUM URL FILE...
+import { readFileSync, readdirSync } from "node:fs";
 import puppeteer from "puppeteer-core";
+
+// Processor time of this browser's processes for pages, in seconds: on a busy machine it says more than a clock.
+function processorSeconds(browser) {
+  const processes = new Map();
+  for (const pid of readdirSync("/proc").map(Number).filter(Boolean)) {
+    try {
+      const [, , , parent, ...fields] = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/\(.*\)/, "name").split(" ");
+      const isPage = readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer");
+      processes.set(pid, { parent: Number(parent), ticks: isPage ? Number(fields[9]) + Number(fields[10]) : 0 });
+    } catch {
+      // It has just ended.
+    }
+  }
+  const isOurs = (pid) => pid === browser || (processes.has(pid) && isOurs(processes.get(pid).parent));
+  return [...processes].reduce((sum, [pid, { ticks }]) => sum + (isOurs(pid) ? ticks : 0), 0) / 100;
+}
 
 const [executablePath, url, ...files] = process.argv.slice(2);
 const browser = await puppeteer.launch({
@@ -11,7 +28,7 @@ const browser = await puppeteer.launch({
 });
 try {
   const page = await browser.newPage();
-  const seen = { requests: [], errors: [], texts: {}, seconds: {} };
+  const seen = { requests: [], errors: [], texts: {}, seconds: {}, processor: {} };
   // Requests of workers, too: the browser's own log of the network.
   const watch = async (target) => {
     const session = await target.createCDPSession();
@@ -34,6 +51,7 @@ try {
   );
   const input = await page.$("#file");
   for (const file of files) {
+    const before = processorSeconds(browser.process().pid);
     await input.uploadFile(file);
     await page.waitForFunction(
       () => !document.getElementById("error").hidden || document.querySelector("#results li")?.dataset.done,
@@ -46,6 +64,7 @@ try {
     });
     seen.texts[file] = error ?? text;
     seen.seconds[file] = Number(seconds);
+    seen.processor[file] = processorSeconds(browser.process().pid) - before;
   }
   if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT, fullPage: true });
   console.log(JSON.stringify(seen));

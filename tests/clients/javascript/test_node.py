@@ -50,14 +50,17 @@ def test_it_hears_the_words_of_transcribe(
     node: Callable[..., Any],
     data: Path,
 ) -> None:
-    """Its own log-mel differs from ours by 1e-5 in places, as Transformers' does: int8 may then choose another word."""
-    heard = node(SCRIPT, arranged(model, bits), "{}", "{}", *raw(clips(data)))
+    """Its own log-mel differs from ours by 1e-5 in places, as Transformers' does: int8 may then choose another word.
+
+    Its Moonshine stops after 6 tokens a second, ours after 6.5 and 2 more: a text may be cut off.
+    """
+    results = node(SCRIPT, arranged(model, bits), "{}", "{}", *raw(clips(data)))
     ours, normalize = Transcriber.open(exported(model, bits)), normalizer("whisper-english")
-    differing = [
-        (utterance.id, result["text"])
-        for utterance, result in zip(clips(data), heard, strict=True)
-        if normalize(result["text"]) != normalize(ours.transcribe(utterance.samples()).text)
-    ]
+    differing = []
+    for utterance, result in zip(clips(data), results, strict=True):
+        theirs, expected = normalize(result["text"]), normalize(ours.transcribe(utterance.samples()).text)
+        if theirs != expected and not (model == "moonshine-tiny" and theirs and expected.startswith(theirs)):
+            differing.append((utterance.id, theirs, expected))
     assert len(differing) <= (0 if bits == 32 else 2), differing
 
 
