@@ -4,6 +4,8 @@ import { Tensor, TextStreamer, env, pipeline } from "./runtime/transformers.min.
 const RATE = 16000;
 // A window of Whisper is 30 s; longer audio is cut where it is quietest near the end of a window.
 const [LONGEST, SEARCHED, FRAME] = [28 * RATE, 6 * RATE, RATE / 10];
+// Milliseconds between two states of a text that are shown.
+const PAUSE = 200;
 const here = (path) => new URL(path, import.meta.url).href;
 const tell = (kind, message = {}) => postMessage({ kind, ...message });
 
@@ -106,13 +108,19 @@ function windows(samples) {
 async function transcribe({ id, samples, language }) {
   const recognizer = await recognizing;
   const begin = performance.now();
-  let text = "";
+  let [text, last] = ["", begin];
   for (const window of windows(samples)) {
     let partial = "";
     const streamer = new TextStreamer(recognizer.tokenizer, {
       skip_prompt: true,
       skip_special_tokens: true,
-      callback_function: (piece) => tell("partial", { id, text: `${text} ${(partial += piece).trim()}`.trim() }),
+      callback_function: (piece) => {
+        partial += piece;
+        // Drawing takes time that the model could have.
+        if (performance.now() - last < PAUSE) return;
+        last = performance.now();
+        tell("partial", { id, text: `${text} ${partial.trim()}`.trim() });
+      },
     });
     const options = { streamer, ...(index.languages.length ? { language } : {}) };
     // Moonshine repeats itself without a cap; the pipeline's own gives none to the last part of a second.
