@@ -1,6 +1,8 @@
 // Opens the page of a bundle in headless Chromium, gives it files, and prints what happened as JSON.
 //
 //   node page.mjs CHROMIUM URL FILE...
+//
+// SPOKEN=FILE.wav SPOKEN_SECONDS=N: the microphone hears that file for so long. SCREENSHOT=FILE.png: how it looks.
 import { readFileSync, readdirSync } from "node:fs";
 import puppeteer from "puppeteer-core";
 
@@ -21,9 +23,18 @@ function processorSeconds(browser) {
 }
 
 const [executablePath, url, ...files] = process.argv.slice(2);
+const { SCREENSHOT, SPOKEN, SPOKEN_SECONDS } = process.env;
+const microphone = SPOKEN ? [`--use-file-for-fake-audio-capture=${SPOKEN}%noloop`] : [];
 const browser = await puppeteer.launch({
   executablePath,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"],
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    ...microphone,
+  ],
   protocolTimeout: 600_000,
 });
 try {
@@ -66,7 +77,14 @@ try {
     seen.seconds[file] = Number(seconds);
     seen.processor[file] = processorSeconds(browser.process().pid) - before;
   }
-  if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT, fullPage: true });
+  if (SPOKEN) {
+    await page.click("#speak");
+    await new Promise((resolve) => setTimeout(resolve, Number(SPOKEN_SECONDS) * 1000));
+    await page.click("#speak");
+    await page.waitForFunction(() => document.querySelector("#results li")?.dataset.done, { timeout: 300_000 });
+    seen.spoken = await page.evaluate(() => document.querySelector("#results li .text").textContent);
+  }
+  if (SCREENSHOT) await page.screenshot({ path: SCREENSHOT, fullPage: true });
   console.log(JSON.stringify(seen));
 } finally {
   await browser.close();

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.layouts.page import arrange
@@ -95,3 +96,15 @@ def test_what_is_no_audio_is_said_and_the_page_goes_on(
         seen = node(SCRIPT, chromium, url, tmp_path / "talk.wav", clip)
     assert seen["texts"][str(tmp_path / "talk.wav")].startswith("talk.wav: this browser cannot read it as audio")
     assert "country" in seen["texts"][str(clip)]
+
+
+def test_it_hears_the_microphone(
+    exported: Exporter, clients: Path, chromium: str, node: Callable[..., Any], data: Path, tmp_path: Path
+) -> None:
+    samples, rate = soundfile.read(data / "misc" / "jfk.flac")
+    soundfile.write(tmp_path / "spoken.wav", samples, rate, "PCM_16")
+    spoken = {"SPOKEN": str(tmp_path / "spoken.wav"), "SPOKEN_SECONDS": "13"}
+    with serving(page_server(page_of(exported(MODEL, 4), clients, tmp_path / "page"), "localhost", 0)) as url:
+        seen = node(SCRIPT, chromium, url, **spoken)
+    assert seen["errors"] == []
+    assert "your country can do for you" in seen["spoken"]
