@@ -24,6 +24,13 @@ MIXED = {
     "cross_attention": {"weights": TWO_LEVEL, "activations": {"kind": "int8-dynamic"}},
     "embedding": {"weights": {"bits": 5, "granularity": "group:16"}, "shortlist": 16},
 }
+# For bundles of several targets, whose weights lie in data files.
+SEVERAL = {
+    **MIXED,
+    "decoder": {"weights": TWO_LEVEL},
+    "embedding": {"weights": {**TWO_LEVEL, "bits": 5}, "shortlist": 16},
+}
+RECIPES = {"mixed": MIXED, "several": SEVERAL}
 
 Export = Callable[[str], Path]
 
@@ -36,8 +43,10 @@ def export(checkpoint: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(pipeline, "_check_speech", lambda *args: {"noise": "words"})
 
     def make(width: str) -> Path:
-        (tmp_path / "recipe.yaml").write_text(json.dumps(MIXED if width == "mixed" else RECIPE))
+        (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPES.get(width, RECIPE)))
         chosen = ["--bits", "32"] if width == "float" else ["--recipe", str(tmp_path / "recipe.yaml")]
+        if width == "several":
+            chosen += ["--target", "x86,pi4"]
         if width == "eight":
             for component in ("encoder", "cross_attention", "decoder", "embedding"):
                 chosen += ["--set", f"{component}.weights.bits=8"]
