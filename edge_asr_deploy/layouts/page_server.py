@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import sys
 from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edge_asr_deploy.bundle.manifest import file_names
@@ -33,10 +35,21 @@ def page_server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
     names["/"] = names["/index.html"]
     tags = {path: f'"{hashlib.sha256(file.read_bytes()).hexdigest()[:32]}"' for path, file in names.items()}
     try:
-        return ThreadingHTTPServer((host, port), partial(_Handler, names, tags))
+        return _Server((host, port), partial(_Handler, names, tags))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError("--port", f"{host}:{port}", f"cannot be used ({reason}); choose another --port") from None
+
+
+class _Server(ThreadingHTTPServer):
+    """Ends with the command, whatever is still being sent."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that went away; print all else as Python does."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

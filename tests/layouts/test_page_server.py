@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -75,6 +78,17 @@ def test_a_page_that_is_loaded_again_costs_nothing(port: int) -> None:
 def test_head_sends_no_file(port: int) -> None:
     response, body = ask(port, "/page.js", "HEAD")
     assert (response.status, response.headers["Content-Length"], body) == (200, "1", b"")
+
+
+def test_a_browser_that_goes_away_is_no_error(folder: Path, port: int, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "page.js").write_bytes(bytes(50_000_000))
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(b"GET /page.js HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.recv(1000)
+    assert ask(port, "/")[0].status == 200
+    time.sleep(0.5)
+    assert capfd.readouterr().err == ""
 
 
 def test_an_address_in_use_is_one_line(folder: Path, port: int) -> None:
