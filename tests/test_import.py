@@ -50,7 +50,10 @@ FLOORS = (
 # Inside a room, from the top down.
 INNER = {
     "experiments": ("mixed", "analysis", "sweep", "options"),
-    "layouts": ("layouts", "proof", "sherpa_onnx", "sherpa", "layout"),
+    "layouts": (
+        *("layouts", "proof", "page_server", "page", "transformers_js", "sherpa_onnx", "sherpa", "page_runtime"),
+        *("without_masks", "word_times", "web_form", "exact_head", "layout"),
+    ),
     "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine", "layout"),
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": ("transcriber", "decoding", "startup", "audio", "options", "targets", "session", "exact", "cpu"),

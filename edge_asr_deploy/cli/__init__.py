@@ -23,6 +23,7 @@ from edge_asr_deploy.cli import (
     pack,
     publish,
     report,
+    serve,
     sign,
     summary,
     sweep,
@@ -34,7 +35,8 @@ from edge_asr_deploy.cli.output import escape_outputs
 from edge_asr_deploy.errors import UserError
 
 # Packages that only an extra installs; all others belong to the base install.
-EXTRAS = dict.fromkeys(("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub"), "[export]")
+EXPORTING = ("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub", "onnx_ir", "ml_dtypes")
+EXTRAS = dict.fromkeys(EXPORTING, "[export]")
 
 
 class Interrupted(Exception):
@@ -73,6 +75,7 @@ app.command("check")(check.command)
 app.command("pack")(pack.command)
 app.command("publish")(publish.command)
 app.command("sign")(sign.command)
+app.command("serve")(serve.command)
 app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)

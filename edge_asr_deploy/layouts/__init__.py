@@ -1,1 +1,1 @@
-"""The graphs of a finished bundle, arranged as other engines want them."""
+"""A bundle arranged for other engines: the same weights in the files, names and graphs that each of them opens."""
