@@ -15,7 +15,7 @@ from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.layouts import sherpa_onnx
+from edge_asr_deploy.layouts import page, sherpa_onnx, transformers_js
 from edge_asr_deploy.layouts.layout import Layout
 from edge_asr_deploy.layouts.proof import measure_agreement
 from edge_asr_deploy.printing import markdown_text
@@ -23,7 +23,9 @@ from edge_asr_deploy.progress import Progress, staged
 
 # A bundle itself: what `edge-deploy`, Optimum and others open.
 OPTIMUM = "optimum"
-LAYOUTS: Mapping[str, Layout] = MappingProxyType({"sherpa-onnx": sherpa_onnx.LAYOUT})
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {"sherpa-onnx": sherpa_onnx.LAYOUT, "transformers.js": transformers_js.LAYOUT, "page": page.LAYOUT}
+)
 PROOF_CLIPS = 2
 # Calibration clips are at most so long.
 PROOF_SECONDS = 28.0

@@ -13,9 +13,14 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_asr_deploy.bundle.manifest import read_manifest
 from edge_asr_deploy.families.languages import LANGUAGE_CODES
 from edge_asr_deploy.families.moonshine import SPARE_TOKENS, TOKENS_PER_SECOND
+from edge_asr_deploy.layouts import transformers_js
+from edge_asr_deploy.layouts.layout import Heard, Layout
 from edge_asr_deploy.layouts.page_runtime import WASM, runtime_files, runtime_folder
 from edge_asr_deploy.layouts.transformers_js import write_for_browsers
 
@@ -55,6 +60,21 @@ def arrange(bundle: Path, folder: Path, runtime: Path | None = None) -> None:
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
+def hear(bundle: Path, folder: Path, samples: NDArray[np.float32]) -> Heard:
+    """The tokens of a clip, by the model that the page unpacks."""
+    with tempfile.TemporaryDirectory() as temporary:
+        for packed in sorted((folder / "model").rglob("*.gz")):
+            path = Path(temporary, packed.relative_to(folder / "model").with_suffix(""))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.decompress(packed.read_bytes()))
+        return transformers_js.hear(bundle, Path(temporary), samples)
+
+
+def usage(family: str) -> str:
+    """How the page is shown."""
+    return "Put this folder on any web server and open it in a browser, or `edge-deploy serve FOLDER --page`.\n"
+
+
 def _store(folder: Path, name: str, content: bytes) -> dict[str, str | int]:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,3 +90,6 @@ def _languages(arranged: Path) -> list[tuple[str, str]]:
     codes = [token.strip("<|>") for token in settings.get("lang_to_id") or {}]
     names = {code: name.title() for name, code in LANGUAGE_CODES.items()}
     return sorted(((code, names.get(code, code)) for code in codes), key=lambda pair: pair[1])
+
+
+LAYOUT = Layout(arrange, hear, usage)

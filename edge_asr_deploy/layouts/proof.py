@@ -43,8 +43,8 @@ def measure_agreement(
         count()
     share = agreeing / total if total else 1.0
     if share < LEAST_AGREEMENT:
-        said = f"its files agree with the bundle on {share:.0%} of the tokens only; report this"
-        raise UserError("layout", folder.name, said)
+        said = f"its files for another engine agree with it on {share:.0%} of the tokens only; report this"
+        raise UserError("layout", bundle.name, said)
     return {"clips": len(utterances), "tokens": total, "agreement": share}
 
 

@@ -17,17 +17,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes import common as passes
 
-from edge_asr_deploy.bundle.manifest import Manifest, read_manifest
+from edge_asr_deploy.bundle.manifest import Graphs, Manifest, read_manifest
 from edge_asr_deploy.bundle.side_files import SIDE_FILES
 from edge_asr_deploy.graph.onnx_tools.files import save
+from edge_asr_deploy.layouts.layout import Heard, Layout
 from edge_asr_deploy.layouts.web_form import to_web_form
 from edge_asr_deploy.layouts.without_masks import without_decoder_mask, without_encoder_mask
 from edge_asr_deploy.layouts.word_times import add_cross_attentions
+from edge_asr_deploy.runtime.decoding.whisper import DETECT
 from edge_asr_deploy.runtime.exact import INTEGER_PRODUCTS, with_unsigned_operands
+from edge_asr_deploy.runtime.transcriber import Transcriber
 
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 # What transformers.js calls a dtype, and the suffix that it looks for.
@@ -36,6 +41,14 @@ FLOAT, WEB = "fp32", "q8"
 FLOAT_BITS = 16
 # Frames over which attention weights are smoothed before words are aligned: Transformers' default.
 MEDIAN = 7
+USAGE = """```js
+import { pipeline } from "@huggingface/transformers";
+
+const recognizer = await pipeline("automatic-speech-recognition", "FOLDER");
+```
+
+Say no `dtype`: `config.json` names the right one for each device.
+"""
 
 
 def arrange(bundle: Path, folder: Path) -> None:
@@ -47,6 +60,20 @@ def arrange(bundle: Path, folder: Path) -> None:
     _save(_decoder(bundle), folder, DECODER, dtype)
     both = {ENCODER: WEB, DECODER: dtype}
     _configure(folder, device_config={"cpu": {"dtype": both}})
+
+
+def hear(bundle: Path, folder: Path, samples: NDArray[np.float32]) -> Heard:
+    """The tokens of a clip: the graphs that browsers get, called as those of a bundle."""
+    manifest = read_manifest(bundle)
+    suffix = SUFFIXES[FLOAT if node_dtype(manifest) == FLOAT else WEB]
+    graphs = Graphs(encoder=f"onnx/{ENCODER}{suffix}.onnx", decoder=f"onnx/{DECODER}{suffix}.onnx")
+    transcriber = Transcriber.open(folder, family=manifest.family, graphs=graphs, audio_context="full", verify=False)
+    return Heard(transcriber.transcribe(samples, language=DETECT).tokens)
+
+
+def usage(family: str) -> str:
+    """How the engine opens the folder."""
+    return USAGE
 
 
 def write_for_browsers(bundle: Path, folder: Path) -> None:
@@ -125,3 +152,6 @@ def _configure(folder: Path, **settings: Any) -> None:
         config.setdefault("median_filter_width", MEDIAN)
     config["transformers.js_config"] = {**config.get("transformers.js_config", {}), **settings}
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+LAYOUT = Layout(arrange, hear, usage)

@@ -37,5 +37,5 @@ def test_files_that_say_the_same_agree_on_every_token(bundle: Path, tmp_path: Pa
 @pytest.mark.parametrize("heard", [Heard([]), Heard([3] * 20), Heard([3] * 5, is_capped=True)])
 def test_other_words_are_refused(bundle: Path, tmp_path: Path, heard: Heard) -> None:
     layout: Layout = replace(LAYOUTS["sherpa-onnx"], hear=lambda *_: heard)
-    with pytest.raises(UserError, match="agree with the bundle on 0% of the tokens only"):
+    with pytest.raises(UserError, match="agree with it on 0% of the tokens only"):
         measure_agreement(bundle, tmp_path, layout, [clip()], silent)
