@@ -92,7 +92,7 @@ def clips(data: Path) -> list[NDArray[np.float32]]:
 
 @pytest.mark.real
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("bits", [32, 8, 5, 4])
+@pytest.mark.parametrize("bits", [4, *(pytest.param(bits, marks=pytest.mark.real_full) for bits in (32, 8, 5))])
 def test_it_says_the_same_words(
     bits: int,
     clips: list[NDArray[np.float32]],
@@ -101,7 +101,7 @@ def test_it_says_the_same_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     python()
-    bundle = exported("whisper-tiny.en", bits)
+    bundle = exported("whisper-tiny.en", bits, 8)
     folder = arranged(bundle, tmp_path / "arranged")
     heard = hear(folder, clips, tmp_path, tail_paddings=WINDOW)
     wanted = [
@@ -118,7 +118,7 @@ def test_it_says_the_same_words(
 @pytest.mark.real
 def test_words_have_times(clips: list[NDArray[np.float32]], exported: Exporter, tmp_path: Path) -> None:
     python()
-    folder = arranged(exported("whisper-tiny.en", 4), tmp_path / "arranged")
+    folder = arranged(exported("whisper-tiny.en", 4, 8), tmp_path / "arranged")
     for heard, samples in zip(hear(folder, clips[:3], tmp_path, enable_token_timestamps=True), clips, strict=False):
         times = heard.result["timestamps"]
         assert len(times) == len(heard.result["tokens"])

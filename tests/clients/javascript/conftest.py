@@ -65,7 +65,7 @@ def arranged(exported: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Ar
     """`arranged(model, bits)`: the layout of a bundle, as it is shipped."""
 
     def make(model: str, bits: int) -> Path:
-        bundle = exported(model, bits)
+        bundle = exported(model, bits, 8)
         folder = tmp_path_factory.mktemp("layout") / bundle.name
         folder.mkdir()
         transformers_js.arrange(bundle, folder)

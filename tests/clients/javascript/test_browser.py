@@ -17,7 +17,9 @@ SCRIPT = Path(__file__).parent / "block.mjs"
 GUIDE = Path(__file__).parents[3] / "docs" / "guide" / "other-engines.md"
 
 
-@pytest.mark.parametrize(("bits", "plain"), [(4, True), (4, False), (32, False)])
+@pytest.mark.parametrize(
+    ("bits", "plain"), [(4, True), *(pytest.param(bits, False, marks=pytest.mark.real_full) for bits in (4, 32))]
+)
 def test_the_block_of_the_guide_runs(
     bits: int,
     plain: bool,

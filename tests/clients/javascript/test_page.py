@@ -50,7 +50,10 @@ def clips(data: Path) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("model", "bits"), [(MODEL, 4), (MODEL, 5), ("moonshine-tiny", 4)])
+@pytest.mark.parametrize(
+    ("model", "bits"),
+    [(MODEL, 4), *(pytest.param(*one, marks=pytest.mark.real_full) for one in ((MODEL, 5), ("moonshine-tiny", 4)))],
+)
 def test_it_hears_the_words_of_transcribe_and_asks_nobody_else(
     model: str,
     bits: int,
@@ -61,7 +64,7 @@ def test_it_hears_the_words_of_transcribe_and_asks_nobody_else(
     data: Path,
     tmp_path: Path,
 ) -> None:
-    bundle, utterances = exported(model, bits), clips(data)
+    bundle, utterances = exported(model, bits, 8), clips(data)
     paths = [data / utterance.audio for utterance in utterances]
     with serving(page_server(page_of(bundle, clients, tmp_path / "page"), "localhost", 0)) as url:
         seen = node(SCRIPT, chromium, url, *paths)
@@ -79,7 +82,7 @@ def test_any_web_server_will_do(
     exported: Exporter, clients: Path, chromium: str, node: Callable[..., Any], data: Path, tmp_path: Path
 ) -> None:
     """Python's plain one: no headers, so no threads."""
-    folder = page_of(exported(MODEL, 4), clients, tmp_path / "page")
+    folder = page_of(exported(MODEL, 4, 8), clients, tmp_path / "page")
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with serving(http.server.ThreadingHTTPServer(("localhost", 0), handler)) as url:
         seen = node(SCRIPT, chromium, url, data / "misc" / "jfk.flac")
@@ -92,7 +95,7 @@ def test_what_is_no_audio_is_said_and_the_page_goes_on(
 ) -> None:
     (tmp_path / "talk.wav").write_bytes(b"no audio")
     clip = data / "misc" / "jfk.flac"
-    with serving(page_server(page_of(exported(MODEL, 4), clients, tmp_path / "page"), "localhost", 0)) as url:
+    with serving(page_server(page_of(exported(MODEL, 4, 8), clients, tmp_path / "page"), "localhost", 0)) as url:
         seen = node(SCRIPT, chromium, url, tmp_path / "talk.wav", clip)
     assert seen["texts"][str(tmp_path / "talk.wav")].startswith("talk.wav: this browser cannot read it as audio")
     assert "country" in seen["texts"][str(clip)]
@@ -104,7 +107,7 @@ def test_it_hears_the_microphone(
     samples, rate = soundfile.read(data / "misc" / "jfk.flac")
     soundfile.write(tmp_path / "spoken.wav", samples, rate, "PCM_16")
     spoken = {"SPOKEN": str(tmp_path / "spoken.wav"), "SPOKEN_SECONDS": "13"}
-    with serving(page_server(page_of(exported(MODEL, 4), clients, tmp_path / "page"), "localhost", 0)) as url:
+    with serving(page_server(page_of(exported(MODEL, 4, 8), clients, tmp_path / "page"), "localhost", 0)) as url:
         seen = node(SCRIPT, chromium, url, **spoken)
     assert seen["errors"] == []
     assert "your country can do for you" in seen["spoken"]
