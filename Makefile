@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BITS ?= 4
 
-.PHONY: demo test test-fast test-lowest test-onnxruntime fuzz test-arm test-real bench-peers clients lint clean
+.PHONY: demo test test-fast test-lowest test-onnxruntime fuzz test-arm test-real bench-peers clients clients-js lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-deploy export --bits 32 --overwrite
@@ -81,6 +81,17 @@ clients: $(CLIENTS)/.done
 $(CLIENTS)/.done: tests/clients/requirements.txt
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# transformers.js in Node and in Chromium, for tests/clients/javascript; and the archives of the page's engine.
+CLIENTS_JS = .clients/javascript
+ENGINE = const locked = require("./package-lock.json").packages; for (const name of ["@huggingface/transformers", "onnxruntime-web"]) console.log(name + "@" + locked["node_modules/" + name].version)
+clients-js: $(CLIENTS_JS)/.done
+
+$(CLIENTS_JS)/.done: tests/clients/javascript/package-lock.json
+	mkdir -p $(CLIENTS_JS)
+	cp tests/clients/javascript/package.json tests/clients/javascript/package-lock.json $(CLIENTS_JS)
+	cd $(CLIENTS_JS) && npm ci --ignore-scripts --no-audit --no-fund --silent && npm pack --silent $$(node -e '$(ENGINE)')
 	touch $@
 
 lint: $(VENV)/.dev

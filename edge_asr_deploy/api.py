@@ -22,8 +22,8 @@ def export(*, console: Console | None = None, **options: Any) -> Path:
     """Quantize a checkpoint, export it, prove it, and write a bundle; returns the bundle's folder.
 
     Keywords are the options of `edge-deploy export` (`ExportOptions`): `model`, `bits`, `recipe`, `settings`, `target`,
-    `output`, `overwrite`, `calibration`, `number`, `seed`, `language`. UserError for bad input; then nothing is left
-    behind. Progress goes to `console` (of the package rich) where one is given.
+    `output`, `layout`, `overwrite`, `calibration`, `number`, `seed`, `language`. UserError for bad input; then nothing
+    is left behind. Progress goes to `console` (of the package rich) where one is given.
 
     >>> export(model="whisper-tiny.en", bits=4)  # doctest: +SKIP
     PosixPath('exported/whisper-tiny.en-w4')

@@ -31,6 +31,13 @@ class ExportOptions:
         Option("Devices, separated by commas: generic, x86, pi4, pi5. Several share one set of stored weights."),
     ] = None
     output: Annotated[Path | None, Option("Folder of the bundle. Default: exported/MODEL-RECIPE.")] = None
+    layout: Annotated[
+        str | None,
+        Option(
+            "Engines to arrange the bundle for as well, separated by commas: sherpa-onnx. "
+            "Each gets a folder beside the bundle, `OUTPUT-LAYOUT`."
+        ),
+    ] = None
     overwrite: Annotated[bool, Option("Replace a bundle that is there.")] = False
     calibration: Annotated[
         str | None,

@@ -79,9 +79,13 @@ def export(options: ExportOptions, console: Console | None = None) -> tuple[Path
 
     `console` is where progress and notes go; without one nothing is printed.
     """
+    from edge_asr_deploy.layouts.layouts import beside, named, report, write
+
+    names = named(options.layout)
     checkpoint, recipe = chosen(options)
     output = options.output or Path("exported") / f"{checkpoint.name}-{recipe.name.removeprefix(recipe.family + '-')}"
     writer = BundleWriter(output, options.overwrite)
+    writers = {name: BundleWriter(beside(output, name), options.overwrite) for name in names}
     speech = calibration_speech(recipe)
     if console:
         note = [f"Note: {checkpoint.grid_note}"] if checkpoint.grid_note else []
@@ -90,6 +94,12 @@ def export(options: ExportOptions, console: Console | None = None) -> tuple[Path
     with writer, shown(console) as progress:
         made = make(job, options.language, progress)
         manifest = writer.commit(write_files(writer.folder, job, made, progress))
+        proved = speech.utterances[:PROOF_CLIPS]
+        # After the bundle: it is finished and stays, whatever becomes of its layouts.
+        layouts = {name: write(output, manifest, name, one, proved, progress) for name, one in writers.items()}
+    if console:
+        for name, written in layouts.items():
+            console.print(report(beside(output, name), written), markup=False)
     return output, manifest
 
 

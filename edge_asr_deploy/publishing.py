@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_asr_deploy.bundle.manifest import CARD, MANIFEST, Manifest, bundle_hash
 from edge_asr_deploy.bundle.side_files import SIDE_FILES
-from edge_asr_deploy.bundle.verification import verify
+from edge_asr_deploy.bundle.verification import verify_files
 from edge_asr_deploy.bundle.writer import manifest_with
 from edge_asr_deploy.checkpoints.resolution import SHORT_NAMES
 from edge_asr_deploy.errors import UserError
@@ -23,6 +23,8 @@ from edge_asr_deploy.progress import Progress, silent
 TASK = "automatic-speech-recognition"
 # Licences on the Hub of the models that short names mean.
 LICENCES = {"openai/whisper-": "apache-2.0", "UsefulSensors/moonshine-": "mit"}
+# Libraries by which the Hub knows how a layout is opened.
+LIBRARIES = {"transformers.js": "transformers.js", "sherpa-onnx": "sherpa-onnx"}
 HUB = "Hugging Face Hub: "
 # Files that an earlier upload may have left: an engine would read them by their names.
 OURS = ("*.onnx", "*.onnx_data", *SIDE_FILES, SIGNATURE)
@@ -50,29 +52,24 @@ class About:
 
 
 def publish(
-    bundle: Path,
-    repository: str,
-    about: About,
-    layouts: Mapping[str, Path],
-    private: bool = False,
-    progress: Progress = silent,
+    bundle: Path, repository: str, about: About, private: bool = False, progress: Progress = silent
 ) -> Published:
     """Upload an intact bundle to a repository, which is made where there is none, as one commit.
 
-    `layouts` are further folders by their place in the repository. What earlier uploads left there of a bundle's files
-    goes; all else stays. The card and its hash are written anew for the upload; the folder here is not touched.
-    UserError for a damaged bundle, an unknown licence, results of another bundle, and whatever the Hub refuses.
+    The folder of a layout goes up in the same way, under the names by which its engine opens the repository. What
+    earlier uploads left there of a bundle's files goes; all else stays. The card and its hash are written anew for the
+    upload; the folder here is not touched. UserError for a damaged bundle, an unknown licence, results of another
+    bundle, and whatever the Hub refuses.
     """
-    manifest = verify(bundle)
+    manifest = verify_files(bundle)
     results = results_of(bundle, manifest, about.results)
-    card = (card_header(manifest, bundle, about, results) + model_card(manifest, bundle, results)).encode()
+    is_own = manifest.layout is None
+    text = model_card(manifest, bundle, results) if is_own else (bundle / CARD).read_text(encoding="utf-8")
+    card = (card_header(manifest, bundle, about, results) + text).encode()
     contents: dict[str, Path | bytes] = {name: bundle / name for name in manifest.files if name != CARD}
     contents |= {CARD: card, MANIFEST: manifest_with(manifest, card)}
     if (bundle / SIGNATURE).is_file():
         contents[SIGNATURE] = bundle / SIGNATURE
-    for place, folder in layouts.items():
-        found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-        contents |= {f"{place}/{path.relative_to(folder).as_posix()}": path for path in found}
     sizes = [len(one) if isinstance(one, bytes) else one.stat().st_size for one in contents.values()]
     progress("uploading", 0, len(contents))
     url = _commit(repository, contents, f"{manifest.name}, bundle {bundle_hash(manifest)[:16]}", private)
@@ -87,7 +84,7 @@ def card_header(manifest: Manifest, bundle: Path, about: About, results: Sequenc
     data = ModelCardData(
         license=about.licence or licence_of(manifest, base),
         language=_languages(bundle),
-        library_name="onnx",
+        library_name=LIBRARIES.get(manifest.layout or "", "onnx"),
         pipeline_tag=TASK,
         base_model=base,
         tags=["onnx", "onnxruntime", manifest.family, "quantized", "edge-asr-deploy"],

@@ -23,6 +23,7 @@ FLOORS = (
     ("publishing",),
     ("pack",),
     ("pipeline",),
+    ("layouts",),
     ("selection",),
     ("proof",),
     ("stages",),
@@ -49,13 +50,29 @@ FLOORS = (
 # Inside a room, from the top down.
 INNER = {
     "experiments": ("mixed", "analysis", "sweep", "options"),
+    "layouts": (
+        *("layouts", "proof", "page_server", "page", "transformers_js", "sherpa_onnx", "sherpa", "page_runtime"),
+        *("without_masks", "word_times", "web_form", "exact_head", "layout"),
+    ),
     "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine", "layout"),
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": ("transcriber", "decoding", "startup", "audio", "options", "targets", "session", "exact", "cpu"),
     "ptq": ("quantize", "learning.blockwise", "activations", "rounding", "folding", "calibration", "methods", "grid"),
 }
 EXPORTERS = ("torch", "transformers", "optimum", "datasets")
-TORCH_FREE = ("quantized", "families", "recipe", "runtime", "harness", "bundle", "boards", "pack", "errors", "files")
+TORCH_FREE = (
+    "quantized",
+    "families",
+    "recipe",
+    "runtime",
+    "harness",
+    "bundle",
+    "boards",
+    "pack",
+    "errors",
+    "files",
+    "layouts",
+)
 TORCH_FREE += ("progress", "cache", "sources", "corpora.manifest", "corpora.utterance", "corpora.normalize")
 TORCH_FREE += ("corpora.defaults", "corpora.open_asr", "corpora.common_voice", "corpora.streamed", "cli.transcribe")
 TRACER = "graph.onnx_tools.trace"

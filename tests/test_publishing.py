@@ -15,7 +15,8 @@ import yaml
 pytest.importorskip("huggingface_hub")
 
 from edge_asr_deploy.bundle.manifest import MANIFEST, bundle_hash, read_manifest
-from edge_asr_deploy.bundle.verification import verify
+from edge_asr_deploy.bundle.verification import verify, verify_files
+from edge_asr_deploy.bundle.writer import BundleWriter
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.publishing import base_model_of, licence_of
@@ -89,6 +90,22 @@ def test_a_second_upload_leaves_no_file_of_the_first(hub: HubServer, tmp_path: P
     assert run(hub, str(tmp_path / "second"), REPOSITORY).returncode == 0
     verify(hub.repository(REPOSITORY))
     assert (hub.repository(REPOSITORY) / "notes.txt").exists(), "what others put there stays"
+
+
+def test_the_folder_of_a_layout_goes_up_as_its_engine_opens_it(hub: HubServer, tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path / "w4")
+    with BundleWriter(tmp_path / "web") as writer:
+        (writer.folder / "onnx").mkdir()
+        (writer.folder / "onnx" / "encoder_model_quantized.onnx").write_bytes(b"e" * 100)
+        (writer.folder / "README.md").write_text("# For transformers.js\n")
+        writer.commit(manifest.model_copy(update={"layout": "transformers.js", "targets": {}, "files": {}}))
+    ran = run(hub, str(tmp_path / "web"), REPOSITORY)
+    assert ran.returncode == 0, ran.stderr
+    found = hub.repository(REPOSITORY)
+    assert (found / "onnx" / "encoder_model_quantized.onnx").is_file()
+    assert verify_files(found).layout == "transformers.js"
+    assert header(found / "README.md")["library_name"] == "transformers.js"
+    assert (found / "README.md").read_text().endswith("# For transformers.js\n")
 
 
 def test_a_damaged_bundle_is_not_uploaded(hub: HubServer, tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from edge_asr_deploy.errors import UserError
 
@@ -112,8 +120,17 @@ class Manifest(_Model):
     targets: dict[str, Graphs] = Field(default_factory=lambda: {"generic": Graphs()}, description="by name")
     files: dict[PlainName, FileEntry] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
+    layout: str | None = Field(None, description="the engine that the files are arranged for; None: a bundle")
     created: str
     seal: str = Field(UNSEALED, description="sha256 of manifest.json as written with 64 zeros in this place")
+
+    @model_serializer(mode="wrap")
+    def _without_what_bundles_lack(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only an arranged bundle names a layout, so that other manifests and their hashes stay as they were."""
+        said: dict[str, Any] = write(self)
+        if self.layout is None:
+            said.pop("layout", None)
+        return said
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -14,7 +14,21 @@ from edge_asr_deploy.errors import Note, UserError
 
 
 def verify(folder: Path) -> Manifest:
-    """Check every byte that a bundle is made of against its manifest. UserError names the first bad file.
+    """Check every byte of a bundle that this program runs. UserError as of `verify_files`, and for another layout."""
+    manifest = verify_files(folder)
+    require_own_layout(folder, manifest)
+    return manifest
+
+
+def require_own_layout(folder: Path, manifest: Manifest) -> None:
+    """UserError for a folder that is arranged for another engine."""
+    if manifest.layout is not None:
+        remedy = f"is arranged for {manifest.layout}; give the bundle that it was made from"
+        raise UserError("bundle", folder, remedy)
+
+
+def verify_files(folder: Path) -> Manifest:
+    """Check every byte that a bundle of any layout is made of against its manifest. UserError names the first bad file.
 
     The card may be edited, and files that no engine reads may lie beside the bundle's own: what Git, a Hub download or
     a Mac leaves there. A file that an engine would read by its name, though the export wrote none, is refused.

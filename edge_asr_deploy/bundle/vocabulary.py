@@ -45,6 +45,12 @@ def write_vocabulary(folder: Path) -> None:
             (folder / name).write_text(text, encoding="utf-8")
 
 
+def token_table(tokenizer: Path) -> str:
+    """The contents of `tokens.txt` for a `tokenizer.json`."""
+    content = tokenizer.read_text(encoding="utf-8")
+    return _tokens(content, json.loads(content))
+
+
 def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
     """Ids by token. Unigram models store a list of tokens with scores, all others a dict."""
     vocabulary = model["vocab"]

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from edge_asr_deploy.cli import (
     analyze,
+    arrange,
     bench,
     card,
     check,
@@ -22,6 +23,7 @@ from edge_asr_deploy.cli import (
     pack,
     publish,
     report,
+    serve,
     sign,
     summary,
     sweep,
@@ -33,7 +35,8 @@ from edge_asr_deploy.cli.output import escape_outputs
 from edge_asr_deploy.errors import UserError
 
 # Packages that only an extra installs; all others belong to the base install.
-EXTRAS = dict.fromkeys(("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub"), "[export]")
+EXPORTING = ("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub", "onnx_ir", "ml_dtypes")
+EXTRAS = dict.fromkeys(EXPORTING, "[export]")
 
 
 class Interrupted(Exception):
@@ -59,6 +62,7 @@ app = typer.Typer(
     help="Low-bit Whisper and Moonshine for small boards: quantize, export, prove on ONNX Runtime.",
 )
 app.command("export")(export.command)
+app.command("arrange")(arrange.command)
 app.command("analyze")(analyze.command)
 app.command("fit")(fit.command)
 app.command("transcribe")(transcribe.command)
@@ -71,6 +75,7 @@ app.command("check")(check.command)
 app.command("pack")(pack.command)
 app.command("publish")(publish.command)
 app.command("sign")(sign.command)
+app.command("serve")(serve.command)
 app.command("verify")(verify.command)
 app.command("summary")(summary.command)
 app.command("report")(report.command)

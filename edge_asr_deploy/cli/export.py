@@ -27,6 +27,8 @@ def command(
         edge-deploy export --model moonshine-tiny --bits 4 --set embedding.weights.bits=8
 
         edge-deploy export --bits 4 --target pi4,pi5,x86
+
+        edge-deploy export --bits 5 --layout sherpa-onnx
     """
     from edge_asr_deploy.cli.console import console
     from edge_asr_deploy.harness.reporting.tables import export_table

@@ -12,7 +12,7 @@ from edge_asr_deploy.printing import one_line
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle, or of a layout of it.")],
     repository: Annotated[str, typer.Argument(metavar="REPO", help="Repository on the Hub, OWNER/NAME.")],
     result: Annotated[
         list[Path] | None,
@@ -40,7 +40,7 @@ def command(
 
     from edge_asr_deploy.publishing import About, publish
 
-    published = publish(bundle, repository, About(licence, base_model, result or []), {}, private)
+    published = publish(bundle, repository, About(licence, base_model, result or []), private)
     if as_json:
         say_json(dataclasses.asdict(published), indent=1)
     else:

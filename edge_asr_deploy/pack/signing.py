@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from edge_asr_deploy.bundle.manifest import bundle_hash
-from edge_asr_deploy.bundle.verification import verify
+from edge_asr_deploy.bundle.verification import verify_files
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import appearing
 from edge_asr_deploy.printing import one_line
@@ -33,7 +33,7 @@ def sign(path: Path, key: Path) -> Path:
     """
     if not path.exists():
         raise UserError("sign", path, "no such archive or bundle; check the path")
-    signature = signed(message_of(bundle_hash(verify(path))) if path.is_dir() else path, key)
+    signature = signed(message_of(bundle_hash(verify_files(path))) if path.is_dir() else path, key)
     target = signature_of(path)
     try:
         with appearing(target) as file:

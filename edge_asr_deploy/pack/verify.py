@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from edge_asr_deploy.bundle.manifest import MANIFEST, Manifest, bundle_hash
-from edge_asr_deploy.bundle.verification import verify as verify_bundle
+from edge_asr_deploy.bundle.verification import verify_files
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.pack.archive import BUNDLE, RUN, SUMS
 from edge_asr_deploy.pack.members import Refused, members
@@ -47,7 +47,7 @@ def verify(path: Path, allowed_signers: Path | None = None) -> Verified:
     twice, more than an archive may hold, a missing, extra or changed file, or no good signature.
     """
     if path.is_dir():
-        manifest = verify_bundle(path)
+        manifest = verify_files(path)
         digest = bundle_hash(manifest)
         signer = _signer(path, message_of(digest), allowed_signers)
         return Verified(str(path), digest, len(manifest.files) + 1, signer)

@@ -73,6 +73,9 @@ def _rewrite(graph: onnx.GraphProto) -> None:
     signed = _Signed(graph, producers)
     for node in graph.node:
         if node.op_type == "MatMulInteger":
+            if len(node.input) == 4 and node.input[3]:
+                # Its matrix is unsigned already: a graph that was arranged for other engines.
+                continue
             inputs = [*node.input, ""][:3]
             node.ClearField("input")
             node.input.extend([inputs[0], signed.shifted(inputs[1]), inputs[2], signed.scalar()])

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 pytest.importorskip("optimum.exporters.onnx")
 
 from edge_asr_deploy import pipeline, selection
-from edge_asr_deploy.bundle.manifest import Manifest, read_manifest
-from edge_asr_deploy.bundle.verification import verify
+from edge_asr_deploy.bundle.manifest import Manifest, bundle_hash, read_manifest
+from edge_asr_deploy.bundle.verification import verify, verify_files
 from edge_asr_deploy.cli import app
 from edge_asr_deploy.errors import UserError
 from tests.support.export_command import RECIPE, user_error
@@ -194,3 +194,24 @@ def test_an_export_that_cannot_speak_is_refused(
 def test_transformers_5_is_named_at_once(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.metadata, "version", lambda package: "5.0.0")
     assert "below 4.58" in user_error(run())
+
+
+def test_a_bundle_is_arranged_for_an_engine_as_well(run: Callable[..., Result]) -> None:
+    ran = run("--layout", "sherpa-onnx")
+    assert ran.exit_code == 0, ran.output
+    bundle, arranged = verify(Path("out")), verify_files(Path("out-sherpa-onnx"))
+    assert arranged.layout == "sherpa-onnx" and arranged.metrics["made_from"] == bundle_hash(bundle)
+    assert arranged.metrics["agreement_with_bundle"]["agreement"] == 1
+    assert {"encoder.onnx", "decoder.onnx", "tokens.txt"} < arranged.files.keys()
+    again = run("--layout", "sherpa-onnx", "--output", "other")
+    assert again.exit_code == 0, "the folder is named after the bundle"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("sherpa", "no such layout; choose optimum, sherpa-onnx"), ("sherpa-onnx", "exists already; add --overwrite")],
+)
+def test_a_layout_that_cannot_be_is_refused_before_any_work(run: Callable[..., Result], name: str, said: str) -> None:
+    Path("out-sherpa-onnx").mkdir()
+    assert said in user_error(run("--layout", name))
+    assert leftovers(Path()) == []

@@ -26,7 +26,7 @@ MAY_DIFFER = 2
 
 
 def bundle_of(exported: Exporter, model: str, bits: int) -> Path:
-    return exported(model, bits, None if bits == 32 else NUMBER)
+    return exported(model, bits, NUMBER)
 
 
 def differing(texts: list[str], clips: list[Utterance], ours: Callable[[Utterance], str]) -> list[tuple[str, str]]:

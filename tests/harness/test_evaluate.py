@@ -191,6 +191,9 @@ def test_the_baseline_is_the_newest_float_sibling_of_the_same_weights(tmp_path: 
     write_bundle(tmp_path / "b-old", bits=32)
     (tmp_path / "not-a-bundle").mkdir()
     (tmp_path / "file").touch()
+    with BundleWriter(tmp_path / "a-new-arranged") as writer:
+        later = {"layout": "sherpa-onnx", "targets": {}, "created": "2025-06-01T00:00:01+00:00"}
+        writer.commit(read_manifest(tmp_path / "a-new").model_copy(update=later))
     assert find_baseline(tmp_path / "w4") == tmp_path / "a-new"
     assert find_baseline(tmp_path / "a-new") is None
 

@@ -40,6 +40,13 @@ def test_sums_that_leave_sixteen_bits_are_exact(product: Path) -> None:
     assert (sums == 64 * 255 * 127).all()
 
 
+def test_what_is_unsigned_already_stays(product: Path) -> None:
+    """Layouts for other engines ship unsigned operands, and our runtime proves them."""
+    once = with_unsigned_operands(product)
+    product.write_bytes(once)
+    assert with_unsigned_operands(product) == once
+
+
 @pytest.mark.parametrize(("features", "needed"), [(OLD, True), (NEW, False), (ARM, False)])
 def test_only_processors_that_saturate_need_it(product: Path, features: CpuFeatures, needed: bool) -> None:
     assert needs_unsigned(product, features) is needed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,8 @@ def data() -> Path:
 def exported(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
     """`exported(model, bits, number, target)`: a bundle, made when first asked for.
 
-    With EDGE_ASR_BUNDLES set, bundles are kept in that folder and used again: the whole table takes hours.
+    With EDGE_ASR_BUNDLES set, bundles are kept in that folder and used again: the whole table takes hours. Workers of
+    one run share theirs.
     """
     pytest.importorskip("optimum.exporters.onnx")
 
@@ -36,17 +38,22 @@ def exported(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
     from edge_asr_deploy.pipeline import export
 
     kept = os.environ.get("EDGE_ASR_BUNDLES")
-    root = Path(kept) if kept else tmp_path_factory.mktemp("bundles")
+    base = tmp_path_factory.getbasetemp()
+    root = Path(kept) if kept else (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bundles"
+    root.mkdir(exist_ok=True)
 
     def make(model: str, bits: int, number: int | None = None, target: str | None = None) -> Path:
         try:
             resolve(model)
         except UserError as error:
             pytest.skip(str(error))
+        number = None if bits == 32 else number
         folder = root / f"{model}-{'float' if bits == 32 else f'w{bits}'}{f'-{number}' if number else ''}"
         folder = folder if target is None else folder.with_name(f"{folder.name}-{target.replace(',', '-')}")
-        if not folder.is_dir():
-            export(ExportOptions(model=model, bits=bits, number=number, target=target, output=folder))
+        with (root / f".{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                export(ExportOptions(model=model, bits=bits, number=number, target=target, output=folder))
         verify(folder)
         return folder
 

@@ -167,7 +167,9 @@ def find_baseline(bundle: Path) -> Path | None:
         except UserError:
             # A broken bundle, or a folder of another kind, cannot be the baseline.
             continue
-        if manifest.model.sha256 == wanted.model.sha256 and _is_float32(manifest):
+        # What is arranged for another engine cannot be run here.
+        is_of_it = manifest.model.sha256 == wanted.model.sha256 and manifest.layout is None
+        if is_of_it and _is_float32(manifest):
             candidates.append((manifest.created, folder))
     if not candidates:
         remedy = f"make it with `edge-deploy export --model {wanted.model.name} --bits 32`, or give --baseline BUNDLE"

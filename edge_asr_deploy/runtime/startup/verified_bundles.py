@@ -54,7 +54,7 @@ def verified_bundle(bundle: Path, verify: bool) -> Verified:
 
     if note is None:
         manifest = verify_bundle(bundle) if verify else read_manifest(bundle)
-        return _verified(manifest, {})
+        return _verified(bundle, manifest, {})
     try:
         # The stamps are read before the files, so that a file which changes meanwhile does not count as verified.
         names = read_manifest(bundle).files.keys() - {CARD}
@@ -63,15 +63,18 @@ def verified_bundle(bundle: Path, verify: bool) -> Verified:
     except (UserError, OSError):
         if verify:
             raise
-        return _verified(read_manifest(bundle), {})
-    verified = _verified(manifest, _contents(bundle, manifest))
+        return _verified(bundle, read_manifest(bundle), {})
+    verified = _verified(bundle, manifest, _contents(bundle, manifest))
     with suppress(OSError):
         write_index(note, {**dataclasses.asdict(verified), "stamps": stamps})
         _prune(note.parent)
     return verified
 
 
-def _verified(manifest: Manifest, contents: dict[str, str]) -> Verified:
+def _verified(bundle: Path, manifest: Manifest, contents: dict[str, str]) -> Verified:
+    from edge_asr_deploy.bundle.verification import require_own_layout
+
+    require_own_layout(bundle, manifest)
     targets = {name: (graphs.encoder, graphs.decoder) for name, graphs in manifest.targets.items()}
     return Verified(manifest.family, targets, contents)
 
