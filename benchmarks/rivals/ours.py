@@ -33,6 +33,8 @@ def load(job: Job) -> Opened:
             raise ValueError(f"no option {name}; there are {sorted(set().union(*known))}")
         place[name] = parse_audio_context(value) if name == "audio_context" else _value(value)
     settings, opening, hearing = places
+    # The names of configurations say what they are given: without the option a full window, as rivals compute it.
+    opening.setdefault("audio_context", "full")
     if job.language:
         hearing["language"] = job.language
     transcriber = Transcriber.open(folder, SessionSettings(**{"threads": job.threads, **settings}), **opening)

@@ -19,8 +19,9 @@ ACCURACY_LEVEL = Option(
 )
 TARGET = Option("Run the bundle's graphs for this target: generic, x86, pi4, pi5. Default: the CPU's.")
 AUDIO_CONTEXT = Option(
-    "How much audio Whisper's encoder gets: full (30 s), auto, or the clip and this many seconds of silence."
+    "How much audio Whisper's encoder gets: auto (the clip and 3 s of silence), full (30 s), or the clip and so many s."
 )
+DEFAULT_AUDIO_CONTEXT = "auto"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TranscribeOptions:
     target: Annotated[str | None, TARGET] = None
     threads: Annotated[int | None, Option("Threads within an operator. Default: the target's.", least=1)] = None
     accuracy_level: Annotated[int | None, ACCURACY_LEVEL] = None
-    audio_context: Annotated[str, AUDIO_CONTEXT] = "full"
+    audio_context: Annotated[str, AUDIO_CONTEXT] = DEFAULT_AUDIO_CONTEXT
 
     def __post_init__(self) -> None:
         # Checked here, so that a wrong value is refused before anything is sent to a board.
@@ -61,6 +62,11 @@ def parse_audio_context(given: str | float | None) -> float | None:
         remedy = f"give full, auto, or at least {TAIL_SECONDS} seconds of silence after the clip"
         raise UserError("--audio-context", given, remedy)
     return margin
+
+
+def margin_of(family: str, margin: float | None) -> float | None:
+    """The margin that counts: Moonshine's encoder takes clips as they are, so that there is none."""
+    return margin if family == "whisper" else None
 
 
 def describe_audio_context(margin: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -13,7 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
-from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE, read_audio
 from edge_asr_deploy.runtime.audio.samples import as_samples
 from edge_asr_deploy.runtime.audio.windows import batches, cut, is_silent
@@ -21,11 +22,17 @@ from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoding.audio_context import context_seconds, is_doubtful
 from edge_asr_deploy.runtime.decoding.decoder import Decoded, Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.decoding.family import Family
-from edge_asr_deploy.runtime.decoding.loops import without_loop
+from edge_asr_deploy.runtime.decoding.loops import begins_loop, without_loop
 from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
-from edge_asr_deploy.runtime.options import describe_audio_context, parse_audio_context
+from edge_asr_deploy.runtime.options import (
+    AUTO_MARGIN,
+    DEFAULT_AUDIO_CONTEXT,
+    describe_audio_context,
+    margin_of,
+    parse_audio_context,
+)
 from edge_asr_deploy.runtime.session import SessionSettings, running
 from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, release_memory
 from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
@@ -119,7 +126,7 @@ class Transcriber:
         *,
         threads: int | None = None,
         accuracy_level: int | None = None,
-        audio_context: str | float | None = None,
+        audio_context: str | float | None = DEFAULT_AUDIO_CONTEXT,
         target: str | None = None,
         batch: int = BATCH,
         verify: bool = True,
@@ -130,8 +137,9 @@ class Transcriber:
 
         `target` names one of the bundle's targets; without it the CPU decides. `threads` and `accuracy_level` (of the
         low-bit MatMul) replace the target's own; `settings` replaces all session settings at once. `audio_context` says
-        how much of its window Whisper's encoder gets: `full` (30 s, the default), `auto`, or seconds of silence after
-        the clip. `batch` is the number of windows of long audio that are decoded together. `family` (`whisper` or
+        how much of its window Whisper's encoder gets: `auto` (the clip and 3 s of silence), `full` or None (30 s), or
+        seconds of silence after the clip. Bundles of earlier versions take full windows only, and get them for `auto`,
+        with a note. `batch` is the number of windows of long audio that are decoded together. `family` (`whisper` or
         `moonshine`) and `graphs` describe a folder without a manifest, and no manifest is read if `family` is given.
         Later starts reuse the verification and the optimized graphs in the start-up cache (`runtime.startup`).
         """
@@ -144,8 +152,12 @@ class Transcriber:
             chosen = choose(verified.targets, target, cpu_features())
             target, (encoder, decoder) = chosen.name, verified.targets[chosen.name]
         settings = settings or chosen.settings(SessionOverrides(threads, accuracy_level))
-        rules = FAMILIES[family](bundle)
+        rules, margin = FAMILIES[family](bundle), margin_of(family, margin)
         session = open_optimized(bundle / encoder, settings, contents.get(encoder))
+        if margin == AUTO_MARGIN and not takes_any_length(session):
+            said = f"{bundle} was exported before short windows: every clip costs 30 s of encoder; export it again"
+            warnings.warn(Note(said), stacklevel=2)
+            margin = None
         if margin is not None and not takes_any_length(session):
             remedy = f"{bundle} only takes full windows; export it again"
             raise UserError("--audio-context", describe_audio_context(margin), remedy)
@@ -243,8 +255,10 @@ class Transcriber:
         def extended(row: int, tokens: Sequence[int]) -> int:
             return self._family.longest(len(clips[row]), len(full_prompt), (self._text(tokens), len(tokens)))
 
-        decoded = greedy(self._decoder.start(context), full_prompt, self._family.rules, limits, extended)
         is_cut = seconds is not None and seconds < window
+        # A full window may hold a refrain. A shortened one that seems to loop is only decoded again.
+        loops = begins_loop if is_cut else None
+        decoded = greedy(self._decoder.start(context), full_prompt, self._family.rules, limits, extended, loops)
         windows = [
             _Window(result, features, encoder, detection / len(clips), is_cut)
             for result, (features, encoder) in zip(decoded, times, strict=True)

@@ -74,11 +74,11 @@ def test_how_the_bundle_is_run_goes_along(
         return [Answer("pi", 2, None, ())]
 
     monkeypatch.setattr(module, "run_on", run_on)
-    how = ["--audio-context", "auto", "--target", "generic", "--accuracy-level", "1"]
+    how = ["--audio-context", "full", "--target", "generic", "--accuracy-level", "1"]
     CliRunner().invoke(app, [*command(bundle, tmp_path), *how, "--on", "pi"])
     words = [str(word) for word in asked[0]]
     passed_on = {name: words[words.index(name) + 1] for name in ("--audio-context", "--target", "--accuracy-level")}
-    assert passed_on == {"--audio-context": "auto", "--target": "generic", "--accuracy-level": "1"}
+    assert passed_on == {"--audio-context": "full", "--target": "generic", "--accuracy-level": "1"}
 
 
 class Small(BaseModel):

@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge_asr_deploy.runtime.decoding.loops import is_runaway, without_loop
+from edge_asr_deploy.runtime.decoding.loops import SIGN, begins_loop, is_runaway, without_loop
 
 DICKENS = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -78,3 +80,20 @@ def test_of_a_loop_at_the_end_one_phrase_is_left(length: int) -> None:
 )
 def test_what_is_no_loop_stays(tokens: list[int]) -> None:
     assert without_loop(tokens) == tokens
+
+
+@given(
+    st.lists(st.integers(0, 50), max_size=20),
+    st.lists(st.integers(0, 50), min_size=1, max_size=30),
+    st.integers(0, 30),
+)
+def test_a_loop_is_noticed_within_a_dozen_tokens(before: list[int], phrase: list[int], more: int) -> None:
+    """Of its second round: the first may be what was said."""
+    rounds = [phrase[place % len(phrase)] for place in range(len(phrase) + SIGN + more)]
+    assert begins_loop(before + rounds)
+
+
+@given(st.lists(st.integers(0, 10**6), unique=True, max_size=100), st.integers(0, SIGN - 1))
+def test_speech_that_repeats_fewer_tokens_is_no_loop(tokens: list[int], repeated: int) -> None:
+    again = tokens[-repeated:] if repeated else []
+    assert not begins_loop(tokens + again)

@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.runtime.decoding.decoder import Decoder
+from edge_asr_deploy.runtime.decoding.loops import SIGN
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Timings, Transcriber, Transcript
 from tests.support.exported import Exported, write_bundle
@@ -233,7 +234,7 @@ def with_context(bundle: Path, margin: float = 2) -> Transcriber:
 def test_a_doubtful_text_from_a_short_window_is_replaced_by_the_full_ones(
     free_whisper: Exported, noise: Noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = Transcriber.open(free_whisper.bundle, ONE_THREAD).transcribe(noise(3), "en")
+    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full").transcribe(noise(3), "en")
     # The random model never ends: every text is doubtful.
     again = with_context(free_whisper.bundle).transcribe(noise(3), "en")
     assert (again.fallbacks, full.fallbacks) == (1, 0)
@@ -245,9 +246,41 @@ def test_a_doubtful_text_from_a_short_window_is_replaced_by_the_full_ones(
 
 
 def test_a_margin_that_fills_the_window_is_the_full_window(free_whisper: Exported, noise: Noise) -> None:
-    full = Transcriber.open(free_whisper.bundle, ONE_THREAD).transcribe(noise(3), "en")
+    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full").transcribe(noise(3), "en")
     wide = with_context(free_whisper.bundle, 27).transcribe(noise(3), "en")
     assert (wide.tokens, wide.fallbacks) == (full.tokens, 0)
+
+
+def test_short_windows_are_what_everyone_gets(
+    free_whisper: Exported, noise: Noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_asr_deploy.runtime.transcriber.is_doubtful", lambda decoded, text: False)
+    unasked = Transcriber.open(free_whisper.bundle, ONE_THREAD).transcribe(noise(3), "en")
+    asked, full = (
+        Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context=one).transcribe(noise(3), "en")
+        for one in ("auto", "full")
+    )
+    assert unasked.tokens == asked.tokens != full.tokens
+
+
+def test_a_bundle_of_full_windows_gets_them_with_a_note(whisper: Exported, noise: Noise) -> None:
+    with pytest.warns(Note, match="exported before short windows"):
+        unasked = Transcriber.open(whisper.bundle, ONE_THREAD)
+    full = Transcriber.open(whisper.bundle, ONE_THREAD, audio_context="full")
+    assert unasked.transcribe(noise(3), "en").tokens == full.transcribe(noise(3), "en").tokens
+
+
+def test_a_loop_in_a_short_window_ends_soon(
+    free_whisper: Exported, noise: Noise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After 13 equal tokens of 44 the full window is decoded, which is left to itself."""
+    size = json.loads((free_whisper.bundle / "config.json").read_text())["vocab_size"]
+    only = {"suppress_tokens": [token for token in range(size) if token != 7]}
+    bundle = free_whisper.with_generation(tmp_path / "b", **only)
+    full = Transcriber.open(bundle, ONE_THREAD, audio_context="full").transcribe(noise(3), "en")
+    found = Transcriber.open(bundle, ONE_THREAD).transcribe(noise(3), "en")
+    assert found.tokens == full.tokens and found.fallbacks == 1
+    assert found.timings.tokens == full.timings.tokens + SIGN + 1 < 2 * full.timings.tokens
 
 
 def test_a_bundle_of_full_windows_refuses_less(whisper: Exported) -> None:

@@ -30,6 +30,7 @@ from edge_asr_deploy.harness.machine.state import BoardState, board_state, distu
 from edge_asr_deploy.printing import note_line
 from edge_asr_deploy.progress import Counter, Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
+from edge_asr_deploy.runtime.options import margin_of
 from edge_asr_deploy.runtime.session import SessionSettings
 
 # The load of other programs, in cores, above which the result carries a note about it.
@@ -71,6 +72,7 @@ def bench(
     """
     folders = [bundle] if baseline is None else [bundle, baseline]
     manifests = [verify(folder) for folder in folders]
+    options = options.model_copy(update={"audio_context": margin_of(manifests[0].family, options.audio_context)})
     wanted = [(options.target, options.audio_context), (None, None)][: len(folders)]
     subjects = [
         Subject(folder, language_options(folder, options.language), target, audio_context)

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from edge_asr_deploy.options import Option
-from edge_asr_deploy.runtime.options import ACCURACY_LEVEL, AUDIO_CONTEXT, TARGET, parse_audio_context
+from edge_asr_deploy.runtime.options import (
+    ACCURACY_LEVEL,
+    AUDIO_CONTEXT,
+    DEFAULT_AUDIO_CONTEXT,
+    TARGET,
+    parse_audio_context,
+)
 
 if TYPE_CHECKING:
     # This import loads pydantic, which the command line does not need to start.
@@ -31,7 +37,7 @@ class BenchOptions:
     ] = (2,)
     accuracy_level: Annotated[int | None, ACCURACY_LEVEL] = None
     target: Annotated[str | None, TARGET] = None
-    audio_context: Annotated[str, AUDIO_CONTEXT] = "full"
+    audio_context: Annotated[str, AUDIO_CONTEXT] = DEFAULT_AUDIO_CONTEXT
     language: Annotated[str, Option("Language of the speech, for multilingual models.")] = "en"
     lengths: Annotated[tuple[float, ...], Option("Seconds of audio, separated by commas.", commas=True)] = (
         1.5,

@@ -39,7 +39,7 @@ from edge_asr_deploy.printing import note_line
 from edge_asr_deploy.progress import Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoding.configuration import read_json
-from edge_asr_deploy.runtime.options import describe_audio_context
+from edge_asr_deploy.runtime.options import describe_audio_context, margin_of
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.targets import SessionOverrides, choose
 
@@ -91,14 +91,15 @@ def evaluate(
     items = prepared.items
     for manifest in manifests:
         refuse_calibrated_on(manifest, items)
-    wanted = [(options.target, options.margin), (None, None)][: len(folders)]
+    margin = margin_of(manifests[0].family, options.margin)
+    wanted = [(options.target, margin), (None, None)][: len(folders)]
     targets = [
         choose(manifest.targets, name, cpu_features()) for manifest, (name, _) in zip(manifests, wanted, strict=True)
     ]
     session = targets[0].settings(SessionOverrides(options.threads, options.accuracy_level))
     subjects = [
-        Subject(folder, language_options(folder, options.language), target.name, margin)
-        for folder, target, (_, margin) in zip(folders, targets, wanted, strict=True)
+        Subject(folder, language_options(folder, options.language), target.name, seconds)
+        for folder, target, (_, seconds) in zip(folders, targets, wanted, strict=True)
     ]
 
     accuracies: list[Accuracy] = []
@@ -126,7 +127,7 @@ def evaluate(
         dropped=prepared.without_text,
         unreadable=[Unreadable(id=clip.id, source=clip.source, reason=why) for clip, why in prepared.unreadable],
         normalizer=NormalizerName(name=normalizer.name, version=normalizer.version),
-        settings=_settings(options, targets[0].name, session),
+        settings=_settings(options, targets[0].name, session, margin),
         environment=environment(),
         bundle=measured[0],
         baseline=measured[1] if len(measured) > 1 else None,
@@ -197,7 +198,7 @@ def _measured(folder: Path, manifest: Manifest, accuracy: Accuracy, speed: Speed
     )
 
 
-def _settings(options: EvaluateOptions, target: str, session: SessionSettings) -> Settings:
+def _settings(options: EvaluateOptions, target: str, session: SessionSettings, margin: float | None) -> Settings:
     level = DEFAULT_ACCURACY_LEVEL if session.accuracy_level is None else session.accuracy_level
     because = "onnxruntime's default" if level == DEFAULT_ACCURACY_LEVEL else "the target's"
     if options.accuracy_level is not None:
@@ -208,7 +209,7 @@ def _settings(options: EvaluateOptions, target: str, session: SessionSettings) -
         threads=options.threads,
         accuracy_level=level,
         accuracy_level_note=f"{because}; activations of the low-bit MatMuls are {activations}",
-        audio_context=describe_audio_context(options.margin),
+        audio_context=describe_audio_context(margin),
         language=options.language,
         seed=options.seed,
     )

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from edge_asr_deploy.options import Option
-from edge_asr_deploy.runtime.options import ACCURACY_LEVEL, AUDIO_CONTEXT, TARGET, parse_audio_context
+from edge_asr_deploy.runtime.options import (
+    ACCURACY_LEVEL,
+    AUDIO_CONTEXT,
+    DEFAULT_AUDIO_CONTEXT,
+    TARGET,
+    parse_audio_context,
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class EvaluateOptions:
     threads: Annotated[int, Option("Threads within an operator.", least=1)] = 2
     accuracy_level: Annotated[int | None, ACCURACY_LEVEL] = None
     target: Annotated[str | None, TARGET] = None
-    audio_context: Annotated[str, AUDIO_CONTEXT] = "full"
+    audio_context: Annotated[str, AUDIO_CONTEXT] = DEFAULT_AUDIO_CONTEXT
     language: Annotated[str, Option("Language of the speech; it also decides the text normalizer.")] = "en"
     limit: Annotated[int | None, Option("Use at most this many utterances of each corpus.", least=1)] = None
     jobs: Annotated[

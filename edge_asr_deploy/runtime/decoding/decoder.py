@@ -116,12 +116,13 @@ def greedy(
     rules: Rules,
     limits: Sequence[int],
     extended: Callable[[int, Sequence[int]], int] | None = None,
+    loops: Callable[[Sequence[int]], bool] | None = None,
 ) -> list[Decoded]:
     """Take the best allowed token in each step, until an end token or the row's token limit.
 
-    A row that reaches its limit may go on to `extended(row, its tokens)`, where that is more.
-    A repetition loop ends only at the token limit. Rows that have ended stay in the cache until they are half of it,
-    because removing them copies all others.
+    A row that reaches its limit may go on to `extended(row, its tokens)`, where that is more. A row ends there, too,
+    once `loops(its tokens)`; without that a repetition ends only at the limit. Rows that have ended stay in the cache
+    until they are half of it, because removing them copies all others.
     """
     taken: list[list[tuple[int, float]]] = [[] for _ in limits]
     # The log-probability of the last token, for each row that has ended.
@@ -144,10 +145,9 @@ def greedy(
         for row, runs, token, row_scores in zip(rows, running, best.tolist(), scores, strict=True):
             if runs:
                 taken[row].append((token, share))
-                if token in rules.end or (
-                    len(taken[row]) >= limits[row]
-                    and (extended is None or len(taken[row]) >= extended(row, [token for token, _ in taken[row]]))
-                ):
+                tokens = [token for token, _ in taken[row]]
+                is_full = len(tokens) >= limits[row] and (extended is None or len(tokens) >= extended(row, tokens))
+                if token in rules.end or is_full or (loops is not None and loops(tokens)):
                     ended[row] = -float(np.log(np.exp(row_scores - row_scores[token]).sum()))
         feed, is_first = best[:, None], False
     return [_decoded(calls, ended[row], rules) for row, calls in enumerate(taken)]

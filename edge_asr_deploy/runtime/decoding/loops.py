@@ -13,6 +13,8 @@ PHRASE, REPEATS, WORDS = 30, 5, 12
 ENDING = 3
 # A loop has at least this many tokens: 40 are 10 s of speech.
 LOOP = 40
+# Tokens that are repeated before a shortened window is given up, and the longest phrase that is looked for.
+SIGN, LONGEST = 12, 40
 # The length of a text divided by that of its zlib-compressed form. openai/whisper decodes again above 2.4, because a
 # second try costs little. Here a false alarm would mislead users, and real text ("It was the best of times, it was the
 # worst of times") reaches 2.42.
@@ -37,6 +39,13 @@ def ends_twice(text: str) -> bool:
     """True when the last words (at least ENDING) repeat the words before them, as if the decoder missed the end."""
     words = re.findall(r"\w+", text.lower())
     return any(words[-length:] == words[-2 * length : -length] for length in range(ENDING, len(words) // 2 + 1))
+
+
+def begins_loop(tokens: Sequence[int]) -> bool:
+    """True when the last SIGN tokens repeat those of one phrase before them: at the latest SIGN tokens into a loop."""
+    last = tokens[-SIGN:]
+    lengths = range(1, min(LONGEST, len(tokens) - SIGN) + 1)
+    return any(last == tokens[-SIGN - length : -length] for length in lengths if tokens[-1 - length] == last[-1])
 
 
 def without_loop(tokens: Sequence[int]) -> Sequence[int]:
