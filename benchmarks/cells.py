@@ -57,6 +57,8 @@ RIVALS: dict[Family, tuple[Configuration, ...]] = {
         *(Configuration("whisper.cpp", bits, f"ggml-{bits}") for bits in ("q8_0", "q5_1", "q4_0")),
         # Its audio context cut to the clip and 10 s; cut closer it falls into loops.
         *(Configuration("whisper.cpp", f"{bits} ac+500", f"ggml-{bits}", False) for bits in ("q8_0", "q5_1")),
+        # Its own int8 files, in its own layout; it pads a clip by 10 s instead of to 30 s.
+        Configuration("sherpa-onnx", "int8", "sherpa-int8", False),
         *_OPTIMUM,
     ),
     "moonshine": (

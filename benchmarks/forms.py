@@ -50,6 +50,8 @@ class Forms:
         target.parent.mkdir(parents=True, exist_ok=True)
         if form == "ort":
             vendors_files(checkpoint, target, self._newest(checkpoint.name))
+        elif form == "sherpa-int8":
+            self._sherpa(checkpoint, target)
         else:
             _run([str(self.python), "-m", "benchmarks.convert", form, str(checkpoint.folder), str(target)])
         return target
@@ -60,13 +62,23 @@ class Forms:
         pattern = f"lib/python3*/site-packages/moonshine_voice/assets/{size}-en"
         return next(iter(self.python.parent.parent.glob(pattern)), None)
 
+    def _sherpa(self, checkpoint: Checkpoint, target: Path) -> None:
+        """sherpa-onnx's int8 files of a Whisper, from the float bundle in its layout."""
+        from benchmarks.sherpa_whisper import own_int8
+
+        arranged = target.with_name("sherpa-float")
+        if not arranged.is_dir():
+            words = [str(self._bundle(checkpoint, "float")), "--layout", "sherpa-onnx", "--output", str(arranged)]
+            _run([sys.executable, "-m", "edge_asr_deploy", "arrange", *words])
+        own_int8(arranged, target)
+
     def _bundle(self, checkpoint: Checkpoint, name: str) -> Path:
         folder = (self.bundles / f"{checkpoint.name}-{name}").absolute()
         if not (folder / "manifest.json").is_file():
-            bits = re.fullmatch(r"w([2-8])", name)
+            bits = re.fullmatch(r"w([2-8])|float", name)
             if not self.exports or not bits:
                 raise Unavailable(f"there is no bundle {folder.name} in {self.bundles}")
-            options = ["--model", checkpoint.name, "--bits", bits[1], "--output", str(folder)]
+            options = ["--model", checkpoint.name, "--bits", bits[1] or "32", "--output", str(folder)]
             _run([sys.executable, "-m", "edge_asr_deploy", "export", *options])
         if read_manifest(folder).model.sha256 != checkpoint.sha256:
             raise Unavailable(f"{folder.name} was made from other weights than {checkpoint.origin}")

@@ -8,7 +8,7 @@ from typing import Any
 SECONDS, RATE = 30, 16_000
 
 
-def windowed(transcribe: Callable[[Any], str], samples: Any) -> str:
-    """Windows of 30 s, one after the other."""
-    size = SECONDS * RATE
+def windowed(transcribe: Callable[[Any], str], samples: Any, seconds: float = SECONDS) -> str:
+    """Windows of so many seconds, one after the other."""
+    size = round(seconds * RATE)
     return " ".join(transcribe(samples[start : start + size]).strip() for start in range(0, len(samples), size))
