@@ -34,7 +34,7 @@ class ExportOptions:
     layout: Annotated[
         str | None,
         Option(
-            "Engines to arrange the bundle for as well, separated by commas: sherpa-onnx. "
+            "Engines to arrange the bundle for as well, separated by commas: sherpa-onnx, transformers.js, page. "
             "Each gets a folder beside the bundle, `OUTPUT-LAYOUT`."
         ),
     ] = None

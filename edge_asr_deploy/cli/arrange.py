@@ -13,7 +13,7 @@ from edge_asr_deploy.printing import one_line
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    layout: Annotated[str, typer.Option(help="Engines, separated by commas: sherpa-onnx.")],
+    layout: Annotated[str, typer.Option(help="Engines, separated by commas: sherpa-onnx, transformers.js, page.")],
     output: Annotated[
         Path | None, typer.Option(help="Folder to write, for one engine. Default: BUNDLE-LAYOUT.")
     ] = None,

@@ -27,7 +27,8 @@ def command(
 
     Example: `edge-deploy serve exported/whisper-tiny.en-w4 --page`
     """
-    from edge_asr_deploy.bundle.verification import verify
+    from edge_asr_deploy.bundle.manifest import MANIFEST
+    from edge_asr_deploy.bundle.verification import verify, verify_files
     from edge_asr_deploy.errors import UserError
     from edge_asr_deploy.layouts.page import INDEX, arrange
     from edge_asr_deploy.layouts.page_server import page_server
@@ -40,6 +41,8 @@ def command(
             verify(bundle)
             folder = Path(temporary)
             arrange(bundle, folder, runtime)
+        elif (bundle / MANIFEST).is_file():  # web servers may be given the page alone
+            verify_files(bundle)
         with page_server(folder, host, port) as server:
             say(f"http://{host}:{server.server_address[1]}/ (Ctrl-C ends it)")
             server.serve_forever()
