@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -36,14 +37,28 @@ def test_a_changed_bundle_is_not_served(tmp_path: Path) -> None:
     assert "config.json" in error and "changed since the export" in error
 
 
+def interruptible() -> None:
+    """A shell starts programs in the background so that they ignore Ctrl-C, and their children, too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_a_folder_of_the_page_is_served_until_ctrl_c(tmp_path: Path) -> None:
     for name in ("index.html", "files.json"):
         (tmp_path / name).write_text(f"<{name}>")
     command = [sys.executable, "-m", "edge_asr_deploy", "serve", str(tmp_path), "--page", "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as server:
+    with (
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=interruptible,
+        ) as server,
+        ExitStack() as stack,
+    ):
+        stack.callback(server.kill)
         assert server.stdout is not None and server.stderr is not None
         address = server.stdout.readline().split()[0]
         assert address.startswith("http://127.0.0.1:")
