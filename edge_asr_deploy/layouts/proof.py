@@ -31,7 +31,8 @@ def measure_agreement(
     UserError where less than `LEAST_AGREEMENT` do.
     """
     # Layouts are made of the graphs with Optimum's names, which are those of the first target.
-    transcriber = Transcriber.open(bundle, verify=False, target=next(iter(read_manifest(bundle).targets)))
+    target = next(iter(read_manifest(bundle).targets))
+    transcriber = Transcriber.open(bundle, audio_context="full", verify=False, target=target)
     count = Counter(progress, "comparing", len(utterances))
     agreeing = total = 0
     for utterance in utterances:

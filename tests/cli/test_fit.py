@@ -59,7 +59,7 @@ def test_a_budget_becomes_a_recipe_that_keeps_it(fit: Callable[..., Result], run
     ran = fit("--max-mb", "0.25", "--json")
     assert ran.exit_code == 0, ran.output
     result = json.loads(ran.stdout)
-    assert result["smallest"] < result["size"] <= 240_000
+    assert result["smallest"] < result["size"] <= 250_000
     assert len(set(result["bits"].values())) > 1, "a budget between uniform widths mixes them"
     sizes, costs = ([point[key] for point in result["front"]] for key in ("size", "divergence"))
     assert sizes == sorted(sizes) and costs == sorted(costs, reverse=True) and len(sizes) > 5
@@ -141,7 +141,7 @@ def test_a_second_budget_measures_nothing_again(fit: Callable[..., Result], monk
 def test_the_baselines_keep_the_budget_too(fit: Callable[..., Result], options: list[str]) -> None:
     ran = fit("--max-mb", "0.25", "--json", *options)
     assert ran.exit_code == 0, ran.output
-    assert json.loads(ran.stdout)["size"] <= 240_000
+    assert json.loads(ran.stdout)["size"] <= 250_000
 
 
 def test_the_joint_search_goes_on_where_it_was_killed(fit: Callable[..., Result], monkeypatch: Any) -> None:
@@ -163,7 +163,7 @@ def test_the_joint_search_goes_on_where_it_was_killed(fit: Callable[..., Result]
     assert ran.exit_code == 0, ran.output
     assert len(calls) == 3 + 2, "two of four trials were there already"
     result = json.loads(ran.stdout)
-    assert result["searched"]["trials"] == 4 and result["size"] <= 240_000
+    assert result["searched"]["trials"] == 4 and result["size"] <= 250_000
     # The first trial is the recipe as given, by the knapsack's own bits: the best one is no worse.
     assert parse(load_document(Path("fit.yaml")), "fit.yaml").name == "fit"
 

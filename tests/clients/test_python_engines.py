@@ -87,7 +87,7 @@ def test_onnx_asr(
     found = differing(texts, clips, as_onnx_asr(bundle, language))
     assert len(found) <= MAY_DIFFER, found
     if is_multilingual:
-        runtime = Transcriber.open(bundle)
+        runtime = Transcriber.open(bundle, audio_context="full")
         found = differing(texts, clips, lambda clip: runtime.transcribe(clip.samples(), language="en").text)
         assert len(found) <= MAY_DIFFER, found
 
@@ -97,7 +97,7 @@ def test_sherpa_onnx_runs_moonshine(
     bits: int, exported: Exporter, exact: Callable[[Path], Path], clips: list[Utterance]
 ) -> None:
     bundle = bundle_of(exported, "moonshine-tiny", bits)
-    runtime = Transcriber.open(bundle)
+    runtime = Transcriber.open(bundle, audio_context="full")
     texts = hear("sherpa-onnx", exact(bundle), clips)
     found = differing(texts, clips, lambda clip: runtime.transcribe(clip.samples()).text)
     assert len(found) <= MAY_DIFFER, found

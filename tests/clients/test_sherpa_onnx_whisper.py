@@ -37,7 +37,9 @@ def said_by_the_bundle(
     features[0, :, :frames] = heard.features[:frames].T
     with monkeypatch.context() as patch:
         patch.setattr(Whisper, "inputs", lambda *_: {"input_features": features})
-        return Transcriber.open(bundle, target="generic").transcribe(samples, language=language).text
+        return (
+            Transcriber.open(bundle, target="generic", audio_context="full").transcribe(samples, language=language).text
+        )
 
 
 @pytest.fixture(scope="module")

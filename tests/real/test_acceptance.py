@@ -46,7 +46,10 @@ def test_the_float_bundle_says_what_transformers_says(model: str, exported: Expo
 
     folder = resolve(model).folder
     theirs, processor = AutoModelForSpeechSeq2Seq.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-    ours, language = Transcriber.open(exported(model, 32)), "en" if model == "whisper-base" else None
+    ours, language = (
+        Transcriber.open(exported(model, 32), audio_context="full"),
+        "en" if model == "whisper-base" else None,
+    )
     utterances = [u for name in ("common_voice_en", "asterisk_prompts") for u in read_manifest(data / f"{name}.jsonl")]
     same = 0
     for utterance in utterances:
@@ -75,7 +78,7 @@ def test_optimum_hears_the_same_on_all_of_common_voice(exported: Exporter, data:
     bundle = exported("whisper-tiny.en", 4)
     theirs = ORTModelForSpeechSeq2Seq.from_pretrained(exact_here(bundle, tmp_path))
     processor = AutoProcessor.from_pretrained(bundle)
-    ours, log_mel = Transcriber.open(bundle), LogMel()
+    ours, log_mel = Transcriber.open(bundle, audio_context="full"), LogMel()
 
     def said(features: torch.Tensor) -> str:
         tokens = theirs.generate(features, do_sample=False, num_beams=1)

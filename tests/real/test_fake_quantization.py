@@ -36,7 +36,9 @@ def test_the_graphs_say_the_tokens_of_fake_quantization(name: str, data: Path, t
     write_files(tmp_path, job, made, silent)
 
     kind, model = family(cell.recipe.family), made.model
-    ours = Transcriber.open(tmp_path, SessionSettings(accuracy_level=1), verify=False, family=cell.recipe.family)
+    ours = Transcriber.open(
+        tmp_path, SessionSettings(accuracy_level=1), audio_context="full", verify=False, family=cell.recipe.family
+    )
     prompt = kind.prompt(model.generation_config, "en", "transcribe")
     utterances, same, compared = evaluation_corpus()[0], 0, 0
     for utterance in utterances:

@@ -34,7 +34,7 @@ def test_the_float_bundle_says_what_transformers_says(exported: Exporter, data: 
 
     folder = resolve(MODEL).folder
     model, processor = AutoModelForSpeechSeq2Seq.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-    ours = Transcriber.open(exported(MODEL, 32))
+    ours = Transcriber.open(exported(MODEL, 32), audio_context="full")
     for utterance in read_manifest(data / "common_voice_en.jsonl")[:8]:
         features = processor(utterance.samples(), sampling_rate=16_000, return_tensors="pt").input_features
         with torch.no_grad():
@@ -89,7 +89,7 @@ def test_optimum_opens_the_bundle_and_hears_the_same(exported: Exporter, data: P
     bundle = exported(MODEL, 4, CLIPS)
     theirs = ORTModelForSpeechSeq2Seq.from_pretrained(exact_here(bundle, tmp_path))
     processor = AutoProcessor.from_pretrained(bundle)
-    ours, log_mel = Transcriber.open(bundle, SessionSettings(threads=1)), LogMel()
+    ours, log_mel = Transcriber.open(bundle, SessionSettings(threads=1), audio_context="full"), LogMel()
     for utterance in read_manifest(data / "common_voice_en.jsonl")[:5]:
         features = torch.from_numpy(log_mel(utterance.samples()))
         tokens = theirs.generate(features, do_sample=False, num_beams=1)

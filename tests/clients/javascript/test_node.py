@@ -56,7 +56,7 @@ def test_it_hears_the_words_of_transcribe(
     Its Moonshine stops after 6 tokens a second, ours after 6.5 and 2 more: a text may be cut off.
     """
     results = node(SCRIPT, arranged(model, bits), "{}", "{}", *raw(clips(data)))
-    ours, normalize = Transcriber.open(exported(model, bits, 8)), normalizer("whisper-english")
+    ours, normalize = Transcriber.open(exported(model, bits, 8), audio_context="full"), normalizer("whisper-english")
     differing = []
     for utterance, result in zip(clips(data), results, strict=True):
         theirs, expected = normalize(result["text"]), normalize(ours.transcribe(utterance.samples()).text)

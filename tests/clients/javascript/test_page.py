@@ -69,7 +69,7 @@ def test_it_hears_the_words_of_transcribe_and_asks_nobody_else(
     with serving(page_server(page_of(bundle, clients, tmp_path / "page"), "localhost", 0)) as url:
         seen = node(SCRIPT, chromium, url, *paths)
     assert seen["state"] == "ready" and seen["errors"] == []
-    ours = Transcriber.open(bundle)
+    ours = Transcriber.open(bundle, audio_context="full")
     assert [seen["texts"][str(path)] for path in paths] == [ours.transcribe(u.samples()).text for u in utterances]
     away = [request for request in seen["requests"] if not request.startswith((url, "blob:", "data:"))]
     assert seen["requests"] and away == []
