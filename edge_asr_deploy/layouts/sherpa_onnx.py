@@ -21,6 +21,7 @@ from edge_asr_deploy.layouts.sherpa import driving, metadata, moonshine
 from edge_asr_deploy.layouts.sherpa.decoder import never_said, with_stacked_caches
 from edge_asr_deploy.layouts.sherpa.driving import DECODER, ENCODER
 from edge_asr_deploy.layouts.sherpa.encoder import with_cross_attention
+from edge_asr_deploy.layouts.without_masks import without_decoder_mask
 from edge_asr_deploy.runtime.decoding.configuration import read_json
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 from edge_asr_deploy.runtime.exact import INTEGER_PRODUCTS, with_unsigned_operands
@@ -55,7 +56,7 @@ def arrange(bundle: Path, folder: Path) -> None:
         never_said(decoder, rules.never.tolist(), rules.never_first.tolist())
         encoder.metadata_props.update(metadata.of_bundle(bundle, heads))
     else:
-        moonshine.without_mask(decoder)
+        without_decoder_mask(decoder)
     for model, name in ((encoder, ENCODER), (decoder, DECODER)):
         write(model, folder / name)
     (folder / TOKENS).write_text(token_table(bundle / "tokenizer.json"), encoding="utf-8")
