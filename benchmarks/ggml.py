@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_asr_deploy.bundle.vocabulary import byte_letters
+
 MAGIC = 0x67676D6C
 FLOAT32, FLOAT16 = 0, 1
 # ggml's number of the tensor type, and of the file type; files name the version of the formats in thousands.
@@ -59,9 +61,7 @@ def ggml_name(name: str) -> str:
 
 def byte_values() -> dict[str, int]:
     """The byte behind every character of GPT-2's vocabulary: printable ones are themselves, others start at 256."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
+    return {letter: byte for byte, letter in byte_letters().items()}
 
 
 def write(checkpoint: Path, bits: str, target: Path) -> None:

@@ -18,7 +18,6 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.reporting.card import model_card, results_of
 from edge_asr_deploy.pack.signing import SIGNATURE
-from edge_asr_deploy.progress import Progress, silent
 
 TASK = "automatic-speech-recognition"
 # Licences on the Hub of the models that short names mean.
@@ -51,9 +50,7 @@ class About:
     results: Sequence[Path] = ()
 
 
-def publish(
-    bundle: Path, repository: str, about: About, private: bool = False, progress: Progress = silent
-) -> Published:
+def publish(bundle: Path, repository: str, about: About, private: bool = False) -> Published:
     """Upload an intact bundle to a repository, which is made where there is none, as one commit.
 
     The folder of a layout goes up in the same way, under the names by which its engine opens the repository. What
@@ -71,7 +68,6 @@ def publish(
     if (bundle / SIGNATURE).is_file():
         contents[SIGNATURE] = bundle / SIGNATURE
     sizes = [len(one) if isinstance(one, bytes) else one.stat().st_size for one in contents.values()]
-    progress("uploading", 0, len(contents))
     url = _commit(repository, contents, f"{manifest.name}, bundle {bundle_hash(manifest)[:16]}", private)
     return Published(url, len(contents), sum(sizes))
 

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from edge_asr_deploy.bundle.vocabulary import byte_letters
 from edge_asr_deploy.checkpoints.whisper_files import (
     END,
+    ENGLISH_ONLY_END,
     NO_TIMESTAMPS,
     PREVIOUS,
     SMALLEST_MULTILINGUAL,
@@ -25,8 +26,6 @@ from edge_asr_deploy.families.languages import LANGUAGE_CODES
 # Times from 0.00 to 30.00 s in steps of 0.02 s.
 TIMES = [f"<|{0.02 * number:.2f}|>" for number in range(1501)]
 AFTER_LANGUAGES = (TRANSLATE, TRANSCRIBE, "<|startoflm|>", PREVIOUS, "<|nospeech|>", NO_TIMESTAMPS)
-# Text tokens: GPT-2's in English-only models, one more in the others.
-ENGLISH_WORDS, WORDS = 50_256, 50_257
 
 
 def tokenizer_of(tokens: Sequence[bytes], size: int) -> Tokenizer:
@@ -35,7 +34,7 @@ def tokenizer_of(tokens: Sequence[bytes], size: int) -> Tokenizer:
     Some converters also write special tokens behind the words; they count as made up. ValueError for a size or words
     that are not Whisper's.
     """
-    number = WORDS if size >= SMALLEST_MULTILINGUAL else ENGLISH_WORDS
+    number = end_of(size)
     special = [END, START, *languages(size), *AFTER_LANGUAGES]
     if len(tokens) < number:
         raise ValueError(f"{len(tokens)} text tokens, not {number}")
@@ -53,11 +52,15 @@ def tokenizer_of(tokens: Sequence[bytes], size: int) -> Tokenizer:
     return tokenizer
 
 
+def end_of(size: int) -> int:
+    """The id of the end of text, which is the number of words before it: one more where there are languages."""
+    return ENGLISH_ONLY_END + (size >= SMALLEST_MULTILINGUAL)
+
+
 def languages(size: int) -> list[str]:
     """The languages' tokens: as many as the size leaves room for."""
     codes = list(dict.fromkeys(LANGUAGE_CODES.values()))
-    words = WORDS if size >= SMALLEST_MULTILINGUAL else ENGLISH_WORDS
-    number = size - words - 2 - len(AFTER_LANGUAGES) - len(TIMES)
+    number = size - end_of(size) - 2 - len(AFTER_LANGUAGES) - len(TIMES)
     if not 0 < number <= len(codes):
         raise ValueError(f"a vocabulary of {size} tokens")
     return [f"<|{code}|>" for code in codes[:number]]

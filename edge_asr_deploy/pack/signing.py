@@ -7,7 +7,6 @@ with the bundle's hash, which covers every file and the whole manifest but card 
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from pathlib import Path
 
 from edge_asr_deploy.bundle.manifest import bundle_hash
@@ -83,12 +82,9 @@ def signed(message: Path | bytes, key: Path) -> bytes:
 def _run(words: list[str], message: Path | bytes) -> subprocess.CompletedProcess[bytes]:
     """ssh-keygen on a message as its standard input."""
     try:
-        with tempfile.TemporaryFile() as content:
-            if isinstance(message, bytes):
-                content.write(message)
-                content.seek(0)
-                return subprocess.run(["ssh-keygen", "-Y", *words], stdin=content, capture_output=True)
-            with message.open("rb") as file:
-                return subprocess.run(["ssh-keygen", "-Y", *words], stdin=file, capture_output=True)
+        if isinstance(message, bytes):
+            return subprocess.run(["ssh-keygen", "-Y", *words], input=message, capture_output=True)
+        with message.open("rb") as file:
+            return subprocess.run(["ssh-keygen", "-Y", *words], stdin=file, capture_output=True)
     except FileNotFoundError:
         raise UserError("ssh-keygen", "not found", "install OpenSSH's client (Debian: openssh-client)") from None

@@ -112,7 +112,6 @@ def measure_ratios(open_both: Callable[[], tuple[Calls, Calls]], limits: Mapping
     Each opening is a round. Rounds are added while a part is not settled, within MOST_OPENINGS and PATIENCE. Without
     limits the ratios are for a record, and take RECORD_OPENINGS.
     """
-    least = FAILING_OPENINGS if limits else RECORD_OPENINGS
     samples: dict[str, list[Sample]] = {}
     meter, began = LoadMeter(), perf_counter()
     for number in range(1, MOST_OPENINGS + 1):
@@ -121,10 +120,13 @@ def measure_ratios(open_both: Callable[[], tuple[Calls, Calls]], limits: Mapping
             samples.setdefault(part, []).append(sample(ours[part], theirs[part], meter.seconds))
         busy = meter.load().reason
         ratios = {part: ratio_of(found, busy) for part, found in samples.items()}
-        is_settled = all(ratios[part].is_settled(limit) for part, limit in limits.items())
-        if is_settled if limits else number >= RECORD_OPENINGS:
-            break
-        if number >= least and perf_counter() - began > PATIENCE:
+        if limits:
+            is_settled = all(ratios[part].is_settled(limit) for part, limit in limits.items())
+            is_late = number >= FAILING_OPENINGS and perf_counter() - began > PATIENCE
+            is_enough = is_settled or is_late
+        else:
+            is_enough = number >= RECORD_OPENINGS
+        if is_enough:
             break
     return ratios
 
