@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("onnx_ir", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
+
 from click.testing import Result
 from typer.testing import CliRunner
 

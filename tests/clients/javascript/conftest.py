@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_asr_deploy.layouts import transformers_js
 from tests.clients.javascript.installed import CLIENTS
 from tests.support.fixtures_real import Exporter, data, exported
 
@@ -63,6 +62,8 @@ def node(clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Node:
 @pytest.fixture(scope="session")
 def arranged(exported: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Arrange:
     """`arranged(model, bits)`: the layout of a bundle, as it is shipped."""
+    # Not above: a base install collects these tests, too, and has no exporter.
+    from edge_asr_deploy.layouts import transformers_js
 
     def make(model: str, bits: int) -> Path:
         bundle = exported(model, bits, 8)
