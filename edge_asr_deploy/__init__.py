@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from edge_asr_deploy.errors import UserError
     from edge_asr_deploy.recipe.document import Recipe
     from edge_asr_deploy.runtime.audio.reading import read_audio
-    from edge_asr_deploy.runtime.transcriber import Transcriber, Transcript
+    from edge_asr_deploy.runtime.transcriber import Transcriber
+    from edge_asr_deploy.runtime.transcript import Transcript
 
 __version__ = "0.1.0"
 __all__ = ["Recipe", "Transcriber", "Transcript", "UserError", "evaluate", "export", "read_audio"]
@@ -40,7 +41,7 @@ for _name, _value in _SILENT.items():
 
 _PLACES = {
     "Transcriber": "runtime.transcriber",
-    "Transcript": "runtime.transcriber",
+    "Transcript": "runtime.transcript",
     "read_audio": "runtime.audio.reading",
     "export": "api",
     "evaluate": "api",

@@ -23,7 +23,8 @@ from edge_asr_deploy.runtime.options import TranscribeOptions
 if TYPE_CHECKING:
     from edge_asr_deploy.boards.remote import Answer
     from edge_asr_deploy.boards.sync import Files
-    from edge_asr_deploy.runtime.transcriber import Transcriber, Transcript
+    from edge_asr_deploy.runtime.transcriber import Transcriber
+    from edge_asr_deploy.runtime.transcript import Transcript
 
 
 class Format(StrEnum):

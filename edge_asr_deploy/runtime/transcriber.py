@@ -37,6 +37,7 @@ from edge_asr_deploy.runtime.session import SessionSettings, running
 from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, release_memory
 from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
+from edge_asr_deploy.runtime.transcript import Timings, Transcript
 
 if TYPE_CHECKING:
     # This module loads pydantic, 15 MB and 80 ms that a later start does not need.
@@ -48,44 +49,6 @@ ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 # The first tokens of decoding, with None in place of a language to be detected.
 Prompt = tuple[int | None, ...]
 FAMILIES: dict[str, type[Whisper] | type[Moonshine]] = {"whisper": Whisper, "moonshine": Moonshine}
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Times in seconds, summed over all windows.
-
-    `first_token` covers the decoder calls up to the first token (prompt, cross-attention keys and values, language
-    detection), `per_token` has every later call, and `decoder` covers all calls. `tokens` counts the tokens of all
-    calls, including end tokens. `total` is the time of the whole call of `transcribe`.
-    """
-
-    features: float
-    encoder: float
-    first_token: float
-    decoder: float
-    tokens: int
-    per_token: tuple[float, ...]
-    total: float
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """The text of some audio. `tokens` are without prompt and end tokens; `seconds` is the length of the audio.
-
-    `hit_length_cap` is True if decoding of a window ended only at the token limit, mostly in a repetition loop. `loops`
-    counts the windows that ended in such a loop: `text` has the repeated phrase once, `tokens` has all repetitions.
-    `fallbacks` counts the windows that were transcribed again with full context, because the shorter audio context gave
-    a doubtful text. `timings` include both attempts.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    seconds: float
-    windows: int
-    hit_length_cap: bool
-    timings: Timings
-    fallbacks: int = 0
-    loops: int = 0
 
 
 @dataclass(frozen=True)
@@ -188,7 +151,7 @@ class Transcriber:
         started = perf_counter()
         prompt = self._family.prompt(language, task)
         clips = cut(samples, self._family.window_seconds)
-        audible = [clip for clip in clips if not is_silent(clip)]
+        audible = [clip.samples for clip in clips if not is_silent(clip.samples)]
         windows, prompt = self._windows(audible, prompt, self._margin)
         attempts = list(windows)
         doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window)]

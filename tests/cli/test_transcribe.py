@@ -21,7 +21,8 @@ from edge_asr_deploy.boards.sync import Files
 from edge_asr_deploy.bundle import manifest
 from edge_asr_deploy.cli import transcribe
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.runtime.transcriber import Transcriber, Transcript
+from edge_asr_deploy.runtime.transcriber import Transcriber
+from edge_asr_deploy.runtime.transcript import Transcript
 from tests.support.fakes import transcript
 
 

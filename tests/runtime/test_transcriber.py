@@ -18,7 +18,8 @@ from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.runtime.decoding.decoder import Decoder
 from edge_asr_deploy.runtime.decoding.loops import SIGN
 from edge_asr_deploy.runtime.session import SessionSettings
-from edge_asr_deploy.runtime.transcriber import Timings, Transcriber, Transcript
+from edge_asr_deploy.runtime.transcriber import Transcriber
+from edge_asr_deploy.runtime.transcript import Timings, Transcript
 from tests.support.exported import Exported, write_bundle
 
 Noise = Callable[..., NDArray[np.float32]]

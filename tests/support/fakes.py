@@ -16,7 +16,7 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.harness.evaluation.process import Answer
 from edge_asr_deploy.runtime.session import SessionSettings
-from edge_asr_deploy.runtime.transcriber import Timings, Transcript
+from edge_asr_deploy.runtime.transcript import Timings, Transcript
 
 
 def write_bundle(

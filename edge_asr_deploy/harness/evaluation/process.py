@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.startup.cache import VARIABLE as STARTUP_CACHE
-from edge_asr_deploy.runtime.transcriber import Transcript
+from edge_asr_deploy.runtime.transcript import Transcript
 
 
 @dataclass(frozen=True)

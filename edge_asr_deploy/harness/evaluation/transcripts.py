@@ -16,7 +16,7 @@ from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.harness.machine.environment import cpu_name
 from edge_asr_deploy.runtime.session import SessionSettings
-from edge_asr_deploy.runtime.transcriber import Transcript
+from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.sealing import sealed, unsealed
 from edge_asr_deploy.sources import source_hash
 

@@ -17,7 +17,7 @@ from edge_asr_deploy.harness.evaluation.transcripts import Text
 from edge_asr_deploy.harness.gate.baseline import GoldenClip, Listening
 from edge_asr_deploy.progress import Counter, Progress
 from edge_asr_deploy.runtime.session import SessionSettings
-from edge_asr_deploy.runtime.transcriber import Transcript
+from edge_asr_deploy.runtime.transcript import Transcript
 
 # Seconds. Longer clips take more time and show nothing more.
 LONGEST = 10.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +18,41 @@ QUIET_SECONDS = 0.25
 REST_SECONDS = 1.0
 
 
+@dataclass(frozen=True)
+class Clip:
+    """A window of samples (n,), made of pieces of a recording.
+
+    `pieces` has two indices of each piece's first sample, in the order of time: in the clip and in the recording.
+    """
+
+    samples: NDArray[np.float32]
+    pieces: tuple[tuple[int, int], ...]
+
+    def time(self, seconds: float) -> float:
+        """The time in the recording of a time in the clip, both in seconds."""
+        index = bisect_right(self.pieces, seconds * SAMPLE_RATE, key=lambda piece: piece[0])
+        inside, outside = self.pieces[max(0, index - 1)]
+        return seconds + (outside - inside) / SAMPLE_RATE
+
+
 def is_silent(samples: NDArray[np.float32]) -> bool:
     """True when no sample reaches -70 dBFS. Such audio holds no speech, and models would invent words for it."""
     return not len(samples) or bool(np.abs(samples).max() < SILENT_PEAK)
 
 
-def cut(samples: NDArray[np.float32], seconds: int) -> list[NDArray[np.float32]]:
+def cut(samples: NDArray[np.float32], seconds: int) -> list[Clip]:
     """Cut samples (16 kHz) into windows of at most `seconds`, in order and without gaps.
 
     Each cut is in the middle of the quietest 0.25 s within the last third of the window.
     """
     longest = seconds * SAMPLE_RATE
-    windows = []
+    windows, start = [], 0
     while len(samples) > longest:
         last = min(longest, len(samples) - int(REST_SECONDS * SAMPLE_RATE))
         position = _quietest(samples, longest * 2 // 3, last)
-        windows.append(samples[:position])
-        samples = samples[position:]
-    return [*windows, samples]
+        windows.append(Clip(samples[:position], ((0, start),)))
+        samples, start = samples[position:], start + position
+    return [*windows, Clip(samples, ((0, start),))]
 
 
 def batches(lengths: Sequence[int], size: int, first_alone: bool = False) -> list[list[int]]:
