@@ -23,6 +23,7 @@ FLOORS = (
     ("boards",),
     ("publishing",),
     ("pack",),
+    ("subtitles",),
     ("pipeline",),
     ("layouts",),
     ("selection",),
@@ -76,7 +77,15 @@ TORCH_FREE = (
     "errors",
     "files",
 )
-TORCH_FREE += ("progress", "cache", "sources", "corpora.manifest", "corpora.utterance", "corpora.normalize")
+TORCH_FREE += (
+    "subtitles",
+    "progress",
+    "cache",
+    "sources",
+    "corpora.manifest",
+    "corpora.utterance",
+    "corpora.normalize",
+)
 TORCH_FREE += ("corpora.defaults", "corpora.open_asr", "corpora.common_voice", "corpora.streamed", "cli.transcribe")
 # Rewrites graphs, so it needs the exporter's onnx_ir, and still no torch.
 GRAPH_TOOLS = ("layouts",)
