@@ -13,6 +13,7 @@ from edge_asr_deploy.families.structure import (
     HEAD,
     LOWEST,
     TABLE,
+    Alignment,
     AttentionShape,
     Block,
     Half,
@@ -31,6 +32,28 @@ MEL_BINS = 80
 # An encoder input shorter than the window ends with this much of the window's last positions. Whisper stores something
 # about the whole clip there; without them the decoder does not notice where the speech ends.
 TAIL_SECONDS = 2
+# Cross-attention heads that follow the words, as OpenAI published them with its models (`_ALIGNMENT_HEADS` in
+# `whisper/__init__.py`), by layers and heads of the decoder: English-only and multilingual. Only two of them were
+# measured for how late they are.
+ALIGNMENTS: dict[tuple[int, int], tuple[Alignment, Alignment]] = {
+    (4, 6): (
+        Alignment(((1, 0), (2, 0), (2, 5), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4)), late=0.07),
+        Alignment(((2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5))),
+    ),
+    (6, 8): (
+        Alignment(((3, 3), (4, 7), (5, 1), (5, 5), (5, 7))),
+        Alignment(((3, 1), (4, 2), (4, 3), (4, 7), (5, 1), (5, 2), (5, 4), (5, 6)), late=-0.09),
+    ),
+    (12, 12): (
+        Alignment(
+            (
+                *((6, 6), (7, 0), (7, 3), (7, 8), (8, 2), (8, 5), (8, 7), (9, 0), (9, 4), (9, 8), (9, 10), (10, 0)),
+                *((10, 1), (10, 2), (10, 3), (10, 6), (10, 11), (11, 2), (11, 4)),
+            )
+        ),
+        Alignment(((5, 3), (5, 9), (8, 0), (8, 4), (8, 7), (8, 8), (9, 0), (9, 7), (9, 9), (10, 5))),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +122,13 @@ class Whisper:
     def length_cap(self, samples: int) -> int | None:
         """None: only the 448 positions of the decoder limit a transcript."""
         return None
+
+
+def alignment(layers: int, heads: int, is_multilingual: bool, named: tuple[tuple[int, int], ...] = ()) -> Alignment:
+    """The heads that a checkpoint's settings name, else OpenAI's for a decoder of this size."""
+    known = ALIGNMENTS.get((layers, heads))
+    found = known[is_multilingual] if known else Alignment.of_last_half(layers, heads)
+    return Alignment(named) if named and set(named) != set(found.heads) else found
 
 
 def _encoder_block(path: str, lowest: float | None) -> Block:

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
 import onnxruntime
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from edge_asr_deploy.errors import Note, UserError
+from edge_asr_deploy.runtime.attempts import Attempts
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE, read_audio
 from edge_asr_deploy.runtime.audio.samples import as_samples
-from edge_asr_deploy.runtime.audio.windows import batches, cut, is_silent
+from edge_asr_deploy.runtime.audio.windows import is_silent, within
 from edge_asr_deploy.runtime.cpu import cpu_features
-from edge_asr_deploy.runtime.decoding.audio_context import context_seconds, is_doubtful
-from edge_asr_deploy.runtime.decoding.decoder import Decoded, Decoder, from_numpy, greedy
+from edge_asr_deploy.runtime.decoding.decoder import Decoder
 from edge_asr_deploy.runtime.decoding.family import Family
-from edge_asr_deploy.runtime.decoding.loops import begins_loop, without_loop
 from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
+from edge_asr_deploy.runtime.decoding.request import Request
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
+from edge_asr_deploy.runtime.engine import Engine, Job, timings_of
 from edge_asr_deploy.runtime.options import (
     AUTO_MARGIN,
     DEFAULT_AUDIO_CONTEXT,
@@ -33,11 +32,12 @@ from edge_asr_deploy.runtime.options import (
     margin_of,
     parse_audio_context,
 )
-from edge_asr_deploy.runtime.session import SessionSettings, running
+from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, release_memory
 from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
-from edge_asr_deploy.runtime.transcript import Timings, Transcript
+from edge_asr_deploy.runtime.times.details import Details
+from edge_asr_deploy.runtime.transcript import Transcript
 
 if TYPE_CHECKING:
     # This module loads pydantic, 15 MB and 80 ms that a later start does not need.
@@ -46,20 +46,7 @@ if TYPE_CHECKING:
 # Windows of long audio that are decoded together.
 BATCH = 4
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
-# The first tokens of decoding, with None in place of a language to be detected.
-Prompt = tuple[int | None, ...]
 FAMILIES: dict[str, type[Whisper] | type[Moonshine]] = {"whisper": Whisper, "moonshine": Moonshine}
-
-
-@dataclass(frozen=True)
-class _Window:
-    """The result of one window, with times in seconds. `is_cut` says that the encoder got less than a full window."""
-
-    decoded: Decoded
-    features: float
-    encoder: float
-    detection: float
-    is_cut: bool
 
 
 class Transcriber:
@@ -75,9 +62,8 @@ class Transcriber:
         margin: float | None = None,
         batch: int = BATCH,
     ) -> None:
-        self._encoder, self._decoder, self._family, self._text = encoder, decoder, family, text
-        self._margin, self._batch = margin, batch
-        self._encoder_accepts = {value.name for value in encoder.get_inputs()}
+        self.engine, self._margin = Engine(encoder, decoder, family, text, batch), margin
+        self._details = Details(family, text, decoder)
         self.target = target
         """The name of the target whose graphs run; None if the folder has no manifest."""
 
@@ -137,105 +123,62 @@ class Transcriber:
         return transcriber
 
     def transcribe(
-        self, audio: str | PathLike[str] | ArrayLike, language: str | None = None, task: str | None = None
+        self,
+        audio: str | PathLike[str] | ArrayLike,
+        language: str | None = None,
+        task: str | None = None,
+        *,
+        timestamps: str | None = None,
+        prompt: str | None = None,
+        hotwords: Sequence[str] = (),
+        previous_text: bool = False,
+        temperature: float | Sequence[float] = 0.0,
+        beam_size: int = 1,
+        clip_timestamps: Sequence[float] = (),
     ) -> Transcript:
         """Transcribe an audio file, or samples (n,) at 16 kHz, mono, full scale 1. Silence gives an empty text.
 
         Integers are scaled, channels (n, channels) mixed, and lists converted, as `samples.as_samples` says.
 
         `language` ("de" or "german") and `task` are for multilingual Whispers. Without `language`, the language is
-        detected in the first window. UserError for a language or task that the model lacks, and for samples that are
-        not audio: NaN, infinite, far beyond full scale, of another type or shape.
+        detected in the first window. `timestamps` (`segment` or `word`) fills `segments`. `prompt` and `hotwords` are
+        text that a Whisper is told before every window; with `previous_text` it is also told what it wrote for the
+        window before. Of several numbers as `temperature`, later ones are tried where a text looks wrong.
+        `clip_timestamps` are start, end, start, end, ... of the parts to transcribe, in seconds.
+
+        UserError for what the model lacks, and for samples that are not audio: NaN, infinite, far beyond full scale, of
+        another type or shape.
         """
+        request = Request.of(timestamps, prompt, hotwords, previous_text, temperature, beam_size, clip_timestamps)
         samples = read_audio(audio) if isinstance(audio, str | PathLike) else as_samples(audio)
         started = perf_counter()
-        prompt = self._family.prompt(language, task)
-        clips = cut(samples, self._family.window_seconds)
-        audible = [clip.samples for clip in clips if not is_silent(clip.samples)]
-        windows, prompt = self._windows(audible, prompt, self._margin)
-        attempts = list(windows)
-        doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window)]
-        fallbacks, _ = self._windows([audible[index] for index in doubtful], prompt, None)
-        for index, window in zip(doubtful, fallbacks, strict=True):
-            windows[index] = window
-        attempts += fallbacks
-        decoded = [window.decoded for window in windows]
-        shown_tokens = [without_loop(result.tokens) if result.capped else result.tokens for result in decoded]
-        texts = [self._text(tokens) for tokens in shown_tokens]
-        calls = [window.decoded.seconds for window in attempts]
-        detection = sum(window.detection for window in attempts)
-        timings = Timings(
-            features=sum(window.features for window in attempts),
-            encoder=sum(window.encoder for window in attempts),
-            first_token=detection + sum(first for first, *_ in calls),
-            decoder=detection + sum(sum(seconds) for seconds in calls),
-            tokens=sum(len(seconds) for seconds in calls),
-            per_token=tuple(second for _, *later in calls for second in later),
-            total=perf_counter() - started,
-        )
+        clips = within(samples, request.ranges, self.engine.family.window_seconds)
+        audible = [clip for clip in clips if not is_silent(clip.samples)]
+        attempts = Attempts(self.engine, self._details, request)
+        heard, job = attempts.run(audible, self._job(request, language, task))
         return Transcript(
-            text=" ".join(text for text in texts if text),
-            tokens=tuple(token for result in decoded for token in result.tokens),
+            text=" ".join(one.text for one in heard if one.text),
+            tokens=tuple(token for one in heard for token in one.decoded.tokens),
             seconds=len(samples) / SAMPLE_RATE,
             windows=len(clips),
-            hit_length_cap=any(result.capped for result in decoded),
-            timings=timings,
-            fallbacks=len(fallbacks),
-            loops=sum(len(shown) < len(result.tokens) for shown, result in zip(shown_tokens, decoded, strict=True)),
+            hit_length_cap=any(one.decoded.capped for one in heard),
+            timings=timings_of(attempts.all, perf_counter() - started),
+            fallbacks=attempts.again,
+            loops=sum(len(one.tokens) < len(one.decoded.tokens) for one in heard),
+            segments=self._details.segments(heard, request, job.prompt),
+            language=self._details.language(job.prompt),
         )
 
-    def _windows(
-        self, clips: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
-    ) -> tuple[list[_Window], Prompt]:
-        """Transcribe windows in groups. Also returns the prompt with the language, which the first window decides."""
-        transcribed: dict[int, _Window] = {}
-        for group in batches([len(clip) for clip in clips], self._batch, first_alone=None in prompt):
-            with running():
-                windows, prompt = self._group([clips[index] for index in group], prompt, margin)
-            transcribed.update(zip(group, windows, strict=True))
-        return [transcribed[index] for index in range(len(clips))], prompt
-
-    def _group(
-        self, clips: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
-    ) -> tuple[list[_Window], Prompt]:
-        """Transcribe a group of windows: the encoder runs them one by one (no slower), the decoder all together."""
-        window = self._family.window_seconds
-        seconds = None if margin is None else context_seconds(max(map(len, clips)), margin, window)
-        encoder_outputs, times = [], []
-        for clip in clips:
-            started = perf_counter()
-            inputs = self._family.inputs(clip, seconds)
-            features_done = perf_counter()
-            feeds = {name: from_numpy(value) for name, value in inputs.items() if name in self._encoder_accepts}
-            encoder_outputs.append(self._encoder.run_with_ort_values(["last_hidden_state"], feeds)[0].numpy())
-            times.append((features_done - started, perf_counter() - features_done))
-        context = {name: from_numpy(value) for name, value in self._family.join(encoder_outputs).items()}
-        started = perf_counter()
-        full_prompt = tuple(self._detect(context, prompt) if token is None else token for token in prompt)
-        detection = perf_counter() - started
-        limits = [self._family.longest(len(clip), len(full_prompt)) for clip in clips]
-
-        def extended(row: int, tokens: Sequence[int]) -> int:
-            return self._family.longest(len(clips[row]), len(full_prompt), (self._text(tokens), len(tokens)))
-
-        is_cut = seconds is not None and seconds < window
-        # A full window may hold a refrain. A shortened one that seems to loop is only decoded again.
-        loops = begins_loop if is_cut else None
-        decoded = greedy(self._decoder.start(context), full_prompt, self._family.rules, limits, extended, loops)
-        windows = [
-            _Window(result, features, encoder, detection / len(clips), is_cut)
-            for result, (features, encoder) in zip(decoded, times, strict=True)
-        ]
-        return windows, full_prompt
-
-    def _is_doubtful(self, window: _Window) -> bool:
-        """Whether a window with shortened context may have a wrong text."""
-        return window.is_cut and is_doubtful(window.decoded, self._text(window.decoded.tokens))
-
-    def _detect(self, context: dict[str, onnxruntime.OrtValue], prompt: Prompt) -> int:
-        """The language token with the highest score right after the start token."""
-        [scores] = self._decoder.start(context).step(np.array([[token for token in prompt[:1] if token is not None]]))
-        return max(self._family.languages(), key=lambda token: float(scores[token]))
+    def _job(self, request: Request, language: str | None, task: str | None) -> Job:
+        """How the windows of a request are decoded at first."""
+        family = self.engine.family
+        times = request.timestamps == "segment" and self._details.by_tokens
+        given = family.prompting.given(request)
+        # With the text of earlier windows every window gets a prompt of its own.
+        context = () if request.previous_text else family.prompting.with_text(given, ())
+        wanted = self._details.wanted(request) if request.needs_scores else None
+        prompt = (*context, *family.prompt(language, task, times))
+        return Job(prompt, self._margin, times, wanted, request.temperatures[0])
 
 
 def takes_any_length(encoder: onnxruntime.InferenceSession) -> bool:

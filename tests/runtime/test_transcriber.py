@@ -124,7 +124,7 @@ def test_moonshine_goes_on_in_a_script_that_it_spells(
     """8 tokens for a second of Latin script, 15 where every two tokens are one letter."""
     transcriber = Transcriber.open(moonshine.bundle, ONE_THREAD)
     assert len(transcriber.transcribe(noise(1)).tokens) == 8
-    monkeypatch.setattr(transcriber, "_text", lambda tokens: "한" * (len(tokens) // 2))
+    monkeypatch.setattr(transcriber.engine, "text", lambda tokens: "한" * (len(tokens) // 2))
     transcript = transcriber.transcribe(noise(1))
     assert len(transcript.tokens) == 15 and transcript.hit_length_cap
 

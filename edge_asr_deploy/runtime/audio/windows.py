@@ -34,6 +34,13 @@ class Clip:
         inside, outside = self.pieces[max(0, index - 1)]
         return seconds + (outside - inside) / SAMPLE_RATE
 
+    def after(self, sample: int) -> Clip:
+        """The clip from one of its samples on."""
+        index = max(0, bisect_right(self.pieces, sample, key=lambda piece: piece[0]) - 1)
+        inside, outside = self.pieces[index]
+        later = ((start - sample, position) for start, position in self.pieces[index + 1 :])
+        return Clip(self.samples[sample:], ((0, outside + sample - inside), *later))
+
 
 def is_silent(samples: NDArray[np.float32]) -> bool:
     """True when no sample reaches -70 dBFS. Such audio holds no speech, and models would invent words for it."""
@@ -53,6 +60,17 @@ def cut(samples: NDArray[np.float32], seconds: int) -> list[Clip]:
         windows.append(Clip(samples[:position], ((0, start),)))
         samples, start = samples[position:], start + position
     return [*windows, Clip(samples, ((0, start),))]
+
+
+def within(samples: NDArray[np.float32], ranges: Sequence[tuple[float, float]], seconds: int) -> list[Clip]:
+    """Windows of the parts of a recording that `ranges` name, in seconds; of all of it without ranges."""
+    parts = [(round(start * SAMPLE_RATE), min(end * SAMPLE_RATE, len(samples))) for start, end in ranges]
+    clips = []
+    for start, end in parts or [(0, len(samples))]:
+        for clip in cut(samples[start : round(end)], seconds):
+            if len(clip.samples) or not parts:
+                clips.append(Clip(clip.samples, tuple((inside, outside + start) for inside, outside in clip.pieces)))
+    return clips
 
 
 def batches(lengths: Sequence[int], size: int, first_alone: bool = False) -> list[list[int]]:
