@@ -2,7 +2,7 @@
 
 Every head alone aligns the clips of `words_timing`, whose words have times; the best one is joined by others while that
 lowers the error. Heads are chosen on every second clip, and the error is shown on the others. What it prints goes into
-`families/moonshine.py`.
+`families/`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.word_times import MANIFEST, Clip, Timed, clips, differences
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.families.structure import Heads
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoding.recording import Recorded, Wanted
 from edge_asr_deploy.runtime.engine import Engine, Job
@@ -24,10 +25,9 @@ from edge_asr_deploy.runtime.times.alignment import token_frames
 from edge_asr_deploy.runtime.times.words import timed_words
 from edge_asr_deploy.runtime.transcriber import Transcriber
 
-Heads = tuple[tuple[int, int], ...]
 MOST = 8
-# Seconds by which alignment may be late or early as a whole: it is measured first, then taken away.
-FIRST_CANDIDATES = 12
+# Of so many heads, the best alone, others are taken.
+CANDIDATES = 12
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def chosen(engine: Engine, heard: Sequence[Decoded], layers: int, heads: int) ->
     ranked = sorted(every, key=lambda one: spread(errors(engine, heard, one)))
     best: Heads = ranked[0]
     least = spread(errors(engine, heard, best))
-    candidates = [one[0] for one in ranked[1:FIRST_CANDIDATES]]
+    candidates = [one[0] for one in ranked[1:CANDIDATES]]
     while len(best) < MOST and candidates:
         scored = [(spread(errors(engine, heard, (*best, one))), one) for one in candidates]
         error, one = min(scored)

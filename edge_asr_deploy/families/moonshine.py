@@ -38,6 +38,7 @@ WINDOW_SECONDS, POSITIONS = 30, 512
 # By the decoder's layers and heads; found by `python -m benchmarks.alignment_heads`.
 ALIGNMENTS: dict[tuple[int, int], Alignment] = {
     (6, 8): Alignment(((3, 6), (3, 7), (4, 5), (4, 7), (5, 6), (5, 7)), late=-0.04),
+    (8, 8): Alignment(((4, 2), (5, 1), (5, 4), (6, 4))),
 }
 
 

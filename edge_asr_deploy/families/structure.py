@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self
 
 Half = Literal["encoder", "decoder"]
+# Pairs of layer and head.
+Heads = tuple[tuple[int, int], ...]
 # The parts of every model that a recipe decides on separately.
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
 # Module paths that every family shares: the tied table as embedding and as vocabulary head.
@@ -53,7 +55,7 @@ class Alignment:
     `python -m benchmarks.alignment_heads` measures both; negative: they look ahead.
     """
 
-    heads: tuple[tuple[int, int], ...]
+    heads: Heads
     late: float = 0.0
 
     @classmethod

@@ -194,7 +194,7 @@ def greedy(
             if runs:
                 taken[row].append((token, share))
                 if steering.recorder is not None:
-                    steering.recorder.step(row, index, cache, row_scores, token)
+                    steering.recorder.step(row, index, cache, row_scores, token, steering.choose is None)
                 tokens = [token for token, _ in taken[row]]
                 is_full = len(tokens) >= limits[row] and (extended is None or len(tokens) >= extended(row, tokens))
                 if token in rules.end or is_full or (loops is not None and loops(tokens)):

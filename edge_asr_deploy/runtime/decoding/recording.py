@@ -67,9 +67,14 @@ class Recorder:
                 self._no_speech[row] = float(np.exp(log_probability(scores, self.wanted.no_speech)))
         self._keys = {layer: cache.keys(layer) for layer in self.wanted.layers}
 
-    def step(self, row: int, index: int, cache: Watched, scores: NDArray[np.float32], token: int) -> None:
-        """After a call: `row` lies at `index` of the cache and takes `token` by these scores (vocabulary,)."""
-        self._probabilities.setdefault(row, []).append(log_probability(scores, token))
+    def step(
+        self, row: int, index: int, cache: Watched, scores: NDArray[np.float32], token: int, is_best: bool
+    ) -> None:
+        """After a call: `row` lies at `index` of the cache and takes `token` by these scores (vocabulary,).
+
+        `is_best` says that no other token has a higher score.
+        """
+        self._probabilities.setdefault(row, []).append(log_probability(scores, token, is_best))
         for layer in self.wanted.layers:
             self._queries.setdefault(row, {}).setdefault(layer, []).append(cache.queries[layer][index])
 
@@ -80,9 +85,10 @@ class Recorder:
         return Recorded(tuple(self._probabilities.get(row, ())), self._no_speech.get(row), queries, keys)
 
 
-def log_probability(scores: NDArray[np.float32], token: int) -> float:
+def log_probability(scores: NDArray[np.float32], token: int, is_best: bool = False) -> float:
     """The logarithm of a token's share of the probability, to 0.006; `scores` (vocabulary,)."""
-    best = scores.max()
+    # Mostly the token is the best, and a search for a better one costs as much as the rest.
+    best = scores[token] if is_best else scores.max()
     near = scores[np.flatnonzero(scores > best - np.float32(FAR))]
     return float(scores[token] - best - np.log(np.exp(near - best).sum()))
 
