@@ -18,6 +18,7 @@ from edge_asr_deploy.runtime.decoding.family import Family
 from edge_asr_deploy.runtime.decoding.loops import begins_loop
 from edge_asr_deploy.runtime.decoding.recording import Recorder, Wanted
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
+from edge_asr_deploy.runtime.decoding.timestamps import Timestamps
 from edge_asr_deploy.runtime.session import running
 from edge_asr_deploy.runtime.transcript import Timings
 
@@ -96,7 +97,10 @@ class Engine:
 
         is_cut = seconds is not None and seconds < window
         # A full window may hold a refrain. A shortened one that seems to loop is only decoded again.
-        loops = self._begins_loop if is_cut else None
+        loops = None
+        if is_cut:
+            # Times differ from one repetition to the next.
+            loops = loops_without(family.timestamps) if job.times and family.timestamps else begins_loop
         layers = () if job.wanted is None else job.wanted.layers
         cache, steering = self.decoder.start(context, layers), self._steering(job, prompt, [*map(len, clips)])
         decoded = greedy(cache, prompt, family.rules, limits, extended, loops, steering)
@@ -105,11 +109,6 @@ class Engine:
             for result, (features, encoder) in zip(decoded, times, strict=True)
         ]
         return windows, replace(job, prompt=prompt)
-
-    def _begins_loop(self, tokens: Sequence[int]) -> bool:
-        """Whether the text repeats itself. Times do not count, as they differ between repetitions."""
-        times = self.family.timestamps
-        return begins_loop(tokens if times is None else times.without(tokens))
 
     def _steering(self, job: Job, prompt: Sequence[int], lengths: Sequence[int]) -> Steering:
         """What the job changes of decoding, for windows of so many samples."""
@@ -129,6 +128,11 @@ class Engine:
         start = prompt[prompt.index(None) - 1]
         [scores] = self.decoder.start(context).step(np.array([[token for token in (start,) if token is not None]]))
         return max(self.family.languages(), key=lambda token: float(scores[token]))
+
+
+def loops_without(times: Timestamps) -> Callable[[Sequence[int]], bool]:
+    """Whether a text repeats itself, whatever times it has."""
+    return lambda tokens: begins_loop(times.without(tokens))
 
 
 def timings_of(windows: Sequence[Window], total: float) -> Timings:
