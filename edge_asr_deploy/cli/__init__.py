@@ -20,6 +20,7 @@ from edge_asr_deploy.cli import (
     export,
     fit,
     inspect,
+    listen,
     pack,
     publish,
     report,
@@ -36,7 +37,7 @@ from edge_asr_deploy.errors import UserError
 
 # Packages that only an extra installs; all others belong to the base install.
 EXPORTING = ("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub", "onnx_ir", "ml_dtypes")
-EXTRAS = dict.fromkeys(EXPORTING, "[export]")
+EXTRAS = {**dict.fromkeys(EXPORTING, "[export]"), "sounddevice": "[live]"}
 
 
 class Interrupted(Exception):
@@ -66,6 +67,7 @@ app.command("arrange")(arrange.command)
 app.command("analyze")(analyze.command)
 app.command("fit")(fit.command)
 app.command("transcribe")(transcribe.command)
+app.command("listen")(listen.command)
 app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("cost")(cost.command)

@@ -10,6 +10,7 @@ from edge_asr_deploy.runtime.decoding.audio_context import is_doubtful
 from edge_asr_deploy.runtime.decoding.loops import without_loop
 from edge_asr_deploy.runtime.decoding.recording import mean
 from edge_asr_deploy.runtime.decoding.request import Request
+from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.timestamps import Timestamps
 from edge_asr_deploy.runtime.engine import Engine, Job, Window
 from edge_asr_deploy.runtime.times.details import Details
@@ -89,8 +90,7 @@ class Attempts:
         return [(temperature, self._needs_fallback) for temperature in self.request.temperatures[1:]]
 
     def _is_doubtful(self, window: Window) -> bool:
-        """Whether a window with shortened context may have a wrong text."""
-        return window.is_cut and is_doubtful(window.decoded, self.engine.text(window.decoded.tokens))
+        return is_doubtful_window(window, self.engine.text)
 
     def _needs_fallback(self, window: Window) -> bool:
         """openai/whisper's rules for another temperature: a text that repeats itself or is unlikely, but no silence."""
@@ -104,6 +104,11 @@ class Attempts:
         text = self.engine.text(window.decoded.tokens)
         looks_right = not window.decoded.capped and compression_ratio(text) <= COMPRESSION_RATIO
         return looks_right and window.temperature <= TRUSTED and not is_doubtful(window.decoded, text)
+
+
+def is_doubtful_window(window: Window, text: TextDecoder) -> bool:
+    """Whether a window with shortened context may have a wrong text."""
+    return window.is_cut and is_doubtful(window.decoded, text(window.decoded.tokens))
 
 
 def _without_loop(tokens: tuple[int, ...], times: Timestamps | None) -> tuple[int, ...]:

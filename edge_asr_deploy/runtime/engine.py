@@ -31,6 +31,7 @@ class Job:
     """How windows are decoded. `margin` is the audio context, None for full windows.
 
     `times` asks for timestamp tokens, `wanted` for what is written down. A `temperature` above 0 draws tokens.
+    The texts begin with the tokens `said`, which the windows' own tokens follow.
     """
 
     prompt: Prompt
@@ -38,6 +39,7 @@ class Job:
     times: bool = False
     wanted: Wanted | None = None
     temperature: float = 0.0
+    said: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,11 @@ class Engine:
         started = perf_counter()
         prompt = tuple(self._detect(context, job.prompt) if token is None else token for token in job.prompt)
         detection = perf_counter() - started
-        limits = [family.longest(len(clip), len(prompt)) for clip in clips]
+        before = (*prompt, *job.said)
+        limits = [family.longest(len(clip), len(before)) for clip in clips]
 
         def extended(row: int, tokens: Sequence[int]) -> int:
-            return family.longest(len(clips[row]), len(prompt), (self.text(tokens), len(tokens)))
+            return family.longest(len(clips[row]), len(before), (self.text(tokens), len(tokens)))
 
         is_cut = seconds is not None and seconds < window
         # A full window may hold a refrain. A shortened one that seems to loop is only decoded again.
@@ -103,9 +106,10 @@ class Engine:
             loops = loops_without(family.timestamps) if job.times and family.timestamps else begins_loop
         layers = () if job.wanted is None else job.wanted.layers
         cache, steering = self.decoder.start(context, layers), self._steering(job, prompt, [*map(len, clips)])
-        decoded = greedy(cache, prompt, family.rules, limits, extended, loops, steering)
+        rules = replace(family.rules, never_first=family.rules.never_first[:0]) if job.said else family.rules
+        decoded = greedy(cache, before, rules, limits, extended, loops, steering)
         windows = [
-            Window(result, features, encoder, detection / len(clips), is_cut, len(prompt), job.temperature)
+            Window(result, features, encoder, detection / len(clips), is_cut, len(before), job.temperature)
             for result, (features, encoder) in zip(decoded, times, strict=True)
         ]
         return windows, replace(job, prompt=prompt)

@@ -22,27 +22,30 @@ AUDIO_CONTEXT = Option(
     "How much audio Whisper's encoder gets: auto (the clip and 3 s of silence), full (30 s), or the clip and so many s."
 )
 DEFAULT_AUDIO_CONTEXT = "auto"
+LANGUAGE = Option(
+    "Language of the speech (`de`, `german`), or `auto`: the model detects it. Default: its own, else `auto`."
+)
+TASK = Option("`transcribe` or, for multilingual models, `translate` (to English).")
+THREADS = Option("Threads within an operator. Default: the target's.", least=1)
+VAD = Option("Voice activity detection, `on` or `off`: sounds without speech get no text, pauses cost no time.")
 
 
 @dataclass(frozen=True)
 class TranscribeOptions:
     """How to run a bundle on audio. UserError for an invalid audio context."""
 
-    language: Annotated[
-        str | None,
-        Option(
-            "Language of the speech (`de`, `german`), or `auto`: the model detects it. Default: its own, else `auto`."
-        ),
-    ] = None
-    task: Annotated[str | None, Option("`transcribe` or, for multilingual models, `translate` (to English).")] = None
+    language: Annotated[str | None, LANGUAGE] = None
+    task: Annotated[str | None, TASK] = None
     target: Annotated[str | None, TARGET] = None
-    threads: Annotated[int | None, Option("Threads within an operator. Default: the target's.", least=1)] = None
+    threads: Annotated[int | None, THREADS] = None
     accuracy_level: Annotated[int | None, ACCURACY_LEVEL] = None
     audio_context: Annotated[str, AUDIO_CONTEXT] = DEFAULT_AUDIO_CONTEXT
+    vad: Annotated[str, VAD] = "on"
 
     def __post_init__(self) -> None:
         # Checked here, so that a wrong value is refused before anything is sent to a board.
         parse_audio_context(self.audio_context)
+        parse_switch("--vad", self.vad)
 
 
 def parse_audio_context(given: str | float | None) -> float | None:
@@ -62,6 +65,13 @@ def parse_audio_context(given: str | float | None) -> float | None:
         remedy = f"give full, auto, or at least {TAIL_SECONDS} seconds of silence after the clip"
         raise UserError("--audio-context", given, remedy)
     return margin
+
+
+def parse_switch(name: str, given: str) -> bool:
+    """True for `on`, False for `off`. UserError for anything else."""
+    if given not in ("on", "off"):
+        raise UserError(name, given, "give on or off")
+    return given == "on"
 
 
 def margin_of(family: str, margin: float | None) -> float | None:

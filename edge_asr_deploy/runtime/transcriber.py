@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import onnxruntime
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from edge_asr_deploy.errors import Note, UserError
-from edge_asr_deploy.runtime.attempts import Attempts
+from edge_asr_deploy.runtime.attempts import Attempts, is_doubtful_window
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE, read_audio
 from edge_asr_deploy.runtime.audio.samples import as_samples
-from edge_asr_deploy.runtime.audio.windows import is_silent, within
+from edge_asr_deploy.runtime.audio.windows import Clip, cut, cut_speech, is_silent
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoding.decoder import Decoder
 from edge_asr_deploy.runtime.decoding.family import Family
+from edge_asr_deploy.runtime.decoding.loops import without_loop
 from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
-from edge_asr_deploy.runtime.decoding.request import Request
+from edge_asr_deploy.runtime.decoding.request import Request, parts_of
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 from edge_asr_deploy.runtime.engine import Engine, Job, timings_of
+from edge_asr_deploy.runtime.live.stream import Stream
 from edge_asr_deploy.runtime.options import (
     AUTO_MARGIN,
     DEFAULT_AUDIO_CONTEXT,
@@ -37,7 +42,8 @@ from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, rel
 from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
 from edge_asr_deploy.runtime.times.details import Details
-from edge_asr_deploy.runtime.transcript import Transcript
+from edge_asr_deploy.runtime.transcript import Segment, Transcript
+from edge_asr_deploy.runtime.voice import VoiceDetector
 
 if TYPE_CHECKING:
     # This module loads pydantic, 15 MB and 80 ms that a later start does not need.
@@ -61,8 +67,9 @@ class Transcriber:
         target: str | None = None,
         margin: float | None = None,
         batch: int = BATCH,
+        vad: bool = True,
     ) -> None:
-        self.engine, self._margin = Engine(encoder, decoder, family, text, batch), margin
+        self.engine, self._margin, self._vad = Engine(encoder, decoder, family, text, batch), margin, vad
         self._details = Details(family, text, decoder)
         self.target = target
         """The name of the target whose graphs run; None if the folder has no manifest."""
@@ -78,6 +85,7 @@ class Transcriber:
         audio_context: str | float | None = DEFAULT_AUDIO_CONTEXT,
         target: str | None = None,
         batch: int = BATCH,
+        vad: bool = True,
         verify: bool = True,
         family: str | None = None,
         graphs: Graphs | None = None,
@@ -88,9 +96,11 @@ class Transcriber:
         low-bit MatMul) replace the target's own; `settings` replaces all session settings at once. `audio_context` says
         how much of its window Whisper's encoder gets: `auto` (the clip and 3 s of silence), `full` or None (30 s), or
         seconds of silence after the clip. Bundles of earlier versions take full windows only, and get them for `auto`,
-        with a note. `batch` is the number of windows of long audio that are decoded together. `family` (`whisper` or
-        `moonshine`) and `graphs` describe a folder without a manifest, and no manifest is read if `family` is given.
-        Later starts reuse the verification and the optimized graphs in the start-up cache (`runtime.startup`).
+        with a note. `batch` is the number of windows of long audio that are decoded together. With `vad` a network
+        finds where somebody speaks (`voice`): sounds without speech get no text, and pauses cost no time. `family`
+        (`whisper` or `moonshine`) and `graphs` describe a folder without a manifest, and no manifest is read if
+        `family` is given. Later starts reuse the verification and the optimized graphs in the start-up cache
+        (`runtime.startup`).
         """
         bundle, margin = Path(bundle), parse_audio_context(audio_context)
         chosen, contents = GENERIC, dict[str, str]()
@@ -118,6 +128,7 @@ class Transcriber:
             target,
             margin,
             batch,
+            vad,
         )
         release_memory()
         return transcriber
@@ -152,10 +163,10 @@ class Transcriber:
         request = Request.of(timestamps, prompt, hotwords, previous_text, temperature, beam_size, clip_timestamps)
         samples = read_audio(audio) if isinstance(audio, str | PathLike) else as_samples(audio)
         started = perf_counter()
-        clips = within(samples, request.ranges, self.engine.family.window_seconds)
-        audible = [clip for clip in clips if not is_silent(clip.samples)]
+        parts = parts_of(len(samples), request.ranges)
+        clips = [clip.moved(start) for start, end in parts for clip in self._clips(samples[start:end])]
         attempts = Attempts(self.engine, self._details, request)
-        heard, job = attempts.run(audible, self._job(request, language, task))
+        heard, job = attempts.run(clips, self._job(request, language, task))
         return Transcript(
             text=" ".join(one.text for one in heard if one.text),
             tokens=tuple(token for one in heard for token in one.decoded.tokens),
@@ -168,6 +179,42 @@ class Transcriber:
             segments=self._details.segments(heard, request, job.prompt),
             language=self._details.language(job.prompt),
         )
+
+    def stream(self, language: str | None = None, task: str | None = None) -> Stream:
+        """Transcribe speech as it arrives; `Stream.push` takes samples, and gives text as soon as it is stable.
+
+        `language` and `task` as for `transcribe`. Without `language` it is detected anew for each stretch of speech.
+        UserError for a language or task that the model lacks.
+        """
+        job = Job(self.engine.family.prompt(language, task), self._margin)
+
+        def decode(samples: NDArray[np.float32], said: tuple[int, ...], last: bool) -> Segment:
+            [window], found = self.engine.windows([samples], replace(job, said=said))
+            if last and is_doubtful_window(window, self.engine.text):
+                [window], _ = self.engine.windows([samples], replace(found, margin=None))
+            own = window.decoded.tokens
+            tokens = (*said, *(without_loop(own) if window.decoded.capped else own))
+            text = self.engine.text(tokens)
+            return Segment(0.0, len(samples) / SAMPLE_RATE, text, tokens, window.decoded.ending, None, 0.0, 0.0)
+
+        return Stream(decode, self.engine.text, self._voice)
+
+    def _clips(self, samples: NDArray[np.float32]) -> list[Clip]:
+        """The windows of a recording that may hold speech."""
+        seconds = self.engine.family.window_seconds
+        if not self._vad:
+            return [clip for clip in cut(samples, seconds) if not is_silent(clip.samples)]
+        if is_silent(samples):
+            return []
+        if len(samples) > seconds * SAMPLE_RATE:
+            # A full window costs the same however little is in it.
+            return cut_speech(samples, seconds, self._voice.spans(samples), join=self._margin is None)
+        return cut(samples, seconds) if self._voice.has_speech(samples) else []
+
+    @cached_property
+    def _voice(self) -> VoiceDetector:
+        """Loaded when it is first needed."""
+        return VoiceDetector.open()
 
     def _job(self, request: Request, language: str | None, task: str | None) -> Job:
         """How the windows of a request are decoded at first."""

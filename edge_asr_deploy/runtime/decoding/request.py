@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Literal, Self, get_args
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 
 TimesOf = Literal["segment", "word"]
 
@@ -71,3 +72,9 @@ def _ranges(times: Sequence[float]) -> tuple[tuple[float, float], ...]:
         raise UserError("--clip-timestamps", text, "give start,end,start,end,... in seconds, each after the last")
     ends = (*given[1::2], math.inf) if len(given) % 2 else given[1::2]
     return tuple(zip(given[::2], ends, strict=True))
+
+
+def parts_of(samples: int, ranges: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
+    """First and last sample of the parts of a recording that are asked for; all of it without ranges."""
+    parts = [(round(start * SAMPLE_RATE), round(min(end * SAMPLE_RATE, samples))) for start, end in ranges]
+    return [(start, end) for start, end in parts if start < end] if parts else [(0, samples)]
