@@ -18,6 +18,7 @@ from edge_asr_deploy.sources import ROOT, imports_of
 FLOORS = (
     ("__main__",),
     ("cli",),
+    ("serve",),
     ("api",),
     ("experiments",),
     ("boards",),
@@ -50,6 +51,11 @@ FLOORS = (
 )
 # Inside a room, from the top down.
 INNER = {
+    "serve": (
+        *("service", "discovery", "sockets", "openai.app", "openai.wishes", "openai.answers", "openai.form"),
+        *("openai.patience", "voice.server", "voice.session", "voice.info", "voice.events", "voice.utterance"),
+        *("shared", "hearing", "metrics", "places", "faults", "options"),
+    ),
     "experiments": ("mixed", "analysis", "sweep", "options"),
     "layouts": (
         *("layouts", "proof", "page_server", "page", "transformers_js", "sherpa_onnx", "sherpa", "page_runtime"),
@@ -73,6 +79,7 @@ TORCH_FREE = (
     "bundle",
     "boards",
     "pack",
+    "serve",
     "errors",
     "files",
 )

@@ -136,6 +136,11 @@ class Transcriber:
         release_memory()
         return transcriber
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of the languages that the model knows; `en` for one without a choice of languages."""
+        return tuple(sorted(set(self._family.languages().values()))) or ("en",)
+
     def transcribe(
         self, audio: str | PathLike[str] | ArrayLike, language: str | None = None, task: str | None = None
     ) -> Transcript:
