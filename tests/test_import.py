@@ -79,7 +79,6 @@ TORCH_FREE = (
     "bundle",
     "boards",
     "pack",
-    "serve",
     "errors",
     "files",
 )
@@ -87,6 +86,8 @@ TORCH_FREE += ("progress", "cache", "sources", "corpora.manifest", "corpora.utte
 TORCH_FREE += ("corpora.defaults", "corpora.open_asr", "corpora.common_voice", "corpora.streamed", "cli.transcribe")
 # Rewrites graphs, so it needs the exporter's onnx_ir, and still no torch.
 GRAPH_TOOLS = ("layouts",)
+# Needs its extra, and still no torch.
+SERVICES, SERVING = ("serve",), ("starlette", "uvicorn", "python_multipart", "wyoming", "zeroconf")
 TRACER = "graph.onnx_tools.trace"
 
 # What the pinned list of boards leaves out, and what boards run.
@@ -167,6 +168,7 @@ def test_it_imports_without_the_exporters_packages() -> None:
     # None in sys.modules makes any import of that name an ImportError.
     blocked = f"import sys; sys.modules.update(dict.fromkeys({EXPORTERS}))"
     rooms = TORCH_FREE + (GRAPH_TOOLS if find_spec("onnx_ir") else ())
+    rooms += SERVICES if all(map(find_spec, SERVING)) else ("serve.options",)
     free = [name for name in MODULES if any(is_below(name, room) for room in rooms)]
     ran = run("; ".join([blocked, *(f"import edge_asr_deploy.{name}" for name in free)]))
     assert ran.returncode == 0, ran.stderr

@@ -96,5 +96,5 @@ async def read_form(request: Request, largest: int, held: Held) -> Form:
     except FormParserError:
         raise Fault(f"the form is damaged or cut short; {SEND_FORM}") from None
     if form.recording is None:
-        raise Fault(f"the form has no recording; {SEND_FORM}", "file")
+        raise Fault(f"the form has no recording, or is cut short; {SEND_FORM}", "file")
     return form
