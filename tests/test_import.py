@@ -52,8 +52,16 @@ FLOORS = (
 # Inside a room, from the top down.
 INNER = {
     "serve": (
-        *("service", "discovery", "sockets", "openai.app", "openai.wishes", "openai.answers", "openai.form"),
-        *("openai.patience", "voice.server", "voice.session", "voice.info", "voice.events", "voice.utterance"),
+        *("service", "discovery", "sockets", "openai.app", "openai.guard", "openai.wishes", "openai.answers"),
+        *(
+            "openai.form",
+            "openai.patience",
+            "voice.server",
+            "voice.session",
+            "voice.info",
+            "voice.events",
+            "voice.utterance",
+        ),
         *("shared", "hearing", "metrics", "places", "faults", "options"),
     ),
     "experiments": ("mixed", "analysis", "sweep", "options"),

@@ -57,7 +57,18 @@ class Served:
         """Files without a name that it holds in a temporary folder."""
         links = Path(f"/proc/{self.process.pid}/fd").iterdir()
         names = [os.readlink(link) for link in links if link.exists() or link.is_symlink()]
-        return [name for name in names if name.startswith((str(self.folder), tempfile.gettempdir()))]
+        there = [name for name in names if name.startswith((str(self.folder), tempfile.gettempdir()))]
+        return [name for name in there if name != str(errors_of(self.folder))]
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to standard error."""
+        return errors_of(self.folder).read_text()
+
+
+def errors_of(folder: Path) -> Path:
+    """Where the standard error of a server goes: beside its folder, in which it shall leave nothing."""
+    return folder.parent / f"{folder.name}.stderr"
 
 
 @contextmanager
@@ -66,14 +77,15 @@ def serving(bundle: Path, folder: Path, *options: str, **variables: str) -> Iter
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", **variables}
     words = [sys.executable, "-m", "edge_asr_deploy", "serve", str(bundle), *options]
-    process = subprocess.Popen(
-        words, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=(folder / "stderr").open("w")
-    )
+    errors = errors_of(folder)
+    with errors.open("w") as written:
+        process = subprocess.Popen(
+            words, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=written
+        )
     try:
-        lines = [_line(process, folder)]
+        lines = [_line(process, errors)]
         if "--openai" in options and "--wyoming" in options:
-            lines.append(_line(process, folder))
-        (folder / "stderr").unlink(missing_ok=True)
+            lines.append(_line(process, errors))
         found = dict(re.findall(r"(OpenAI|Wyoming): (\S+?)(?:/v1)? \(", "".join(lines)))
         yield Served(process, found.get("OpenAI", ""), found.get("Wyoming", ""), folder)
     finally:
@@ -88,10 +100,10 @@ def serving(bundle: Path, folder: Path, *options: str, **variables: str) -> Iter
         process.wait()
 
 
-def _line(process: subprocess.Popen[str], folder: Path) -> str:
+def _line(process: subprocess.Popen[str], errors: Path) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line, f"the server ended: {(folder / 'stderr').read_text()}"
+    assert line, f"the server ended: {errors.read_text()}"
     return line
 
 

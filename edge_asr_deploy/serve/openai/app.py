@@ -1,9 +1,8 @@
-"""The paths, and what stands before all of them: the key, the count of requests, the patience with clients."""
+"""The paths of the HTTP server."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,25 +16,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from edge_asr_deploy.runtime.audio.reading import read_sound
 from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.serve import metrics
-from edge_asr_deploy.serve.faults import Fault, NoKey, Unforeseen, Unknown, WrongMethod, fault_of
+from edge_asr_deploy.serve.faults import Fault, Unforeseen, Unknown, WrongMethod, fault_of
 from edge_asr_deploy.serve.hearing import report
 from edge_asr_deploy.serve.openai.answers import event, events, fault_response, response
 from edge_asr_deploy.serve.openai.form import read_form
-from edge_asr_deploy.serve.openai.patience import PATIENCE
+from edge_asr_deploy.serve.openai.guard import CLIENT_GONE, Guard
 from edge_asr_deploy.serve.openai.wishes import Asked, asked, check_model
 from edge_asr_deploy.serve.shared import Shared
 
-SERVICE = "openai"
-OPEN_PATHS = ("/health",)
 # Seconds until a stream that has nothing to say gives a sign of life. Until the first one, a fault has a status.
 SIGN_OF_LIFE = 10.0
-# A client that went away is answered nobody: nginx counts it as this.
-CLIENT_GONE = 499
 
 
 @dataclass(frozen=True)
@@ -152,42 +147,6 @@ async def _gone(request: Request) -> None:
         pass
 
 
-class _Guard:
-    """Stands before the paths. It answers what they raise, and gives up clients that do not take their answer."""
-
-    def __init__(self, app: ASGIApp, shared: Shared) -> None:
-        self._app, self._shared = app, shared
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        status = CLIENT_GONE
-
-        async def sent(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            async with asyncio.timeout(PATIENCE):
-                await send(message)
-
-        answer: ASGIApp = self._app
-        if scope["type"] == "http" and not self._may(scope):
-            answer = fault_response(NoKey("the key is missing or wrong; send `Authorization: Bearer KEY`"))
-        try:
-            await answer(scope, receive, sent)
-        except ClientDisconnect:
-            pass
-        except TimeoutError:
-            status = CLIENT_GONE
-        finally:
-            self._shared.metrics.answered(SERVICE, str(status))
-
-    def _may(self, scope: Scope) -> bool:
-        if self._shared.api_key is None or scope["path"] in OPEN_PATHS:
-            return True
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        return hmac.compare_digest(given, b"Bearer " + self._shared.api_key.encode())
-
-
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -197,8 +156,8 @@ def _answering(endpoint: Endpoint) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except (ClientDisconnect, asyncio.CancelledError):
-            raise
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_GONE)
         except Exception as error:
             fault = fault_of(error)
             if isinstance(fault, Unforeseen) and not isinstance(error, Fault):
@@ -229,4 +188,4 @@ def openai_app(shared: Shared) -> ASGIApp:
         ("GET", "/metrics", paths.metrics),
     ]
     made = [Route(path, _answering(endpoint), methods=[method]) for method, path, endpoint in routes]
-    return _Guard(Starlette(routes=made, exception_handlers={HTTPException: _refused}), shared)
+    return Guard(Starlette(routes=made, exception_handlers={HTTPException: _refused}), shared)
