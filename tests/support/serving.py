@@ -168,9 +168,9 @@ def transcribe(served: Served, recording: bytes, path: str = "transcriptions", *
 
 
 def metric(served: Served, name: str) -> float:
-    """A figure of /metrics."""
+    """A figure of /metrics; 0 for what was not counted yet."""
     text = ask(f"{served.http}/metrics").body.decode()
-    return float(re.findall(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[0])
+    return float([*re.findall(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE), 0][0])
 
 
 def until(condition: Any, seconds: float = 20.0) -> None:
