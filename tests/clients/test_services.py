@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -45,15 +46,20 @@ def case(exported: Exporter, data: Path, tmp_path_factory: pytest.TempPathFactor
         assert served.files() == [] and served.stop() == 0
 
 
-def ask(program: str, *words: str) -> Any:
-    """Run a client in the environment that `make clients` makes."""
-    python = Path(os.environ.get("EDGE_ASR_CLIENTS", ROOT / ".clients")) / "bin" / "python"
-    if not python.exists():
+def python() -> Path:
+    """Python of the environment that `make clients` makes, with both packages."""
+    found = Path(os.environ.get("EDGE_ASR_CLIENTS", ROOT / ".clients")) / "bin" / "python"
+    if not found.exists():
         pytest.skip("no clients here: `make clients` installs them")
-    if subprocess.run([python, "-c", "import openai, wyoming"], capture_output=True).returncode:
-        pytest.skip("openai and wyoming are not installed: `rm -r .clients; make clients` installs them")
+    if subprocess.run([found, "-c", "import openai, wyoming"], capture_output=True).returncode:
+        pytest.skip("openai and wyoming are not installed: `make clients` installs them")
+    return found
+
+
+def ask(program: str, *words: str) -> Any:
+    """Run a client."""
     path = ROOT / "tests" / "clients" / program
-    ran = subprocess.run([python, path, *words], capture_output=True, text=True, timeout=600)
+    ran = subprocess.run([python(), path, *words], capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return json.loads(ran.stdout)
 
@@ -133,3 +139,15 @@ def test_curl(case: Case, tmp_path: Path) -> None:
     ):
         error = json.loads(curl(url, *key, *how, "-F", f"file=@{huge}"))["error"]
         assert error["message"].startswith("the request has more than 100 MB")
+
+
+@pytest.mark.parametrize("guide", ["openai", "home-assistant"])
+def test_the_python_of_the_guides(case: Case, guide: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "guide" / f"{guide}.md").read_text()
+    [block] = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    block = block.replace("http://127.0.0.1:8000", case.served.http).replace('"none"', '"secret"')
+    block = block.replace("tcp://127.0.0.1:10300", case.served.wyoming)
+    samples, rate = soundfile.read(case.clip, dtype="float32")
+    soundfile.write(tmp_path / "audio.wav", samples, rate)
+    ran = subprocess.run([python(), "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout) == (0, case.text + "\n"), ran.stderr
