@@ -72,8 +72,8 @@ INNER = {
     "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine", "layout"),
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": (
-        *("transcriber", "transcript", "decoding", "startup", "audio", "options", "targets", "session", "exact"),
-        "cpu",
+        *("transcriber", "transcript", "voice", "decoding", "startup", "audio", "options", "targets", "session"),
+        *("exact", "cpu"),
     ),
     "ptq": ("quantize", "learning.blockwise", "activations", "rounding", "folding", "calibration", "methods", "grid"),
 }

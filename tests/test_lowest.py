@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 def bounds() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return dict(requirement.split(">=") for requirement in project["dependencies"])
+    # `,<3` is another bound.
+    return dict(requirement.partition(",")[0].split(">=") for requirement in project["dependencies"])
 
 
 def release(version: str) -> tuple[int, ...]:

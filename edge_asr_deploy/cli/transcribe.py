@@ -75,6 +75,7 @@ def command(
         accuracy_level=options.accuracy_level,
         audio_context=options.audio_context,
         target=options.target,
+        vad=options.vad == "on",
     )
     rows: list[dict[str, Any]] = []
     done, code = 0, 0

@@ -22,6 +22,7 @@ AUDIO_CONTEXT = Option(
     "How much audio Whisper's encoder gets: auto (the clip and 3 s of silence), full (30 s), or the clip and so many s."
 )
 DEFAULT_AUDIO_CONTEXT = "auto"
+VAD = Option("Voice activity detection, `on` or `off`: sounds without speech get no text, pauses cost no time.")
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class TranscribeOptions:
     threads: Annotated[int | None, Option("Threads within an operator. Default: the target's.", least=1)] = None
     accuracy_level: Annotated[int | None, ACCURACY_LEVEL] = None
     audio_context: Annotated[str, AUDIO_CONTEXT] = DEFAULT_AUDIO_CONTEXT
+    vad: Annotated[str, VAD] = "on"
 
     def __post_init__(self) -> None:
         # Checked here, so that a wrong value is refused before anything is sent to a board.
         parse_audio_context(self.audio_context)
+        parse_switch("--vad", self.vad)
 
 
 def parse_audio_context(given: str | float | None) -> float | None:
@@ -62,6 +65,13 @@ def parse_audio_context(given: str | float | None) -> float | None:
         remedy = f"give full, auto, or at least {TAIL_SECONDS} seconds of silence after the clip"
         raise UserError("--audio-context", given, remedy)
     return margin
+
+
+def parse_switch(name: str, given: str) -> bool:
+    """True for `on`, False for `off`. UserError for anything else."""
+    if given not in ("on", "off"):
+        raise UserError(name, given, "give on or off")
+    return given == "on"
 
 
 def margin_of(family: str, margin: float | None) -> float | None:

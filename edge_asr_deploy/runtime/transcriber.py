@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE, read_audio
 from edge_asr_deploy.runtime.audio.samples import as_samples
-from edge_asr_deploy.runtime.audio.windows import batches, cut, is_silent
+from edge_asr_deploy.runtime.audio.windows import Clip, batches, cut, cut_speech, is_silent
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoding.audio_context import context_seconds, is_doubtful
 from edge_asr_deploy.runtime.decoding.decoder import Decoded, Decoder, from_numpy, greedy
@@ -38,6 +39,7 @@ from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, rel
 from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
 from edge_asr_deploy.runtime.transcript import Timings, Transcript
+from edge_asr_deploy.runtime.voice import VoiceDetector
 
 if TYPE_CHECKING:
     # This module loads pydantic, 15 MB and 80 ms that a later start does not need.
@@ -74,9 +76,10 @@ class Transcriber:
         target: str | None = None,
         margin: float | None = None,
         batch: int = BATCH,
+        vad: bool = True,
     ) -> None:
         self._encoder, self._decoder, self._family, self._text = encoder, decoder, family, text
-        self._margin, self._batch = margin, batch
+        self._margin, self._batch, self._vad = margin, batch, vad
         self._encoder_accepts = {value.name for value in encoder.get_inputs()}
         self.target = target
         """The name of the target whose graphs run; None if the folder has no manifest."""
@@ -92,6 +95,7 @@ class Transcriber:
         audio_context: str | float | None = DEFAULT_AUDIO_CONTEXT,
         target: str | None = None,
         batch: int = BATCH,
+        vad: bool = True,
         verify: bool = True,
         family: str | None = None,
         graphs: Graphs | None = None,
@@ -102,9 +106,11 @@ class Transcriber:
         low-bit MatMul) replace the target's own; `settings` replaces all session settings at once. `audio_context` says
         how much of its window Whisper's encoder gets: `auto` (the clip and 3 s of silence), `full` or None (30 s), or
         seconds of silence after the clip. Bundles of earlier versions take full windows only, and get them for `auto`,
-        with a note. `batch` is the number of windows of long audio that are decoded together. `family` (`whisper` or
-        `moonshine`) and `graphs` describe a folder without a manifest, and no manifest is read if `family` is given.
-        Later starts reuse the verification and the optimized graphs in the start-up cache (`runtime.startup`).
+        with a note. `batch` is the number of windows of long audio that are decoded together. With `vad` a network
+        finds where somebody speaks (`voice`): sounds without speech get no text, and pauses cost no time. `family`
+        (`whisper` or `moonshine`) and `graphs` describe a folder without a manifest, and no manifest is read if
+        `family` is given. Later starts reuse the verification and the optimized graphs in the start-up cache
+        (`runtime.startup`).
         """
         bundle, margin = Path(bundle), parse_audio_context(audio_context)
         chosen, contents = GENERIC, dict[str, str]()
@@ -132,6 +138,7 @@ class Transcriber:
             target,
             margin,
             batch,
+            vad,
         )
         release_memory()
         return transcriber
@@ -155,8 +162,8 @@ class Transcriber:
         samples = read_audio(audio) if isinstance(audio, str | PathLike) else as_samples(audio)
         started = perf_counter()
         prompt = self._family.prompt(language, task)
-        clips = cut(samples, self._family.window_seconds)
-        audible = [clip.samples for clip in clips if not is_silent(clip.samples)]
+        clips = self._clips(samples)
+        audible = [clip.samples for clip in clips]
         windows, prompt = self._windows(audible, prompt, self._margin)
         attempts = list(windows)
         doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window)]
@@ -188,6 +195,23 @@ class Transcriber:
             fallbacks=len(fallbacks),
             loops=sum(len(shown) < len(result.tokens) for shown, result in zip(shown_tokens, decoded, strict=True)),
         )
+
+    def _clips(self, samples: NDArray[np.float32]) -> list[Clip]:
+        """The windows of a recording that may hold speech."""
+        seconds = self._family.window_seconds
+        if not self._vad:
+            return [clip for clip in cut(samples, seconds) if not is_silent(clip.samples)]
+        if is_silent(samples):
+            return []
+        if len(samples) > seconds * SAMPLE_RATE:
+            # A full window costs the same however little is in it.
+            return cut_speech(samples, seconds, self._voice.spans(samples), join=self._margin is None)
+        return cut(samples, seconds) if self._voice.has_speech(samples) else []
+
+    @cached_property
+    def _voice(self) -> VoiceDetector:
+        """Loaded when it is first needed."""
+        return VoiceDetector.open()
 
     def _windows(
         self, clips: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None

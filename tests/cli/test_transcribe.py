@@ -133,7 +133,7 @@ def test_options_are_passed_on(fake: FakeTranscriber, folder: Path) -> None:
     )
     assert fake.opened == (
         Path("bundle"),
-        {"threads": 3, "accuracy_level": 1, "audio_context": "auto", "target": "pi4"},
+        {"threads": 3, "accuracy_level": 1, "audio_context": "auto", "target": "pi4", "vad": True},
     )
     assert fake.asked == [("de", "translate")]
 

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_asr_deploy.runtime.audio.reading import read_audio
+from tests.support import voice as synthetic
 from tests.support.exported import Exported, export, write_bundle
 
 
@@ -44,6 +45,12 @@ def noise() -> Callable[..., NDArray[np.float32]]:
         return (np.random.default_rng(seed).normal(size=round(16_000 * seconds)) * 0.1).astype(np.float32)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def voice() -> Callable[..., NDArray[np.float32]]:
+    """Samples (16_000 * seconds,) that are taken for speech; no two seeds share them."""
+    return synthetic.voice
 
 
 @pytest.fixture(scope="session")

@@ -67,12 +67,12 @@ def test_every_start_says_the_same(
     exported: Exported, noise: Noise, opened: list[Path], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(kept.VARIABLE, "off")
-    plain = words(Transcriber.open(exported.bundle, ONE_THREAD), noise(3))
+    plain = words(Transcriber.open(exported.bundle, ONE_THREAD, vad=False), noise(3))
     assert {path.parent for path in opened} == {exported.bundle}
     monkeypatch.setenv(kept.VARIABLE, str(root))
-    assert words(Transcriber.open(exported.bundle, ONE_THREAD), noise(3)) == plain
+    assert words(Transcriber.open(exported.bundle, ONE_THREAD, vad=False), noise(3)) == plain
     opened.clear()
-    assert words(Transcriber.open(exported.bundle, ONE_THREAD), noise(3)) == plain
+    assert words(Transcriber.open(exported.bundle, ONE_THREAD, vad=False), noise(3)) == plain
     assert len(plain[0]) > 3 and plain[1]
     assert all(path.is_relative_to(root) for path in opened) and len(opened) == 2
 
@@ -88,20 +88,20 @@ def test_a_changed_bundle_is_noticed_and_nothing_of_it_kept(
     whisper: Exported, tmp_path: Path, opened: list[Path], root: Path
 ) -> None:
     folder = Path(shutil.copytree(whisper.bundle, tmp_path / "bundle"))
-    Transcriber.open(folder, ONE_THREAD)
+    Transcriber.open(folder, ONE_THREAD, vad=False)
     config = folder / "generation_config.json"
     config.write_bytes(config.read_bytes().replace(b"\n", b" ", 1))
     with pytest.raises(UserError, match="was changed since the export"):
-        Transcriber.open(folder, ONE_THREAD)
+        Transcriber.open(folder, ONE_THREAD, vad=False)
     opened.clear()
-    Transcriber.open(folder, ONE_THREAD, verify=False)
+    Transcriber.open(folder, ONE_THREAD, verify=False, vad=False)
     assert {path.parent for path in opened} == {folder}
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_graph_is_made_again(whisper: Exported, noise: Noise, root: Path, name: str, damage: str) -> None:
-    plain = words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2))
+    plain = words(Transcriber.open(whisper.bundle, ONE_THREAD, vad=False), noise(2))
     files = [*root.glob(f"graphs/*/{name}")]
     assert len(files) == 2
     for path in files:
@@ -110,27 +110,27 @@ def test_a_damaged_graph_is_made_again(whisper: Exported, noise: Noise, root: Pa
         path.unlink()
         if damage != "gone":
             path.write_bytes(content if damage == "flip" else content[: len(content) // 2])
-    assert words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2)) == plain
+    assert words(Transcriber.open(whisper.bundle, ONE_THREAD, vad=False), noise(2)) == plain
     assert [*root.glob(f"graphs/*/{name}")] == files
 
 
 def test_an_entry_that_onnxruntime_refuses_is_replaced_by_the_bundles_own_graph(
     whisper: Exported, noise: Noise, root: Path
 ) -> None:
-    plain = words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2))
+    plain = words(Transcriber.open(whisper.bundle, ONE_THREAD, vad=False), noise(2))
     for path in root.glob("graphs/*/model.onnx"):
         path.write_bytes(b"no graph")
         index = kept.read_index(path.parent / kept.INDEX)
         kept._describe(path.parent, index["about"])  # as if it had been written so
-    assert words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2)) == plain
-    assert words(Transcriber.open(whisper.bundle, ONE_THREAD), noise(2)) == plain
+    assert words(Transcriber.open(whisper.bundle, ONE_THREAD, vad=False), noise(2)) == plain
+    assert words(Transcriber.open(whisper.bundle, ONE_THREAD, vad=False), noise(2)) == plain
 
 
 def test_what_graphs_depend_on_makes_entries_of_their_own(whisper: Exported, root: Path) -> None:
     for level in (None, 1):
-        Transcriber.open(whisper.bundle, SessionSettings(threads=1, accuracy_level=level))
+        Transcriber.open(whisper.bundle, SessionSettings(threads=1, accuracy_level=level), vad=False)
     assert len([*root.glob("graphs/*")]) == 4
-    Transcriber.open(whisper.bundle, SessionSettings(threads=2, accuracy_level=1, spinning=False))
+    Transcriber.open(whisper.bundle, SessionSettings(threads=2, accuracy_level=1, spinning=False), vad=False)
     assert len([*root.glob("graphs/*")]) == 4
 
 
@@ -151,7 +151,7 @@ from pathlib import Path
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
 sound = np.random.default_rng(0).normal(size=32000).astype(np.float32) * 0.1
-print(Transcriber.open(Path({str(whisper.bundle)!r}), SessionSettings(1)).transcribe(sound, "en").tokens)
+print(Transcriber.open(Path({str(whisper.bundle)!r}), SessionSettings(1), vad=False).transcribe(sound, "en").tokens)
 """
     running = [
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -167,11 +167,11 @@ def test_without_a_place_to_keep_anything_it_starts_all_the_same(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv(kept.VARIABLE, str(tmp_path / "file" / "startup"))
-    assert Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(noise(1), "en").tokens
+    assert Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(noise(1), "en").tokens
 
 
 def test_a_later_start_imports_no_pydantic_and_no_openssl(whisper: Exported) -> None:
-    Transcriber.open(whisper.bundle, ONE_THREAD)
+    Transcriber.open(whisper.bundle, ONE_THREAD, vad=False)
     program = f"""
 import sys
 from pathlib import Path
@@ -221,13 +221,13 @@ def test_token_texts_decode_as_the_tokenizer(build: Callable[[], Tokenizer], tmp
 def test_a_file_that_comes_after_the_first_start_is_seen_where_it_matters(whisper: Exported, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(whisper.bundle, bundle)
-    Transcriber.open(bundle, ONE_THREAD)
+    Transcriber.open(bundle, ONE_THREAD, vad=False)
     for name in (".gitattributes", "README.md"):
         (bundle / name).write_text("edited")
-        Transcriber.open(bundle, ONE_THREAD)
+        Transcriber.open(bundle, ONE_THREAD, vad=False)
     (bundle / "added_tokens.json").write_text("{}")
     with pytest.raises(UserError, match=r"added_tokens\.json: is not in the manifest"):
-        Transcriber.open(bundle, ONE_THREAD)
+        Transcriber.open(bundle, ONE_THREAD, vad=False)
 
 
 def test_a_foreign_graph_does_not_become_the_graph_of_the_bundle(
@@ -235,7 +235,7 @@ def test_a_foreign_graph_does_not_become_the_graph_of_the_bundle(
 ) -> None:
     """A bundle that names another graph for its target: refused, and the good one says what it said."""
     sound = noise(1)
-    said = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens
+    said = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(sound, "en").tokens
     foreign = tmp_path / "foreign"
     shutil.copytree(whisper.bundle, foreign)
     shutil.copytree(moonshine.bundle, tmp_path / "x")
@@ -246,29 +246,29 @@ def test_a_foreign_graph_does_not_become_the_graph_of_the_bundle(
         changed["targets"]["generic"]["encoder"] = name
         (foreign / "manifest.json").write_text(json.dumps(changed))
         with pytest.raises(UserError):
-            Transcriber.open(foreign, ONE_THREAD)
+            Transcriber.open(foreign, ONE_THREAD, vad=False)
     # Whoever asks for no verification gets what is there, and nothing of it is kept.
-    Transcriber.open(foreign, ONE_THREAD, verify=False)
-    assert Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens == said
+    Transcriber.open(foreign, ONE_THREAD, verify=False, vad=False)
+    assert Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(sound, "en").tokens == said
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_any_flipped_byte_of_the_cache_changes_nothing(whisper: Exported, noise: Noise, root: Path, seed: int) -> None:
     sound = noise(1)
-    said = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en")
+    said = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(sound, "en")
     generator = random.Random(seed)
     path = generator.choice(sorted(path for path in root.rglob("*") if path.is_file()))
     content = bytearray(path.read_bytes())
     content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
     path.write_bytes(content)
     for _ in range(2):
-        again = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en")
+        again = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(sound, "en")
         assert (again.tokens, again.text) == (said.tokens, said.text)
 
 
 def test_a_note_of_any_depth_is_no_note(whisper: Exported, root: Path) -> None:
-    Transcriber.open(whisper.bundle, ONE_THREAD)
+    Transcriber.open(whisper.bundle, ONE_THREAD, vad=False)
     [note] = (root / "verified").glob("*.json")
     for content in (b"[" * 200_000, b'{"stamps": ' * 100_000, b"", b"\xff"):
         note.write_bytes(content)
-        Transcriber.open(whisper.bundle, ONE_THREAD)
+        Transcriber.open(whisper.bundle, ONE_THREAD, vad=False)

