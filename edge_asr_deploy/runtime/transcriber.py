@@ -148,6 +148,13 @@ class Transcriber:
         """The codes of the languages that the model knows; `en` for one without a choice of languages."""
         return tuple(sorted(set(self._family.languages().values()))) or ("en",)
 
+    def warm_up(self) -> None:
+        """Load what is loaded when it is first needed, and run the model once: the first run is slower than others."""
+        if self._vad:
+            _ = self._voice
+        noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
+        self._windows([noise], self._family.prompt(None, None), self._margin)
+
     def transcribe(
         self, audio: str | PathLike[str] | ArrayLike, language: str | None = None, task: str | None = None
     ) -> Transcript:

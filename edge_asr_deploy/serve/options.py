@@ -12,7 +12,9 @@ from edge_asr_deploy.runtime.options import (
     AUDIO_CONTEXT,
     DEFAULT_AUDIO_CONTEXT,
     TARGET,
+    VAD,
     parse_audio_context,
+    parse_switch,
 )
 
 PORT = 8000
@@ -54,9 +56,11 @@ class ServeOptions:
     threads: Annotated[int | None, Option("Threads within an operator. Default: the target's.", least=1)] = None
     accuracy_level: Annotated[int | None, ACCURACY_LEVEL] = None
     audio_context: Annotated[str, AUDIO_CONTEXT] = DEFAULT_AUDIO_CONTEXT
+    vad: Annotated[str, VAD] = "on"
 
     def __post_init__(self) -> None:
         parse_audio_context(self.audio_context)
+        parse_switch("--vad", self.vad)
         if self.port is not None and (self.openai is not None or self.wyoming is not None):
             remedy = "it is for one service alone; name each port: --openai PORT --wyoming PORT"
             raise UserError("--port", self.port, remedy)

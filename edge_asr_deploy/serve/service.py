@@ -14,12 +14,11 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import uvicorn
 
 from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.families.languages import language_code
-from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
+from edge_asr_deploy.runtime.options import parse_switch
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.serve.discovery import announced, announced_address
 from edge_asr_deploy.serve.hearing import Hearing
@@ -34,8 +33,6 @@ from edge_asr_deploy.serve.voice.server import VoiceServer
 
 # Seconds that requests may take to end after the first signal.
 GRACE = 60.0
-# How loud the noise is that the model hears before the first request.
-WARM_UP = 0.01
 MEGABYTE = 10**6
 # Bytes beyond two of the largest uploads: their forms.
 SLACK = 4 << 20
@@ -75,10 +72,10 @@ def serve(bundle: Path, options: ServeOptions, say: Callable[[str], None]) -> No
             accuracy_level=options.accuracy_level,
             audio_context=options.audio_context,
             target=options.target,
+            vad=parse_switch("--vad", options.vad),
         )
         _check_language(options.language, transcriber.languages)
-        # The first run is slower than all others. Silence would not be heard at all.
-        transcriber.transcribe(WARM_UP * np.random.default_rng(0).normal(size=SAMPLE_RATE).astype(np.float32))
+        transcriber.warm_up()
         if ports.http and key is None and not is_local(options.host):
             said = f"whoever reaches {options.host} may use this server; --api-key or {API_KEY} sets a key"
             warnings.warn(Note(said), stacklevel=2)

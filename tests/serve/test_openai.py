@@ -14,7 +14,7 @@ from tests.support.serving import Answer, Served, ask, form, metric, serving, so
 
 @pytest.fixture(scope="module")
 def words(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the bundle hears in a second of noise, by language and task."""
+    """What the bundle hears in a second of sound, by language and task."""
     path = tmp_path_factory.mktemp("clip") / "a.wav"
     path.write_bytes(sound())
     transcriber, samples = Transcriber.open(bundle), read_audio(path)

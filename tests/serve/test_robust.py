@@ -202,11 +202,11 @@ def test_slow_clients_are_given_up(served: Served) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_finishes_what_has_begun(bundle: Path, tmp_path: Path, number: int) -> None:
-    options = ("--openai", "0", "--wyoming", "0")
+    options, long = ("--openai", "0", "--wyoming", "0"), sound(600)
     with serving(bundle, tmp_path / "ending", *options) as one, ThreadPoolExecutor(4) as pool:
         # Kept open, and unused when it ends.
         idle = socket.create_connection(("127.0.0.1", one.port))
-        asked = [pool.submit(transcribe, one, sound(60)) for _ in range(3)]
+        asked = [pool.submit(transcribe, one, long) for _ in range(3)]
         until(lambda: metric(one, "edge_asr_places_taken") == 3)
         assert one.stop(number) == 0
         assert [answer.result().status for answer in asked] == [200] * 3

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import soundfile
+import soxr
+
+from tests.support.voice import RATE, voice
 
 BOUNDARY = "b0undary"
 
@@ -108,9 +110,9 @@ def _line(process: subprocess.Popen[str], errors: Path) -> str:
 
 
 def sound(seconds: float = 1.0, kind: str = "WAV", rate: int = 16_000, seed: int = 0) -> bytes:
-    """Noise as a file."""
-    file = io.BytesIO()
-    soundfile.write(file, 0.1 * np.random.default_rng(seed).normal(size=int(rate * seconds)), rate, format=kind)
+    """What is taken for speech, as a file."""
+    file, samples = io.BytesIO(), voice(seconds, seed)
+    soundfile.write(file, soxr.resample(samples, RATE, rate), rate, format=kind)
     return file.getvalue()
 
 
