@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import soundfile
 import soxr
@@ -111,7 +112,8 @@ def _line(process: subprocess.Popen[str], errors: Path) -> str:
 
 def sound(seconds: float = 1.0, kind: str = "WAV", rate: int = 16_000, seed: int = 0) -> bytes:
     """What is taken for speech, as a file."""
-    file, samples = io.BytesIO(), voice(seconds, seed)
+    # Long sounds repeat themselves: they take long to make.
+    file, samples = io.BytesIO(), np.resize(voice(min(seconds, 20.0), seed), round(seconds * RATE))
     soundfile.write(file, soxr.resample(samples, RATE, rate), rate, format=kind)
     return file.getvalue()
 
