@@ -20,6 +20,7 @@ from edge_asr_deploy.cli import (
     export,
     fit,
     inspect,
+    listen,
     pack,
     publish,
     report,
@@ -37,7 +38,7 @@ from edge_asr_deploy.errors import UserError
 # Packages that only an extra installs; all others belong to the base install.
 EXPORTING = ("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub", "onnx_ir", "ml_dtypes")
 SERVING = ("starlette", "uvicorn", "python_multipart", "wyoming", "zeroconf")
-EXTRAS = dict.fromkeys(EXPORTING, "[export]") | dict.fromkeys(SERVING, "[serve]")
+EXTRAS = dict.fromkeys(EXPORTING, "[export]") | dict.fromkeys(SERVING, "[serve]") | {"sounddevice": "[live]"}
 
 
 class Interrupted(Exception):
@@ -67,6 +68,7 @@ app.command("arrange")(arrange.command)
 app.command("analyze")(analyze.command)
 app.command("fit")(fit.command)
 app.command("transcribe")(transcribe.command)
+app.command("listen")(listen.command)
 app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("cost")(cost.command)

@@ -22,6 +22,11 @@ AUDIO_CONTEXT = Option(
     "How much audio Whisper's encoder gets: auto (the clip and 3 s of silence), full (30 s), or the clip and so many s."
 )
 DEFAULT_AUDIO_CONTEXT = "auto"
+LANGUAGE = Option(
+    "Language of the speech (`de`, `german`), or `auto`: the model detects it. Default: its own, else `auto`."
+)
+TASK = Option("`transcribe` or, for multilingual models, `translate` (to English).")
+THREADS = Option("Threads within an operator. Default: the target's.", least=1)
 VAD = Option("Voice activity detection, `on` or `off`: sounds without speech get no text, pauses cost no time.")
 
 
@@ -29,15 +34,10 @@ VAD = Option("Voice activity detection, `on` or `off`: sounds without speech get
 class TranscribeOptions:
     """How to run a bundle on audio. UserError for an invalid audio context."""
 
-    language: Annotated[
-        str | None,
-        Option(
-            "Language of the speech (`de`, `german`), or `auto`: the model detects it. Default: its own, else `auto`."
-        ),
-    ] = None
-    task: Annotated[str | None, Option("`transcribe` or, for multilingual models, `translate` (to English).")] = None
+    language: Annotated[str | None, LANGUAGE] = None
+    task: Annotated[str | None, TASK] = None
     target: Annotated[str | None, TARGET] = None
-    threads: Annotated[int | None, Option("Threads within an operator. Default: the target's.", least=1)] = None
+    threads: Annotated[int | None, THREADS] = None
     accuracy_level: Annotated[int | None, ACCURACY_LEVEL] = None
     audio_context: Annotated[str, AUDIO_CONTEXT] = DEFAULT_AUDIO_CONTEXT
     vad: Annotated[str, VAD] = "on"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -27,6 +27,7 @@ from edge_asr_deploy.runtime.decoding.loops import begins_loop, without_loop
 from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
+from edge_asr_deploy.runtime.live.stream import Stream
 from edge_asr_deploy.runtime.options import (
     AUTO_MARGIN,
     DEFAULT_AUDIO_CONTEXT,
@@ -38,7 +39,7 @@ from edge_asr_deploy.runtime.session import SessionSettings, running
 from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, release_memory
 from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
-from edge_asr_deploy.runtime.transcript import Timings, Transcript
+from edge_asr_deploy.runtime.transcript import Segment, Timings, Transcript
 from edge_asr_deploy.runtime.voice import VoiceDetector
 
 if TYPE_CHECKING:
@@ -203,6 +204,25 @@ class Transcriber:
             loops=sum(len(shown) < len(result.tokens) for shown, result in zip(shown_tokens, decoded, strict=True)),
         )
 
+    def stream(self, language: str | None = None, task: str | None = None) -> Stream:
+        """Transcribe speech as it arrives; `Stream.push` takes samples, and gives text as soon as it is stable.
+
+        `language` and `task` as for `transcribe`. Without `language` it is detected anew for each stretch of speech.
+        UserError for a language or task that the model lacks.
+        """
+        prompt = self._family.prompt(language, task)
+
+        def decode(samples: NDArray[np.float32], said: tuple[int, ...], last: bool) -> Segment:
+            [window], full_prompt = self._windows([samples], prompt, self._margin, said)
+            if last and self._is_doubtful(window):
+                [window], _ = self._windows([samples], full_prompt, None, said)
+            own = window.decoded.tokens
+            tokens = (*said, *(without_loop(own) if window.decoded.capped else own))
+            text = self._text(tokens)
+            return Segment(0.0, len(samples) / SAMPLE_RATE, text, tokens, window.decoded.ending, None, 0.0, 0.0)
+
+        return Stream(decode, self._text, self._voice)
+
     def _clips(self, samples: NDArray[np.float32]) -> list[Clip]:
         """The windows of a recording that may hold speech."""
         seconds = self._family.window_seconds
@@ -221,18 +241,21 @@ class Transcriber:
         return VoiceDetector.open()
 
     def _windows(
-        self, clips: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
+        self, clips: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None, said: tuple[int, ...] = ()
     ) -> tuple[list[_Window], Prompt]:
-        """Transcribe windows in groups. Also returns the prompt with the language, which the first window decides."""
+        """Transcribe windows in groups. Also returns the prompt with the language, which the first window decides.
+
+        `said`: tokens that the texts begin with, which the windows' own tokens follow.
+        """
         transcribed: dict[int, _Window] = {}
         for group in batches([len(clip) for clip in clips], self._batch, first_alone=None in prompt):
             with running():
-                windows, prompt = self._group([clips[index] for index in group], prompt, margin)
+                windows, prompt = self._group([clips[index] for index in group], prompt, margin, said)
             transcribed.update(zip(group, windows, strict=True))
         return [transcribed[index] for index in range(len(clips))], prompt
 
     def _group(
-        self, clips: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None
+        self, clips: Sequence[NDArray[np.float32]], prompt: Prompt, margin: float | None, said: tuple[int, ...] = ()
     ) -> tuple[list[_Window], Prompt]:
         """Transcribe a group of windows: the encoder runs them one by one (no slower), the decoder all together."""
         window = self._family.window_seconds
@@ -249,15 +272,19 @@ class Transcriber:
         started = perf_counter()
         full_prompt = tuple(self._detect(context, prompt) if token is None else token for token in prompt)
         detection = perf_counter() - started
-        limits = [self._family.longest(len(clip), len(full_prompt)) for clip in clips]
+        before = (*full_prompt, *said)
+        limits = [self._family.longest(len(clip), len(before)) for clip in clips]
 
         def extended(row: int, tokens: Sequence[int]) -> int:
-            return self._family.longest(len(clips[row]), len(full_prompt), (self._text(tokens), len(tokens)))
+            return self._family.longest(len(clips[row]), len(before), (self._text(tokens), len(tokens)))
 
         is_cut = seconds is not None and seconds < window
         # A full window may hold a refrain. A shortened one that seems to loop is only decoded again.
         loops = begins_loop if is_cut else None
-        decoded = greedy(self._decoder.start(context), full_prompt, self._family.rules, limits, extended, loops)
+        rules = self._family.rules
+        if said:
+            rules = replace(rules, never_first=rules.never_first[:0])
+        decoded = greedy(self._decoder.start(context), before, rules, limits, extended, loops)
         windows = [
             _Window(result, features, encoder, detection / len(clips), is_cut)
             for result, (features, encoder) in zip(decoded, times, strict=True)

@@ -16,7 +16,7 @@ from edge_asr_deploy.corpora.streamed import Split
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.startup.cache import startup_root
-from tests.support.clips import noise, write_manifest, write_set
+from tests.support.clips import sound, write_manifest, write_set
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def dummy(number: int = 73) -> list[Utterance]:
-    return [Utterance(f"{index:02}", noise(index, 0.1), "text", "dummy") for index in range(number)]
+    return [Utterance(f"{index:02}", sound(index, 0.1), "text", "dummy") for index in range(number)]
 
 
 def test_edge_asr_data_comes_first(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from edge_asr_deploy.corpora import hub
 from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.errors import UserError
-from tests.support.clips import noise, write_clips
+from tests.support.clips import sound, write_clips
 
 datasets = pytest.importorskip("datasets")
 
@@ -66,7 +66,7 @@ def test_an_audiofolder(audiofolder: Path) -> None:
     assert [clip.id for clip in clips] == [f"clip{index}.flac" for index in range(5)]
     assert [clip.text for clip in clips] == [f"text clip{index}" for index in range(5)]
     assert (clips[0].source, clips[0].speaker, clips[0].seconds) == ("my_audio", "7", 0.5)
-    assert np.array_equal(clips[3].samples(), noise(3))
+    assert np.array_equal(clips[3].samples(), sound(3))
 
 
 def test_an_audiofolder_with_csv(audiofolder: Path) -> None:
@@ -80,7 +80,7 @@ def test_parquet_with_audio_inside(parquet: Path) -> None:
     clips = hub.read_dataset(str(parquet), 4, 0)
     assert [clip.id for clip in clips] == ["clip0", "clip1", "clip2", "clip3"]
     assert clips[2].text == "text clip2"
-    assert np.array_equal(clips[2].samples(), noise(2))
+    assert np.array_equal(clips[2].samples(), sound(2))
 
 
 def test_the_seed_draws(audiofolder: Path) -> None:

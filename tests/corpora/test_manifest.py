@@ -11,7 +11,7 @@ import pytest
 
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.errors import UserError
-from tests.support.clips import noise, write_clips, write_manifest
+from tests.support.clips import sound, write_clips, write_manifest
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_rows_become_utterances(folder: Path) -> None:
     first, second = read_manifest(write_manifest(folder / "m.jsonl", rows))
     assert (first.id, first.text, first.source, first.speaker, first.seconds) == ("id0", "words", "here", "s", 0.5)
     assert (second.text, second.source, second.speaker, second.seconds) == (None, "m", None, None)
-    assert np.array_equal(second.samples(), noise(1))
+    assert np.array_equal(second.samples(), sound(1))
 
 
 def test_the_audio_path_alone_is_enough(folder: Path) -> None:

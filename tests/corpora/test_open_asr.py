@@ -14,7 +14,7 @@ from edge_asr_deploy.corpora.defaults import calibration_corpus
 from edge_asr_deploy.corpora.normalize import normalizer
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.speech import load_speech, prepare
-from tests.support.clips import noise
+from tests.support.clips import sound
 from tests.support.fake_hub import FakeHub, flac, write_split
 
 datasets = pytest.importorskip("datasets")
@@ -25,7 +25,7 @@ TED = ["hello there", "ignore_time_segment_in_scoring", "<unk>", "and goodbye"]
 
 def row(index: int, text: str, configuration: str, audio: bytes | None = None) -> dict[str, Any]:
     """The columns of hf-audio/esb-datasets-test-only-sorted."""
-    audio = flac(noise(index)) if audio is None else audio
+    audio = flac(sound(index)) if audio is None else audio
     return {"audio": audio, "dataset": configuration, "text": text, "id": f"clip{index}", "audio_length_s": 0.5}
 
 
@@ -52,7 +52,7 @@ def test_a_set(hub: FakeHub) -> None:
     assert [(clip.id, clip.text, clip.source) for clip in clips] == [
         (f"ami/clip{index}", f"ami {index}", "open-asr:ami") for index in range(3)
     ]
-    assert np.array_equal(clips[2].samples(), noise(2))
+    assert np.array_equal(clips[2].samples(), sound(2))
     assert clips[2].seconds == 0.5
 
 
@@ -122,18 +122,18 @@ def test_a_clip_that_somebody_removed_is_fetched_again(hub: FakeHub, cache: Path
     ticks: list[None] = []
     assert open_asr.read_open_asr("open-asr:ami", lambda: ticks.append(None)) == first
     assert len(ticks) == 2
-    assert np.array_equal(first[1].samples(), noise(1))
+    assert np.array_equal(first[1].samples(), sound(1))
 
 
 def test_a_clip_too_short_for_any_model_is_padded_for_it_counts(hub: FakeHub) -> None:
-    short = noise(1, 0.02)
+    short = sound(1, 0.02)
     write_split(hub.repository(open_asr.REPOSITORY), "ami", "test", [row(0, "oh", "ami", flac(short))])
     samples = open_asr.read_open_asr("open-asr:ami")[0].samples()
     assert np.array_equal(samples[: len(short)], short) and not samples[len(short) :].any()
 
 
 def test_other_rates_become_16_khz(hub: FakeHub) -> None:
-    write_split(hub.repository(open_asr.REPOSITORY), "ami", "test", [row(0, "oh", "ami", flac(noise(0), 48_000))])
+    write_split(hub.repository(open_asr.REPOSITORY), "ami", "test", [row(0, "oh", "ami", flac(sound(0), 48_000))])
     assert len(open_asr.read_open_asr("open-asr:ami")[0].samples()) == round(8000 / 3)
 
 
@@ -228,7 +228,7 @@ def voices(hub: FakeHub) -> FakeHub:
     folder = hub.repository(common_voice.REPOSITORY)
     for split, first in (("train", 0), ("test", 100)):
         rows = [
-            {"client_id": f"who{i}", "path": f"en_{i}.mp3", "audio": flac(noise(i, 0.2)), "sentence": f"Say {i}."}
+            {"client_id": f"who{i}", "path": f"en_{i}.mp3", "audio": flac(sound(i, 0.2)), "sentence": f"Say {i}."}
             for i in range(first, first + 8)
         ]
         write_split(folder, "en", split, rows)

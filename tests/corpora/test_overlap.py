@@ -9,11 +9,11 @@ import pytest
 from edge_asr_deploy.corpora.overlap import refuse_overlap
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
-from tests.support.clips import noise, write_clips
+from tests.support.clips import sound, write_clips
 
 
 def clips(seeds: list[int]) -> list[Utterance]:
-    return [Utterance(f"clip{seed}", noise(seed, 0.1), None, "test") for seed in seeds]
+    return [Utterance(f"clip{seed}", sound(seed, 0.1), None, "test") for seed in seeds]
 
 
 def test_different_speech_is_accepted() -> None:
@@ -23,7 +23,7 @@ def test_different_speech_is_accepted() -> None:
 def test_the_same_recording_is_named_whatever_it_is_called_and_however_it_is_cut(tmp_path: Path) -> None:
     (path,) = write_clips(tmp_path, 1, first=3)
     with pytest.raises(UserError, match="calibration: mine: is in the evaluation set"):
-        refuse_overlap([*clips([1]), Utterance("mine", path, None, "x").cut(0.2)], [Utterance("e", noise(3), "t", "y")])
+        refuse_overlap([*clips([1]), Utterance("mine", path, None, "x").cut(0.2)], [Utterance("e", sound(3), "t", "y")])
 
 
 def test_of_many_the_first_are_named() -> None:

@@ -1,4 +1,4 @@
-"""Noise that stands for speech, written to disk."""
+"""Sounds that stand for speech, written to disk."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from tests.support.voice import voice
 
 
-def noise(seed: int, seconds: float = 0.5) -> NDArray[np.float32]:
-    """Samples that a 16-bit file keeps exactly."""
-    codes = np.random.default_rng(seed).integers(-8000, 8000, int(seconds * 16_000))
-    return (codes / 32768).astype(np.float32)
+def sound(seed: int, seconds: float = 0.5) -> NDArray[np.float32]:
+    """Samples that a 16-bit file keeps exactly, and that are taken for speech."""
+    return voice(seconds, seed)
 
 
 def write_clips(folder: Path, number: int, seconds: float = 0.5, first: int = 0) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"clip{index}.flac" for index in range(first, first + number)]
     for index, path in enumerate(paths, start=first):
-        soundfile.write(path, voice(seconds, index), 16_000)
+        soundfile.write(path, sound(index, seconds), 16_000)
     return paths
 
 

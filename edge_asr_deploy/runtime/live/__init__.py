@@ -1,0 +1,1 @@
+"""Speech as it arrives: what runs while somebody still speaks."""

@@ -1,0 +1,160 @@
+"""Streams: text while somebody speaks, in pieces of any size; what is stable stays, and silence says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.live.agreement import stable_tokens
+from edge_asr_deploy.runtime.live.events import Event, Final, Partial, SpeechStarted
+from edge_asr_deploy.runtime.live.stream import Stream
+from edge_asr_deploy.runtime.transcriber import Transcriber
+from edge_asr_deploy.runtime.transcript import Segment
+from edge_asr_deploy.runtime.voice import VoiceDetector
+from tests.support.exported import Exported
+from tests.support.voice import voice as voiced
+
+Sound = Callable[..., NDArray[np.float32]]
+RATE = 16_000
+
+
+def spelled(tokens: Sequence[int]) -> str:
+    return " ".join(f"word{token}" for token in tokens)
+
+
+class Counting:
+    """Decodes each half second of samples as the next number, and the last, unfinished one as another word."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.lasts = 0
+
+    def __call__(self, samples: NDArray[np.float32], said: tuple[int, ...], last: bool) -> Segment:
+        seconds = len(samples) / RATE
+        self.longest = max(self.longest, seconds)
+        self.lasts += last
+        tokens = (*range(int(2 * seconds)), *(() if last else (1000 + len(samples),)))
+        assert tokens[: len(said)] == said
+        return Segment(0.0, seconds, spelled(tokens), tokens, 0.0, None, 1.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def detector() -> VoiceDetector:
+    return VoiceDetector.open()
+
+
+def events_of(stream: Stream, sound: NDArray[np.float32], size: int) -> list[Event]:
+    pushed = [event for index in range(0, len(sound), size) for event in stream.push(sound[index : index + size])]
+    return [*pushed, *stream.finish()]
+
+
+def finals(events: list[Event]) -> list[tuple[float, float, str]]:
+    return [
+        (event.segment.start, event.segment.end, event.segment.text) for event in events if isinstance(event, Final)
+    ]
+
+
+TWO = np.concatenate([np.zeros(RATE, np.float32), voiced(3), np.zeros(2 * RATE, np.float32), voiced(2, 1)])
+
+
+def test_each_stretch_of_speech_is_final_once_with_its_times(detector: VoiceDetector) -> None:
+    events = events_of(Stream(Counting(), spelled, detector), TWO, 1600)
+    started = [event.time for event in events if isinstance(event, SpeechStarted)]
+    assert started == pytest.approx([1, 6], abs=0.3)
+    (first_start, first_end, _), (second_start, second_end, _) = finals(events)
+    assert (first_start, second_start) == tuple(started)
+    assert (first_end, second_end) == (pytest.approx(4, abs=0.3), pytest.approx(8, abs=0.3))
+
+
+@settings(deadline=None, max_examples=8)
+@given(size=st.integers(1, 40_000))
+def test_the_size_of_the_pieces_changes_no_final_text(size: int) -> None:
+    detector = VoiceDetector.open()
+    expected = finals(events_of(Stream(Counting(), spelled, detector), TWO, 512))
+    size = max(size, 100)  # a push of one sample each takes a minute
+    assert finals(events_of(Stream(Counting(), spelled, detector), TWO, size)) == expected
+
+
+def test_what_is_stable_stays(detector: VoiceDetector) -> None:
+    stable, partials = "", 0
+    for event in events_of(Stream(Counting(), spelled, detector), TWO, 1600):
+        if isinstance(event, Partial):
+            partials += 1
+            assert event.text.startswith(event.stable) and event.stable.startswith(stable)
+            stable = event.stable
+        elif isinstance(event, Final):
+            assert stable and event.segment.text.startswith(stable)
+            stable = ""
+    assert partials >= 6
+
+
+def test_speech_without_a_pause_is_cut_before_a_window_is_full(detector: VoiceDetector) -> None:
+    decode = Counting()
+    events = events_of(Stream(decode, spelled, detector), voiced(70), 4096)
+    assert len(finals(events)) >= 3 and decode.longest < 29
+
+
+def test_silence_and_noise_say_nothing(detector: VoiceDetector, noise: Sound) -> None:
+    decode = Counting()
+    sound = np.concatenate([np.zeros(5 * RATE, np.float32), noise(5)])
+    assert events_of(Stream(decode, spelled, detector), sound, 1600) == []
+    assert decode.longest == 0
+
+
+def test_a_pause_is_decoded_before_it_is_the_end(detector: VoiceDetector) -> None:
+    # So that no time is lost once it is: the last decoding does not come with the final event.
+    decode, stream = Counting(), None
+    stream = Stream(decode, spelled, detector)
+    for index in range(0, len(TWO), 512):
+        before = decode.lasts
+        if any(isinstance(event, Final) for event in stream.push(TWO[index : index + 512])):
+            assert decode.lasts == before > 0
+
+
+def test_a_finished_stream_takes_no_more(detector: VoiceDetector) -> None:
+    stream = Stream(Counting(), spelled, detector)
+    assert stream.finish() == []
+    with pytest.raises(UserError, match="finished"):
+        stream.push(np.zeros(10, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "stable"),
+    [
+        ("a quick brown", "a quick brow nie", "a quick"),
+        ("a quick", "a quick brown fox", "a"),
+        ("", "a", ""),
+        ("other words", "a quick brown", ""),
+        ("a quick brown fox", "a quick brown fox jumps", "a quick brown"),
+    ],
+)
+def test_words_that_two_decodings_agree_on_are_stable_but_the_last(before: str, now: str, stable: str) -> None:
+    def text(tokens: Sequence[int]) -> str:
+        return "".join(map(chr, tokens)).strip()
+
+    assert text(stable_tokens(list(map(ord, before)), list(map(ord, now)), 0, text)) == stable
+
+
+def test_texts_without_spaces_agree_by_letters() -> None:
+    def text(tokens: Sequence[int]) -> str:
+        return "".join(map(chr, tokens))
+
+    found = stable_tokens(list(map(ord, "今日は良い天気")), list(map(ord, "今日は良い天気ですね")), 0, text)
+    assert text(found) == "今日は良い"
+
+
+@pytest.mark.parametrize("family", ["free_whisper", "moonshine"])
+def test_a_bundle_says_at_the_end_what_it_says_of_the_whole(
+    family: str, voice: Sound, request: pytest.FixtureRequest
+) -> None:
+    exported: Exported = request.getfixturevalue(family)
+    transcriber = Transcriber.open(exported.bundle)
+    [final] = [event for event in events_of(transcriber.stream(), voice(3), 3 * RATE) if isinstance(event, Final)]
+    assert final.segment.tokens == transcriber.transcribe(voice(3)).tokens
+    assert final.segment.text
