@@ -84,6 +84,8 @@ class Transcriber:
         self._encoder_accepts = {value.name for value in encoder.get_inputs()}
         self.target = target
         """The name of the target whose graphs run; None if the folder has no manifest."""
+        self.languages = tuple(sorted({*family.languages().values()})) or ("en",)
+        """The codes of the languages that the model knows; `en` for one without a choice of languages."""
 
     @classmethod
     def open(
@@ -144,17 +146,9 @@ class Transcriber:
         release_memory()
         return transcriber
 
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The codes of the languages that the model knows; `en` for one without a choice of languages."""
-        return tuple(sorted(set(self._family.languages().values()))) or ("en",)
-
     def warm_up(self) -> None:
-        """Load what is loaded when it is first needed, and run the model once: the first run is slower than others."""
-        if self._vad:
-            _ = self._voice
-        noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
-        self._windows([noise], self._family.prompt(None, None), self._margin)
+        """Run the model once, whatever voice activity says: the first run is slower than others."""
+        self._windows([np.full(SAMPLE_RATE, 0.01, np.float32)], self._family.prompt(None, None), self._margin)
 
     def transcribe(
         self, audio: str | PathLike[str] | ArrayLike, language: str | None = None, task: str | None = None

@@ -20,13 +20,15 @@ from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.serve.faults import Fault, TooSlow, Unforeseen, fault_of
 from edge_asr_deploy.serve.hearing import Wish, report
 from edge_asr_deploy.serve.shared import Shared
-from edge_asr_deploy.serve.voice.events import read_event
+from edge_asr_deploy.serve.voice.events import LONGEST_LINE, read_event
 from edge_asr_deploy.serve.voice.info import information
 from edge_asr_deploy.serve.voice.utterance import Format, Utterance
 
 SERVICE = "wyoming"
 # Seconds without an event: while somebody speaks, and between utterances.
 SPEAKING, RESTING = 30.0, 600.0
+# Seconds that a client has to go after an error.
+LEAVING = 10.0
 # Words that bias the text: as many as a prompt can hold.
 MOST_WORDS = 50
 
@@ -145,6 +147,11 @@ class Session:
         self._shared.metrics.answered(SERVICE, code)
         with suppress(ConnectionError, TimeoutError):
             await self._send(Error(text=fault.sentence, code=code))
+            # What the client still sends is forgotten: if it met a closed connection, the error would be lost.
+            self._writer.write_eof()
+            async with asyncio.timeout(LEAVING):
+                while await self._reader.read(LONGEST_LINE):
+                    pass
 
     async def _send(self, event: Eventable) -> None:
         async with asyncio.timeout(SPEAKING):
