@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asr_deploy.errors import Note
+from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.printing import one_line
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.serve.faults import Fault, Stopping, Unforeseen, fault_of
 from edge_asr_deploy.serve.metrics import Metrics
 
+HOTWORDS = "--hotwords"
 # Gives the samples, in the model's thread: one recording is decoded at a time.
 Source = Callable[[], NDArray[np.float32]]
 
@@ -39,6 +40,8 @@ class Wish:
     prompt: str | None = None
     hotwords: tuple[str, ...] = ()
     temperature: float = 0.0
+    hints: tuple[str, ...] = ()
+    """Words that may help, the best first; the model takes as many of them as it can, which may be none."""
 
     def keywords(self) -> dict[str, Any]:
         """What differs from the defaults."""
@@ -111,10 +114,20 @@ class Hearing:
             # A client's header is no matter for the operator.
             warnings.simplefilter("ignore", Note)
             samples = job.source()
-        lacking = job.wish.keywords().keys() - inspect.signature(self._transcriber.transcribe).parameters.keys()
-        if lacking:
+        known = inspect.signature(self._transcriber.transcribe).parameters.keys()
+        keywords = job.wish.keywords()
+        if lacking := keywords.keys() - known:
             raise Fault(f"{min(lacking)}: this server cannot do that", min(lacking))
-        return self._transcriber.transcribe(samples, **job.wish.keywords())
+        hints = job.wish.hints if "hotwords" in known else ()
+        while hints:
+            try:
+                return self._transcriber.transcribe(samples, **keywords, hotwords=hints)
+            except UserError as error:
+                # Told before anything is decoded: they do not fit, or this model takes none.
+                if error.thing != HOTWORDS:
+                    raise
+                hints = hints[: len(hints) // 2]
+        return self._transcriber.transcribe(samples, **keywords)
 
 
 def _reported(error: Exception) -> Fault:

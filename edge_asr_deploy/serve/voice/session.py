@@ -29,8 +29,8 @@ SERVICE = "wyoming"
 SPEAKING, RESTING = 30.0, 600.0
 # Seconds that a client has to go after an error.
 LEAVING = 10.0
-# Words that bias the text: as many as a prompt can hold.
-MOST_WORDS = 50
+# Names and terms that bias the text: about as many as a Whisper is told before it hears.
+MOST_WORDS, LONGEST_WORD = 50, 64
 
 
 class Session:
@@ -164,8 +164,10 @@ class Session:
         """What a `transcribe` event asks for. Fault for a field of another type."""
         language, context = data.get("language"), data.get("context") or {}
         prompt = context.get("prompt") if isinstance(context, dict) else None
-        names = [*(data.get("transcript_names") or []), *(data.get("transcript_terms") or [])]
-        given = [one for one in (language, prompt, *names) if one is not None]
-        if not all(isinstance(one, str) for one in given):
+        lists = [data.get(name) or [] for name in ("transcript_names", "transcript_terms")]
+        words = [word for one in lists if isinstance(one, list) for word in one]
+        given = [one for one in (language, prompt, *words) if one is not None]
+        if not all(isinstance(one, str) for one in given) or not all(isinstance(one, list) for one in lists):
             raise Fault("transcribe: language, prompt, names and terms are texts")
-        return Wish(language=language or self._shared.language, prompt=prompt or None)
+        hints = tuple(word for word in words if 0 < len(word) <= LONGEST_WORD)[:MOST_WORDS]
+        return Wish(language=language or self._shared.language, prompt=prompt or None, hints=hints)
