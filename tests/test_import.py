@@ -24,6 +24,7 @@ FLOORS = (
     ("boards",),
     ("publishing",),
     ("pack",),
+    ("subtitles",),
     ("pipeline",),
     ("layouts",),
     ("selection",),
@@ -72,19 +73,8 @@ INNER = {
     "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine", "layout"),
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": (
-        *(
-            "transcriber",
-            "live",
-            "transcript",
-            "voice",
-            "decoding",
-            "startup",
-            "audio",
-            "options",
-            "targets",
-            "session",
-        ),
-        *("exact", "cpu"),
+        *("transcriber", "attempts", "engine", "times", "live", "decoding", "transcript", "voice", "startup", "audio"),
+        *("options", "targets", "session", "exact", "cpu"),
     ),
     "ptq": ("quantize", "learning.blockwise", "activations", "rounding", "folding", "calibration", "methods", "grid"),
 }
@@ -101,7 +91,15 @@ TORCH_FREE = (
     "errors",
     "files",
 )
-TORCH_FREE += ("progress", "cache", "sources", "corpora.manifest", "corpora.utterance", "corpora.normalize")
+TORCH_FREE += (
+    "subtitles",
+    "progress",
+    "cache",
+    "sources",
+    "corpora.manifest",
+    "corpora.utterance",
+    "corpora.normalize",
+)
 TORCH_FREE += ("corpora.defaults", "corpora.open_asr", "corpora.common_voice", "corpora.streamed", "cli.transcribe")
 # Rewrites graphs, so it needs the exporter's onnx_ir, and still no torch.
 GRAPH_TOOLS = ("layouts",)

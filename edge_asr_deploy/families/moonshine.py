@@ -11,6 +11,7 @@ from edge_asr_deploy.families.structure import (
     HEAD,
     LOWEST,
     TABLE,
+    Alignment,
     AttentionShape,
     Block,
     Half,
@@ -34,6 +35,11 @@ SPELLED_TOKENS_PER_SECOND = 13.0
 BYTES_PER_LETTER = 3
 # Rotary positions set no window; it was trained on clips of up to about 30 s, and its decoder has so many positions.
 WINDOW_SECONDS, POSITIONS = 30, 512
+# By the decoder's layers and heads; found by `python -m benchmarks.alignment_heads`.
+ALIGNMENTS: dict[tuple[int, int], Alignment] = {
+    (6, 8): Alignment(((3, 6), (3, 7), (4, 5), (4, 7), (5, 6), (5, 7)), late=-0.04),
+    (8, 8): Alignment(((4, 2), (5, 1), (5, 4), (6, 4))),
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,11 @@ def is_spelled(text: str, tokens: int) -> bool:
     give no text at all, so that a loop of them is not spelling.
     """
     return tokens <= BYTES_PER_LETTER * len(text) and len(text) < tokens
+
+
+def alignment(layers: int, heads: int) -> Alignment:
+    """The heads that follow the words."""
+    return ALIGNMENTS.get((layers, heads)) or Alignment.of_last_half(layers, heads)
 
 
 def _encoder_block(path: str, lowest: float | None) -> Block:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 Half = Literal["encoder", "decoder"]
+# Pairs of layer and head.
+Heads = tuple[tuple[int, int], ...]
 # The parts of every model that a recipe decides on separately.
 COMPONENTS = ("encoder", "cross_attention", "decoder", "embedding")
 # Module paths that every family shares: the tied table as embedding and as vocabulary head.
 TABLE, HEAD = "model.decoder.embed_tokens", "proj_out"
+# What comes before the layer's number in the decoder's outputs with the queries of the cross-attention.
+QUERIES = "queries."
 # The smallest value of an activation function, by Transformers' name of it.
 LOWEST = {"gelu": -0.17, "relu": 0.0}
 
@@ -42,6 +46,22 @@ class AttentionShape:
     theta: float = 10000.0
     samples_per_frame: int = 0
     """How many entries of the mask over the encoder's input make one frame; 0 where there is no mask."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Cross-attention heads (layer, head) of a decoder that follow the words, and how `late` they do, in seconds.
+
+    `python -m benchmarks.alignment_heads` measures both; negative: they look ahead.
+    """
+
+    heads: Heads
+    late: float = 0.0
+
+    @classmethod
+    def of_last_half(cls, layers: int, heads: int) -> Self:
+        """All heads of the last half of the layers: what openai/whisper takes for an unknown model."""
+        return cls(tuple((layer, head) for layer in range(layers // 2, layers) for head in range(heads)))
 
 
 @dataclass(frozen=True)

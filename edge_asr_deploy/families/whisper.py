@@ -13,9 +13,11 @@ from edge_asr_deploy.families.structure import (
     HEAD,
     LOWEST,
     TABLE,
+    Alignment,
     AttentionShape,
     Block,
     Half,
+    Heads,
     SharedInput,
     StemPart,
     Structure,
@@ -31,6 +33,24 @@ MEL_BINS = 80
 # An encoder input shorter than the window ends with this much of the window's last positions. Whisper stores something
 # about the whole clip there; without them the decoder does not notice where the speech ends.
 TAIL_SECONDS = 2
+# Cross-attention heads that follow the words, as OpenAI published them with its models (`_ALIGNMENT_HEADS` in
+# `whisper/__init__.py`), by layers and heads of the decoder, and whether it is multilingual.
+PUBLISHED: dict[tuple[int, int, bool], Heads] = {
+    (4, 6, False): ((1, 0), (2, 0), (2, 5), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4)),
+    (4, 6, True): ((2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5)),
+    (6, 8, False): ((3, 3), (4, 7), (5, 1), (5, 5), (5, 7)),
+    (6, 8, True): ((3, 1), (4, 2), (4, 3), (4, 7), (5, 1), (5, 2), (5, 4), (5, 6)),
+    (12, 12, False): (
+        *((6, 6), (7, 0), (7, 3), (7, 8), (8, 2), (8, 5), (8, 7), (9, 0), (9, 4), (9, 8), (9, 10), (10, 0)),
+        *((10, 1), (10, 2), (10, 3), (10, 6), (10, 11), (11, 2), (11, 4)),
+    ),
+    (12, 12, True): ((5, 3), (5, 9), (8, 0), (8, 4), (8, 7), (8, 8), (9, 0), (9, 7), (9, 9), (10, 5)),
+}
+# Heads that tell times better than the published ones, where `python -m benchmarks.alignment_heads` found some.
+BETTER = {
+    (4, 6, False): Alignment(((2, 3), (2, 4), (3, 2)), late=-0.08),
+    (6, 8, True): Alignment(((3, 1), (3, 3), (4, 1), (5, 4))),
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +119,15 @@ class Whisper:
     def length_cap(self, samples: int) -> int | None:
         """None: only the 448 positions of the decoder limit a transcript."""
         return None
+
+
+def alignment(layers: int, heads: int, is_multilingual: bool, named: Heads = ()) -> Alignment:
+    """The heads that follow the words: those that a checkpoint names, or better ones where it names the published."""
+    size = (layers, heads, is_multilingual)
+    published = PUBLISHED.get(size, ())
+    if named and set(named) != set(published):
+        return Alignment(named)
+    return BETTER.get(size) or (Alignment(published) if published else Alignment.of_last_half(layers, heads))
 
 
 def _encoder_block(path: str, lowest: float | None) -> Block:

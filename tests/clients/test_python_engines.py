@@ -54,7 +54,8 @@ def as_onnx_asr(bundle: Path, language: str) -> Callable[[Utterance], str]:
             common = {"input_ids": np.array([feed], np.int64), "encoder_hidden_states": states}
             logits, *present = decoder.run(None, {**common, **past, "use_cache_branch": np.array([is_cached])})
             names = [value.name.replace("present", "past_key_values") for value in decoder.get_outputs()[1:]]
-            past |= {name: value for name, value in zip(names, present, strict=True) if value.shape[0]}
+            given = zip(names, present, strict=True)
+            past |= {name: value for name, value in given if name.startswith("past") and value.shape[0]}
             tokens.append(int(logits[0, -1].argmax()))
             feed, is_cached = tokens[-1:], True
         return tokens

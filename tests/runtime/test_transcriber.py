@@ -124,7 +124,7 @@ def test_moonshine_goes_on_in_a_script_that_it_spells(
     """8 tokens for a second of Latin script, 15 where every two tokens are one letter."""
     transcriber = Transcriber.open(moonshine.bundle, ONE_THREAD)
     assert len(transcriber.transcribe(voice(1)).tokens) == 8
-    monkeypatch.setattr(transcriber, "_text", lambda tokens: "한" * (len(tokens) // 2))
+    monkeypatch.setattr(transcriber.engine, "text", lambda tokens: "한" * (len(tokens) // 2))
     transcript = transcriber.transcribe(voice(1))
     assert len(transcript.tokens) == 15 and transcript.hit_length_cap
 
@@ -223,7 +223,7 @@ def test_the_language_is_detected_once(whisper: Exported, voice: Sound, monkeypa
     transcriber = Transcriber.open(whisper.bundle, ONE_THREAD)
     starts: list[int] = []
     start = Decoder.start
-    monkeypatch.setattr(Decoder, "start", lambda self, context: starts.append(0) or start(self, context))
+    monkeypatch.setattr(Decoder, "start", lambda self, *given: starts.append(0) or start(self, *given))
     assert transcriber.transcribe(voice(45)).windows == 2
     assert len(starts) == 3
 
@@ -241,7 +241,7 @@ def test_a_doubtful_text_from_a_short_window_is_replaced_by_the_full_ones(
     assert (again.fallbacks, full.fallbacks) == (1, 0)
     assert again.tokens == full.tokens
     assert again.timings.tokens == 2 * full.timings.tokens, "the first attempt took time, too"
-    monkeypatch.setattr("edge_asr_deploy.runtime.transcriber.is_doubtful", lambda decoded, text: False)
+    monkeypatch.setattr("edge_asr_deploy.runtime.attempts.is_doubtful", lambda decoded, text: False)
     short = with_context(free_whisper.bundle).transcribe(voice(3), "en")
     assert short.fallbacks == 0 and short.tokens != full.tokens
 
@@ -255,7 +255,7 @@ def test_a_margin_that_fills_the_window_is_the_full_window(free_whisper: Exporte
 def test_short_windows_are_what_everyone_gets(
     free_whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_asr_deploy.runtime.transcriber.is_doubtful", lambda decoded, text: False)
+    monkeypatch.setattr("edge_asr_deploy.runtime.attempts.is_doubtful", lambda decoded, text: False)
     unasked = Transcriber.open(free_whisper.bundle, ONE_THREAD).transcribe(voice(3), "en")
     asked, full = (
         Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context=one).transcribe(voice(3), "en")

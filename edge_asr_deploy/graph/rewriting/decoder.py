@@ -12,15 +12,19 @@ though their declared shape is that of Optimum's file: nobody but the other bran
 
 Inputs, outputs and their order are those of Optimum's `decoder_model_merged.onnx`. As there, the cross-attention
 outputs are empty when `use_cache_branch` is true, and of batch 0, by which some engines know that they keep their own;
-and when it is false the past is not read, so that engines may give zeros of any batch and length.
+and when it is false the past is not read, so that engines may give zeros of any batch and length. Behind them come the
+outputs `queries.N`: the scaled queries of each layer's cross-attention, (batch, heads, steps, head_dim), which are
+there anyway. With the keys they give the attention from which the runtime reads when words were said.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx_ir as ir
 
-from edge_asr_deploy.families.structure import AttentionShape
+from edge_asr_deploy.families.structure import QUERIES, AttentionShape
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
 from edge_asr_deploy.graph.onnx_tools.editing import Finder, constant_of
 from edge_asr_deploy.graph.rewriting.attention import (
@@ -95,7 +99,8 @@ def _arrange_outputs(first: ir.Graph, graph: ir.Graph) -> None:
         ordered.append(output)
     for output in list(graph.outputs):
         graph.outputs.remove(output)
-    graph.outputs.extend(ordered)
+    queries = (f"{QUERIES}{layer}" for layer in itertools.count())
+    graph.outputs.extend([*ordered, *(made[name] for name in itertools.takewhile(made.__contains__, queries))])
 
 
 def _like(value: ir.Value) -> ir.Value:
@@ -133,6 +138,8 @@ def _replace_cross_attention(
         outer = Builder(f"{path}/core")
         scale = outer.constant(np.array(shape.head_dim**-0.5, dtype=np.float32))
         query = _split_heads(outer, outer.op("Mul", find.linear(f"{path}/q_proj"), scale), shape)
+        query.name, query.type = f"{QUERIES}{layer}", ir.TensorType(FLOAT)
+        query.shape = ir.Shape(["batch_size", shape.heads, "decoder_sequence_length", shape.head_dim])
         cached = Builder(f"{path}/cached")
         keys, values = (find.value(f"past_key_values.{layer}.encoder.{kind}") for kind in KINDS)
         columns = cached.op("Reshape", keys, cached.integers(0, 0, shape.head_dim, -1))

@@ -55,11 +55,8 @@ _KEYS = (
 
 def alignment_heads(bundle: Path) -> list[tuple[int, int]]:
     """Pairs of layer and head that tell the times of words; empty where a checkpoint names none, or wrong ones."""
-    sizes, named = Sizes.of(bundle), read_generation(bundle).values.get("alignment_heads")
-    heads = [pair for pair in named if isinstance(pair, list)] if isinstance(named, list) else []
-    valid = [(pair[0], pair[1]) for pair in heads if len(pair) == 2 and all(type(index) is int for index in pair)]
-    inside = all(0 <= layer < sizes.layers and 0 <= head < sizes.heads for layer, head in valid)
-    return valid if inside else []
+    sizes = Sizes.of(bundle)
+    return [*read_generation(bundle).heads("alignment_heads", sizes.layers, sizes.heads)]
 
 
 def of_bundle(bundle: Path, heads: Sequence[tuple[int, int]]) -> dict[str, str]:

@@ -38,6 +38,17 @@ class Clip:
         inside, outside = self.pieces[max(0, index - 1)]
         return seconds + (outside - inside) / SAMPLE_RATE
 
+    def moved(self, samples: int) -> Clip:
+        """The same clip of a recording in which it lies so many samples later."""
+        return Clip(self.samples, tuple((inside, outside + samples) for inside, outside in self.pieces))
+
+    def after(self, sample: int) -> Clip:
+        """The clip from one of its samples on."""
+        index = max(0, bisect_right(self.pieces, sample, key=lambda piece: piece[0]) - 1)
+        inside, outside = self.pieces[index]
+        later = ((start - sample, position) for start, position in self.pieces[index + 1 :])
+        return Clip(self.samples[sample:], ((0, outside + sample - inside), *later))
+
 
 def is_silent(samples: NDArray[np.float32]) -> bool:
     """True when no sample reaches -70 dBFS. Such audio holds no speech, and models would invent words for it."""

@@ -66,6 +66,14 @@ class Settings:
             raise self._wrong(key, value, "token ids by name")
         return {str(name): self._token(key, token) for name, token in value.items()}
 
+    def heads(self, key: str, layers: int, heads: int) -> tuple[tuple[int, int], ...]:
+        """Pairs of layer and head; empty where there are none, or some that the model does not have."""
+        named = self.values.get(key)
+        pairs = [pair for pair in named if isinstance(pair, list)] if isinstance(named, list) else []
+        valid = [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and all(type(index) is int for index in pair)]
+        inside = all(0 <= layer < layers and 0 <= head < heads for layer, head in valid)
+        return tuple(valid) if inside else ()
+
     def text(self, key: str) -> str | None:
         """A word; None where there is none, or a list for several clips."""
         value = self.values.get(key)

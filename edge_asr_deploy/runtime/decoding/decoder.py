@@ -14,7 +14,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from edge_asr_deploy.families.structure import QUERIES
 from edge_asr_deploy.runtime.decoding.family import Rules
+from edge_asr_deploy.runtime.decoding.recording import Recorded, Recorder
 
 from_numpy = onnxruntime.OrtValue.ortvalue_from_numpy
 
@@ -32,7 +34,10 @@ class Decoder:
             for value in inputs
             if value.name.startswith("past_key_values.")
         }
-        self.present = [value.name for value in session.get_outputs() if value.name.startswith("present.")]
+        outputs = [value.name for value in session.get_outputs()]
+        self.present = [name for name in outputs if name.startswith("present.")]
+        self.layers_with_queries = {int(name.removeprefix(QUERIES)) for name in outputs if name.startswith(QUERIES)}
+        """The layers whose queries a call can hand out: none in bundles of earlier versions."""
         self.no, self.yes = from_numpy(np.array([False])), from_numpy(np.array([True]))
 
     def empty(self, rows: int) -> dict[str, onnxruntime.OrtValue]:
@@ -42,9 +47,12 @@ class Decoder:
             for name, (heads, width) in self._past.items()
         }
 
-    def start(self, context: Mapping[str, onnxruntime.OrtValue]) -> Cache:
-        """Begin new utterances. `context` has `encoder_hidden_states` (rows, frames, dimension) and masks."""
-        return Cache(self, context)
+    def start(self, context: Mapping[str, onnxruntime.OrtValue], layers: Sequence[int] = ()) -> Cache:
+        """Begin new utterances. `context` has `encoder_hidden_states` (rows, frames, dimension) and masks.
+
+        `layers` are those whose queries every call hands out.
+        """
+        return Cache(self, context, layers)
 
 
 class Cache:
@@ -54,13 +62,18 @@ class Cache:
     600,000 instructions in onnxruntime's Python layer.
     """
 
-    def __init__(self, decoder: Decoder, context: Mapping[str, onnxruntime.OrtValue]) -> None:
+    def __init__(
+        self, decoder: Decoder, context: Mapping[str, onnxruntime.OrtValue], layers: Sequence[int] = ()
+    ) -> None:
         self._session = decoder.session
         self._binding = decoder.session.io_binding()
         self._yes = decoder.yes
         self._accepts = decoder.accepts
         self.rows: int = context["encoder_hidden_states"].shape()[0]
         self._present = decoder.present
+        self._layers = tuple(layers)
+        self.queries: dict[int, NDArray[np.float32]] = {}
+        """Of the last call, by layer: (rows, heads, steps, head dimension), scaled."""
         self._bound: dict[str, onnxruntime.OrtValue] = {}
         for name, value in {**context, **decoder.empty(self.rows), "use_cache_branch": decoder.no}.items():
             self._bind(name, value)
@@ -69,18 +82,33 @@ class Cache:
         """Feed tokens (rows, steps). Returns the next token's scores (rows, vocabulary), which callers may change."""
         self._bind("input_ids", from_numpy(tokens))
         self._binding.clear_binding_outputs()
-        for name in ("logits", *self._present):
+        for name in ("logits", *self._present, *(f"{QUERIES}{layer}" for layer in self._layers)):
             self._binding.bind_output(name)
         self._session.run_with_iobinding(self._binding)
         logits, *present = self._binding.get_outputs()
-        for name, value in zip(self._present, present, strict=True):
+        if self._layers:
+            queries = present[len(self._present) :]
+            self.queries = {layer: value.numpy() for layer, value in zip(self._layers, queries, strict=True)}
+        for name, value in zip(self._present, present, strict=False):
             self._bind(name.replace("present", "past_key_values"), value)
         # The first call's cross-attention cache stays in use, because later calls of Optimum's graphs return a dummy.
         if self._bound.get("use_cache_branch") is not self._yes:
             self._bind("use_cache_branch", self._yes)
             self._present = [name for name in self._present if ".decoder." in name]
-        scores: NDArray[np.float32] = logits.numpy()[:, -1]
+        self._scores: NDArray[np.float32] = logits.numpy()
+        scores: NDArray[np.float32] = self._scores[:, -1]
         return scores
+
+    def scores(self, position: int) -> NDArray[np.float32]:
+        """What the last call said (rows, vocabulary) at one of the tokens that it was fed."""
+        scores: NDArray[np.float32] = self._scores[:, position]
+        return scores
+
+    def keys(self, layer: int) -> NDArray[np.float32]:
+        """The cross-attention's keys (rows, heads, head dimension, frames), which lie in memory like this."""
+        keys: NDArray[np.float32] = self._bound[f"past_key_values.{layer}.encoder.key"].numpy()
+        rows, heads, frames, width = keys.shape
+        return keys.reshape(rows, heads, width, frames)
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         """Drop all rows except these."""
@@ -108,6 +136,20 @@ class Decoded:
     capped: bool
     seconds: tuple[float, ...]
     ending: float
+    recorded: Recorded | None = None
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What changes greedy decoding; nothing does by default.
+
+    `restrict(row, its tokens, its scores)` may lower scores. `choose(scores)` (rows, vocabulary) takes one token for
+    each row instead of the best. `recorder` writes down what happens.
+    """
+
+    restrict: Callable[[int, Sequence[int], NDArray[np.float32]], None] | None = None
+    choose: Callable[[NDArray[np.float32]], NDArray[np.intp]] | None = None
+    recorder: Recorder | None = None
 
 
 def greedy(
@@ -117,6 +159,7 @@ def greedy(
     limits: Sequence[int],
     extended: Callable[[int, Sequence[int]], int] | None = None,
     loops: Callable[[Sequence[int]], bool] | None = None,
+    steering: Steering = Steering(),
 ) -> list[Decoded]:
     """Take the best allowed token in each step, until an end token or the row's token limit.
 
@@ -137,23 +180,32 @@ def greedy(
             rows, feed, running = [rows[index] for index in keep], feed[keep], [True] * len(keep)
         started = perf_counter()
         scores = cache.step(feed)
+        if steering.recorder is not None and is_first:
+            steering.recorder.begin(cache)
         scores[:, rules.never] = -np.inf
         if is_first:
             scores[:, rules.never_first] = -np.inf
-        best = scores.argmax(axis=1)
+        if steering.restrict is not None:
+            for row, row_scores in zip(rows, scores, strict=True):
+                steering.restrict(row, [token for token, _ in taken[row]], row_scores)
+        best = scores.argmax(axis=1) if steering.choose is None else steering.choose(scores)
         share = (perf_counter() - started) / sum(running)
-        for row, runs, token, row_scores in zip(rows, running, best.tolist(), scores, strict=True):
+        for index, (row, runs, token, row_scores) in enumerate(zip(rows, running, best.tolist(), scores, strict=True)):
             if runs:
                 taken[row].append((token, share))
+                if steering.recorder is not None:
+                    steering.recorder.step(row, index, cache, row_scores, token, steering.choose is None)
                 tokens = [token for token, _ in taken[row]]
                 is_full = len(tokens) >= limits[row] and (extended is None or len(tokens) >= extended(row, tokens))
                 if token in rules.end or is_full or (loops is not None and loops(tokens)):
                     ended[row] = -float(np.log(np.exp(row_scores - row_scores[token]).sum()))
         feed, is_first = best[:, None], False
-    return [_decoded(calls, ended[row], rules) for row, calls in enumerate(taken)]
+    recorder = steering.recorder
+    recorded = [None if recorder is None else recorder.recorded(row) for row in range(len(taken))]
+    return [_decoded(calls, ended[row], rules, recorded[row]) for row, calls in enumerate(taken)]
 
 
-def _decoded(calls: Sequence[tuple[int, float]], ending: float, rules: Rules) -> Decoded:
+def _decoded(calls: Sequence[tuple[int, float]], ending: float, rules: Rules, recorded: Recorded | None) -> Decoded:
     tokens, seconds = zip(*calls, strict=True)
     capped = tokens[-1] not in rules.end
-    return Decoded(tokens if capped else tokens[:-1], capped, seconds, ending)
+    return Decoded(tokens if capped else tokens[:-1], capped, seconds, ending, recorded)

@@ -9,6 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_asr_deploy.families.structure import Alignment
+from edge_asr_deploy.runtime.decoding.prompting import Prompting
+from edge_asr_deploy.runtime.decoding.timestamps import Timestamps
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -30,8 +34,35 @@ class Family(Protocol):
     def window_seconds(self) -> int:
         """The longest audio, in seconds, for one run of the encoder."""
 
-    def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
-        """The first tokens, with None in place of a language to be detected. UserError if the model lacks them."""
+    @property
+    def start(self) -> int:
+        """The token that begins a text."""
+
+    @property
+    def frame_seconds(self) -> float:
+        """What one frame of the encoder's output stands for."""
+
+    @property
+    def alignment(self) -> Alignment:
+        """The cross-attentions that follow the words."""
+
+    @property
+    def timestamps(self) -> Timestamps | None:
+        """The tokens for times; None for a model without them."""
+
+    @property
+    def no_speech(self) -> int | None:
+        """The token whose probability says that nobody speaks; None for a model without one."""
+
+    @property
+    def prompting(self) -> Prompting:
+        """How text before the audio becomes tokens."""
+
+    def prompt(self, language: str | None, task: str | None, times: bool = False) -> tuple[int | None, ...]:
+        """The first tokens, with None in place of a language to be detected. UserError if the model lacks them.
+
+        With `times` timestamp tokens follow, where the model has some.
+        """
 
     def languages(self) -> dict[int, str]:
         """The language tokens and their names, for detection."""

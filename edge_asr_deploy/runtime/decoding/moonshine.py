@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asr_deploy.families import moonshine
+from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoding.configuration import MOST_TOKENS, read_generation
 from edge_asr_deploy.runtime.decoding.family import Rules
+from edge_asr_deploy.runtime.decoding.prompting import Prompting
+from edge_asr_deploy.runtime.decoding.timestamps import Timestamps
 from edge_asr_deploy.runtime.decoding.whisper import refuse_choice
 
 
@@ -21,15 +24,23 @@ class Moonshine:
 
     def __init__(self, bundle: Path) -> None:
         generation = read_generation(bundle)
-        self._start = generation.token("decoder_start_token_id")
+        self.start = generation.token("decoder_start_token_id")
         self._positions = generation.count("max_position_embeddings", moonshine.POSITIONS, MOST_TOKENS)
         nothing = np.zeros(0, np.intp)
         self.rules = Rules(end=generation.tokens("eos_token_id", required=True), never=nothing, never_first=nothing)
+        self.frame_seconds = moonshine.SAMPLES_PER_FRAME / SAMPLE_RATE
+        self.timestamps: Timestamps | None = None
+        self.no_speech: int | None = None
+        self.prompting = Prompting(bundle, None, 0)
+        layers, heads = (
+            generation.count(f"decoder_num_{name}", 1, MOST_TOKENS) for name in ("hidden_layers", "attention_heads")
+        )
+        self.alignment = moonshine.alignment(layers, heads)
 
-    def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
+    def prompt(self, language: str | None, task: str | None, times: bool = False) -> tuple[int | None, ...]:
         """The start token."""
         refuse_choice(language, task)
-        return (self._start,)
+        return (self.start,)
 
     def languages(self) -> dict[int, str]:
         """Empty: a Moonshine knows one language and has no token for it."""

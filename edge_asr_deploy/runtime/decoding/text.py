@@ -50,6 +50,24 @@ class TextDecoder:
                 text = text.replace(spaced, clean)
         return text.strip()
 
+    def pieces(self, tokens: Sequence[int]) -> list[tuple[str, int]]:
+        """The text piece by piece, with each piece's number of tokens: a letter that several tokens spell is whole.
+
+        Together the pieces are the text with its outer spaces. Bytes that make no letter are left out.
+        """
+        found: list[tuple[str, int]] = []
+        begin = since = 0
+        shown = ""
+        for stop in range(1, len(tokens) + 1):
+            text = self._decode(list(tokens[begin:stop]))
+            if text.endswith(NO_LETTER) and stop < len(tokens):
+                continue
+            found.append((text[len(shown) :].replace(NO_LETTER, ""), stop - since))
+            # A decoder may strip the space before its first token, so that one token of context is kept.
+            begin, since = stop - 1, stop
+            shown = self._decode(list(tokens[begin:stop]))
+        return found
+
 
 def _tokenizer(path: Path) -> Tokenizer:
     try:

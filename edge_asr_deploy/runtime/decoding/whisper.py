@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import whisper
 from edge_asr_deploy.families.languages import language_code
+from edge_asr_deploy.families.structure import Alignment
 from edge_asr_deploy.runtime.audio.features import HOP, LogMel
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.decoding.configuration import MOST_TOKENS, Settings, in_order, read_generation, read_json
 from edge_asr_deploy.runtime.decoding.family import Rules
+from edge_asr_deploy.runtime.decoding.prompting import Prompting
+from edge_asr_deploy.runtime.decoding.timestamps import Timestamps
 
 # As a language: let the model detect it, also where its settings name one.
 DETECT = "auto"
@@ -30,7 +33,7 @@ class Whisper:
         features = Settings(preprocessor, bundle / "preprocessor_config.json")
         self.window_seconds = features.count("chunk_length", whisper.WINDOW_SECONDS, whisper.WINDOW_SECONDS)
         self._log_mel = LogMel(features.count("feature_size", whisper.MEL_BINS, MOST_MELS), self.window_seconds)
-        self._start = generation.token("decoder_start_token_id")
+        self.start = generation.token("decoder_start_token_id")
         self._no_timestamps = generation.optional_token("no_timestamps_token_id")
         self._languages = generation.named_tokens("lang_to_id")
         # What a fine-tune was made for: Transformers speaks it unasked, and so does this.
@@ -43,14 +46,27 @@ class Whisper:
             never=in_order(generation.tokens("suppress_tokens"), generation.vocabulary),
             never_first=in_order(generation.tokens("begin_suppress_tokens"), generation.vocabulary),
         )
+        self.frame_seconds = 1 / whisper.FRAMES_PER_SECOND
+        self.timestamps: Timestamps | None = None
+        self.no_speech: int | None = None
+        before: int | None = None
+        if self._no_timestamps is not None:
+            # The tokens stand in this order: what was said before, no speech, no times, times.
+            self.timestamps = Timestamps(self._no_timestamps + 1, min(self.rules.end), self._no_timestamps)
+            self.no_speech, before = self._no_timestamps - 1, self._no_timestamps - 2
+            before = generation.optional_token("prev_sot_token_id") or before
+        self.prompting = Prompting(bundle, before, self._positions // 2 - 1)
+        self.alignment = _alignment(generation, bool(self._languages))
 
-    def prompt(self, language: str | None, task: str | None) -> tuple[int | None, ...]:
+    def prompt(self, language: str | None, task: str | None, times: bool = False) -> tuple[int | None, ...]:
         """`<|startoftranscript|> <|language|> <|task|> <|notimestamps|>`. English-only models lack the middle two."""
-        end = () if self._no_timestamps is None else (self._no_timestamps,)
+        if times and self._no_timestamps is None:
+            raise UserError("--timestamps", "segment", "this model has no tokens for times; use word")
+        end = () if times or self._no_timestamps is None else (self._no_timestamps,)
         if not self._languages:
             refuse_choice(language, task)
-            return (self._start, *end)
-        return (self._start, self._language(language), self._task(task or self._own_task), *end)
+            return (self.start, *end)
+        return (self.start, self._language(language), self._task(task or self._own_task), *end)
 
     def languages(self) -> dict[int, str]:
         """Every language token of a multilingual model."""
@@ -88,6 +104,12 @@ class Whisper:
                 "--task", task, f"this model does not have the task; choose one of {', '.join(self._tasks)}"
             )
         return self._tasks[task]
+
+
+def _alignment(generation: Settings, is_multilingual: bool) -> Alignment:
+    layers, heads = (generation.count(f"decoder_{name}", 1, MOST_TOKENS) for name in ("layers", "attention_heads"))
+    named = generation.heads("alignment_heads", layers, heads)
+    return whisper.alignment(layers, heads, is_multilingual, named)
 
 
 def refuse_choice(language: str | None, task: str | None) -> None:

@@ -1,0 +1,1 @@
+"""When things were said: alignment of tokens with audio, words, and segments."""
