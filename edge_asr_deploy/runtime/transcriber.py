@@ -136,8 +136,11 @@ class Transcriber:
         return transcriber
 
     def warm_up(self) -> None:
-        """Run the model once, whatever voice activity says: the first run is slower than others."""
-        self._windows([np.full(SAMPLE_RATE, 0.01, np.float32)], self._family.prompt(None, None), self._margin)
+        """Load what is loaded when it is first needed, and run the model once: the first run is slower than others."""
+        if self._vad:
+            _ = self._voice
+        job = Job(self.engine.family.prompt(None, None), self._margin)
+        self.engine.windows([np.full(SAMPLE_RATE, 0.01, np.float32)], job)
 
     def transcribe(
         self,

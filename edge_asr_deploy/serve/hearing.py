@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import queue
 import sys
 import threading
@@ -114,11 +113,7 @@ class Hearing:
             # A client's header is no matter for the operator.
             warnings.simplefilter("ignore", Note)
             samples = job.source()
-        known = inspect.signature(self._transcriber.transcribe).parameters.keys()
-        keywords = job.wish.keywords()
-        if lacking := keywords.keys() - known:
-            raise Fault(f"{min(lacking)}: this server cannot do that", min(lacking))
-        hints = job.wish.hints if "hotwords" in known else ()
+        keywords, hints = job.wish.keywords(), job.wish.hints
         while hints:
             try:
                 return self._transcriber.transcribe(samples, **keywords, hotwords=hints)

@@ -14,12 +14,10 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import uvicorn
 
 from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.families.languages import language_code
-from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.options import parse_switch
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.serve.discovery import announced, announced_address
@@ -78,8 +76,6 @@ def serve(bundle: Path, options: ServeOptions, say: Callable[[str], None]) -> No
         )
         _check_language(options.language, transcriber.languages)
         transcriber.warm_up()
-        # Loads voice activity detection.
-        transcriber.transcribe(np.full(SAMPLE_RATE, 0.01, np.float32))
         if ports.http and key is None and not is_local(options.host):
             said = f"whoever reaches {options.host} may use this server; --api-key or {API_KEY} sets a key"
             warnings.warn(Note(said), stacklevel=2)

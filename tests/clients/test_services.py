@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from edge_asr_deploy.runtime.transcriber import Transcriber
+from edge_asr_deploy.subtitles import srt, vtt
 from tests.support.clients import ROOT
 from tests.support.fixtures_real import Exporter
 from tests.support.serving import Served, serving
@@ -65,7 +66,7 @@ def ask(program: str, *words: str) -> Any:
 
 
 def test_openai(case: Case) -> None:
-    found = ask("ask_openai.py", f"{case.served.http}/v1", str(case.clip))
+    found = ask("ask_openai.py", f"{case.served.http}/v1", str(case.clip), "--times")
     name = f"{MODEL}-w{BITS}-{NUMBER}"
     assert found["models"] == [name] and found["retrieved"] == name
     for kind in ("json", "language", "opened", "bytes"):
@@ -73,6 +74,7 @@ def test_openai(case: Case) -> None:
     assert found["text"].strip() == case.text and found["seconds"] == 11
     assert "".join(found["deltas"]) == case.text and found["done"] == [case.text]
     assert found["at once"] == [case.text] * 16
+    check_times(case, found)
     assert found["failures"] == {
         "key": ["AuthenticationError", "the key is missing or wrong; send `Authorization: Bearer KEY`"],
         "model": ["NotFoundError", f"model: large-v3: this server has {name}, which whisper-1 means, too"],
@@ -89,6 +91,23 @@ def test_openai(case: Case) -> None:
     assert "audio: a.wav: is not audio in a supported format" in found["failures"]["audio"][1]
     assert "task: translate: this model can only transcribe" in found["failures"]["translation"][1]
     assert "audio: a.wav: is not audio" in found["failures"]["stream"][1]
+
+
+def check_times(case: Case, found: dict[str, Any]) -> None:
+    """What is asked with times is what our runtime gives with times."""
+    transcriber = Transcriber.open(bundle_of(case))
+    verbose, by_segment = found["verbose"], transcriber.transcribe(case.clip, timestamps="segment")
+    by_word = transcriber.transcribe(case.clip, timestamps="word")
+    words = [word for segment in by_word.segments for word in segment.words]
+    assert verbose["text"] == by_word.text and verbose["language"] == "english"
+    assert verbose["duration"] == pytest.approx(by_word.seconds, abs=1e-3)
+    assert [one["word"] for one in verbose["words"]] == [word.text.strip() for word in words]
+    assert [one["start"] for one in verbose["words"]] == pytest.approx([word.start for word in words], abs=1e-3)
+    assert [one["text"] for one in verbose["segments"]] == [segment.text for segment in by_word.segments]
+    assert found["plain verbose"]["words"] is None
+    assert [one["text"] for one in found["plain verbose"]["segments"]] == [one.text for one in by_segment.segments]
+    assert found["srt"] == srt(by_segment.segments) and found["vtt"] == vtt(by_segment.segments)
+    assert found["prompt"] == transcriber.transcribe(case.clip, prompt="A story of a dinner.").text
 
 
 @pytest.mark.parametrize(("rate", "subtype"), [(16_000, "PCM_16"), (44_100, "PCM_24")])

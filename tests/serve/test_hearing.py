@@ -64,12 +64,6 @@ def test_only_what_is_wished_is_asked(hearing: Hearing, fake: Fake) -> None:
     assert fake.asked == [{"language": "de", "task": "translate", "hotwords": ()}]
 
 
-def test_what_the_model_cannot_do_is_refused(hearing: Hearing, fake: Fake) -> None:
-    with pytest.raises(Fault, match="timestamps: this server cannot do that"):
-        hear(hearing, Wish(timestamps="word"))
-    assert fake.asked == []
-
-
 def test_hints_are_left_out_as_far_as_they_do_not_fit(hearing: Hearing, fake: Fake) -> None:
     hear(hearing, Wish(hints=tuple("abcdefgh")))
     assert [len(one["hotwords"]) for one in fake.asked] == [8, 4, 2] and fake.asked[-1]["hotwords"] == ("a", "b")

@@ -51,9 +51,9 @@ def events(transcript: Transcript) -> Iterator[str]:
 def pieces(transcript: Transcript) -> list[str]:
     """The text in parts, which are the text when joined."""
     parts = [segment.text for segment in transcript.segments]
-    if "".join(parts).strip() == transcript.text and len(parts) > 1:
-        return [parts[0].lstrip(), *parts[1:-1], parts[-1].rstrip()]
-    return [transcript.text] if transcript.text else []
+    if " ".join(parts) != transcript.text:
+        parts = [transcript.text] if transcript.text else []
+    return [*parts[:1], *(f" {part}" for part in parts[1:])]
 
 
 def event(content: dict[str, Any]) -> str:
