@@ -14,10 +14,11 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import uvicorn
 
 from edge_asr_deploy.errors import Note, UserError
-from edge_asr_deploy.families.languages import language_code
+from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.options import parse_switch
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.serve.discovery import announced, announced_address
@@ -74,7 +75,8 @@ def serve(bundle: Path, options: ServeOptions, say: Callable[[str], None]) -> No
             target=options.target,
             vad=parse_switch("--vad", options.vad),
         )
-        _check_language(options.language, transcriber.languages)
+        # Refused here and not with every request: a language that the model lacks, a prompt that does not fit.
+        transcriber.transcribe(np.zeros(SAMPLE_RATE, np.float32), options.language, prompt=options.prompt)
         transcriber.warm_up()
         if ports.http and key is None and not is_local(options.host):
             said = f"whoever reaches {options.host} may use this server; --api-key or {API_KEY} sets a key"
@@ -90,6 +92,7 @@ def serve(bundle: Path, options: ServeOptions, say: Callable[[str], None]) -> No
             languages=transcriber.languages,
             created=int(bundle.stat().st_mtime),
             language=options.language,
+            prompt=options.prompt,
             largest=options.largest * MEGABYTE,
             longest=options.longest,
             api_key=key,
@@ -139,12 +142,6 @@ def _listen(options: ServeOptions, stack: ExitStack) -> _Ports:
 def _place(host: str, listening: socket.socket) -> str:
     port = listening.getsockname()[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _check_language(language: str | None, known: tuple[str, ...]) -> None:
-    if language is not None and language_code(language) not in (*known, "auto"):
-        names = ", ".join(known)
-        raise UserError("--language", language, f"this model does not know the language; choose one of {names}")
 
 
 async def _served(shared: Shared, ports: _Ports, say: Callable[[str], None]) -> int:

@@ -14,7 +14,8 @@ class Shared:
     """One of each for the whole server.
 
     `model` is the bundle's name, `languages` has the codes that it knows, `created` is when it was made (Unix time).
-    `language` is that of requests that name none. `largest` counts bytes of an upload, `longest` seconds of audio.
+    `language` and `prompt` are those of requests that name none. `largest` counts bytes of an upload, `longest` seconds
+    of audio.
     """
 
     hearing: Hearing
@@ -25,6 +26,7 @@ class Shared:
     languages: tuple[str, ...]
     created: int
     language: str | None
+    prompt: str | None
     largest: int
     longest: float
     api_key: str | None = None

@@ -63,6 +63,7 @@ def main(url: str, path: str) -> dict[str, Any]:
         "language": failure(lambda: create(file=clip, model="whisper-1", language="de")),
         "format": failure(lambda: create(file=clip, model="whisper-1", response_format="diarized_json")),
         "audio": failure(lambda: create(file=("a.wav", b"no audio at all"), model="whisper-1")),
+        "prompt": failure(lambda: create(file=clip, model="whisper-1", prompt="word " * 400)),
         "translation": failure(lambda: client.audio.translations.create(file=clip, model="whisper-1")),
         "stream": failure(lambda: list(create(file=("a.wav", b"no audio"), model="whisper-1", stream=True))),
     }

@@ -84,11 +84,13 @@ def test_openai(case: Case) -> None:
             "response_format: diarized_json: choose one of json, text, srt, verbose_json, vtt",
         ],
         "audio": ["BadRequestError", found["failures"]["audio"][1]],
+        "prompt": ["BadRequestError", found["failures"]["prompt"][1]],
         "translation": ["BadRequestError", found["failures"]["translation"][1]],
         "stream": ["BadRequestError", found["failures"]["stream"][1]],
     }
     assert "language: de: this model was made for one language" in found["failures"]["language"][1]
     assert "audio: a.wav: is not audio in a supported format" in found["failures"]["audio"][1]
+    assert "has 400 tokens; 223 fit: shorten it" in found["failures"]["prompt"][1]
     assert "task: translate: this model can only transcribe" in found["failures"]["translation"][1]
     assert "audio: a.wav: is not audio" in found["failures"]["stream"][1]
 

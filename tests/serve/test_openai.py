@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_asr_deploy.runtime.audio.reading import read_audio
 from edge_asr_deploy.runtime.transcriber import Transcriber
+from edge_asr_deploy.subtitles import srt, vtt
 from tests.support.serving import Answer, Served, ask, form, metric, serving, sound, transcribe
 
 
@@ -49,6 +51,46 @@ def test_translations_ask_for_the_task(served: Served, words: dict[str, str]) ->
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
 def test_every_format_of_files_is_read(served: Served, kind: str) -> None:
     assert transcribe(served, sound(1.5, kind, 22_050)).json["usage"]["seconds"] == 2
+
+
+def test_times_are_those_of_the_runtime(served: Served, bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(sound(3.0))
+    transcript = Transcriber.open(bundle).transcribe(path, "en", timestamps="segment")
+    recording, language = path.read_bytes(), {"language": "en"}
+    assert transcribe(served, recording, response_format="srt", **language).body.decode() == srt(transcript.segments)
+    assert transcribe(served, recording, response_format="vtt", **language).body.decode() == vtt(transcript.segments)
+    verbose = transcribe(served, recording, response_format="verbose_json", **language).json
+    assert verbose["language"] == "english" and verbose["task"] == "transcribe" and verbose["duration"] == 3.0
+    assert verbose["text"] == transcript.text and "words" not in verbose
+    keys = {"id", "seek", "start", "end", "text", "tokens", "temperature", "avg_logprob", "compression_ratio"}
+    for found, expected in zip(verbose["segments"], transcript.segments, strict=True):
+        assert found.keys() == keys | {"no_speech_prob"}
+        assert (found["start"], found["end"]) == pytest.approx((expected.start, expected.end), abs=1e-3)
+        assert (found["text"], found["tokens"]) == (expected.text, list(expected.tokens))
+
+
+def test_words_of_a_bundle_without_alignment_are_refused(served: Served) -> None:
+    wish = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
+    refused(transcribe(served, sound(), **wish), 400, "timestamps: word: this bundle was exported before word times")
+
+
+@pytest.mark.parametrize(
+    ("fields", "keywords"),
+    [
+        ({"prompt": "w1 w2"}, {"prompt": "w1 w2"}),
+        ({"keywords[]": "w7"}, {"hotwords": ["w7"]}),
+        ({"hotwords": "w7,w8"}, {"hotwords": ["w7", "w8"]}),
+        ({"temperature": "0.5"}, {"temperature": 0.5}),
+    ],
+)
+def test_wishes_reach_the_model(
+    served: Served, bundle: Path, tmp_path: Path, fields: dict[str, str], keywords: dict[str, Any]
+) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(sound())
+    expected = Transcriber.open(bundle).transcribe(path, "en", **keywords).text
+    assert transcribe(served, sound(), language="en", **fields).json["text"] == expected
 
 
 def test_silence_has_no_text(served: Served) -> None:

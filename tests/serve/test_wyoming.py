@@ -120,6 +120,26 @@ def test_several_utterances_on_one_connection_stand_alone(served: Served, text: 
     assert text_of(third), "without `transcribe` the language is detected"
 
 
+def test_prompt_names_and_terms_reach_the_model(served: Served, bundle: Path) -> None:
+    transcriber, samples = Transcriber.open(bundle), PCM.astype(np.float32) / 32768
+
+    async def conversation(client: AsyncClient) -> Any:
+        found = []
+        for wish in (
+            Transcribe(language="en", context={"prompt": "w1 w2"}),
+            Transcribe(language="en", transcript_names=["w3"], transcript_terms=["w4"]),
+            Transcribe(language="en", transcript_names=[f"w{number} w1 w2 w3" for number in range(100)]),
+        ):
+            await client.write_event(wish.event())
+            found.append(text_of(await utter(client, PCM.tobytes())))
+        return found
+
+    prompted, named, many = talk(served, conversation)
+    assert prompted == transcriber.transcribe(samples, "en", prompt="w1 w2").text
+    assert named == transcriber.transcribe(samples, "en", hotwords=["w3", "w4"]).text
+    assert many, "as many names as fit"
+
+
 @pytest.mark.parametrize("size", [1, 999, 1 << 20], ids=["bytes", "odd", "whole"])
 def test_chunks_of_any_size_lose_nothing(served: Served, text: Callable[[str, Any], str], size: int) -> None:
     async def conversation(client: AsyncClient) -> Any:

@@ -73,7 +73,7 @@ class _Paths:
             stack.enter_context(shared.places.one())
             held = stack.enter_context(shared.budget.held())
             form = await read_form(request, shared.largest, held)
-            wanted = asked(form, task, shared.model, shared.language)
+            wanted = asked(form, task, shared)
             assert form.recording is not None
             recording, name = form.recording, form.name
             # From here on the model's thread says when the place is free.

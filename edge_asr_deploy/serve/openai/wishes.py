@@ -9,6 +9,7 @@ from edge_asr_deploy.serve.faults import Fault, Unknown
 from edge_asr_deploy.serve.hearing import Wish
 from edge_asr_deploy.serve.openai.answers import FORMATS, UNTIMED
 from edge_asr_deploy.serve.openai.form import Form
+from edge_asr_deploy.serve.shared import Shared
 
 # What clients send where nobody chose a model.
 USUAL_MODELS = ("whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
@@ -26,9 +27,9 @@ class Asked:
     is_streamed: bool
 
 
-def asked(form: Form, task: str, model: str, language: str | None) -> Asked:
+def asked(form: Form, task: str, shared: Shared) -> Asked:
     """What a form asks for. Fault for what is unknown; fields that ask for nothing here are ignored."""
-    check_model(form.one("model"), model)
+    check_model(form.one("model"), shared.model)
     kind = form.one("response_format") or "json"
     if kind not in FORMATS:
         raise Fault(f"response_format: {kind}: choose one of {', '.join(FORMATS)}", "response_format")
@@ -44,10 +45,10 @@ def asked(form: Form, task: str, model: str, language: str | None) -> Asked:
     timestamps = None if kind in UNTIMED else "word" if "word" in granularities else "segment"
     words = tuple(word for given in form.all("keywords") + form.all("hotwords") for word in given.split(",") if word)
     wish = Wish(
-        language=form.one("language") or language,
+        language=form.one("language") or shared.language,
         task=None if task == "transcribe" else task,
         timestamps=timestamps,
-        prompt=form.one("prompt"),
+        prompt=form.one("prompt") or shared.prompt,
         hotwords=words,
         temperature=_temperature(form.one("temperature")),
     )

@@ -158,7 +158,7 @@ class Session:
             await async_write_event(event.event(), self._writer)
 
     def _plain(self) -> Wish:
-        return Wish(language=self._shared.language)
+        return Wish(language=self._shared.language, prompt=self._shared.prompt)
 
     def _wished(self, data: dict[str, Any]) -> Wish:
         """What a `transcribe` event asks for. Fault for a field of another type."""
@@ -170,4 +170,4 @@ class Session:
         if not all(isinstance(one, str) for one in given) or not all(isinstance(one, list) for one in lists):
             raise Fault("transcribe: language, prompt, names and terms are texts")
         hints = tuple(word for word in words if 0 < len(word) <= LONGEST_WORD)[:MOST_WORDS]
-        return Wish(language=language or self._shared.language, prompt=prompt or None, hints=hints)
+        return Wish(language=language or self._shared.language, prompt=prompt or self._shared.prompt, hints=hints)
