@@ -20,7 +20,7 @@ from wyoming.asr import Transcribe
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncClient
 from wyoming.event import Event
-from wyoming.info import Describe, Info, SelectProgram
+from wyoming.info import Describe, Info
 from wyoming.ping import Ping
 
 from edge_asr_deploy.runtime.transcriber import Transcriber
@@ -82,7 +82,7 @@ async def utter(
 
 def test_it_says_what_it_is(served: Served) -> None:
     async def conversation(client: AsyncClient) -> Any:
-        await client.write_event(SelectProgram(name="edge-deploy").event())
+        await client.write_event(Event("select-program", {"name": "edge-deploy"}))
         await client.write_event(Describe().event())
         info = await client.read_event()
         await client.write_event(Ping(text="hello").event())
@@ -126,11 +126,11 @@ def test_prompt_names_and_terms_reach_the_model(served: Served, bundle: Path) ->
     async def conversation(client: AsyncClient) -> Any:
         found = []
         for wish in (
-            Transcribe(language="en", context={"prompt": "w1 w2"}),
-            Transcribe(language="en", transcript_names=["w3"], transcript_terms=["w4"]),
-            Transcribe(language="en", transcript_names=[f"w{number} w1 w2 w3" for number in range(100)]),
+            {"context": {"prompt": "w1 w2"}},
+            {"transcript_names": ["w3"], "transcript_terms": ["w4"]},
+            {"transcript_names": [f"w{number} w1 w2 w3" for number in range(100)]},
         ):
-            await client.write_event(wish.event())
+            await client.write_event(Event("transcribe", {"language": "en", **wish}))
             found.append(text_of(await utter(client, PCM.tobytes())))
         return found
 
