@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from edge_asr_deploy.cli.errors import error_line
 from edge_asr_deploy.cli.on import KeepAudio, On, finish
 from edge_asr_deploy.cli.options import with_options
 from edge_asr_deploy.cli.output import say, say_json
+from edge_asr_deploy.cli.transcripts import SUBTITLES, Format, rendered, require_names, write
 from edge_asr_deploy.printing import decodable, one_line
 from edge_asr_deploy.runtime.options import TranscribeOptions
 
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from edge_asr_deploy.boards.sync import Files
     from edge_asr_deploy.runtime.transcriber import Transcriber
     from edge_asr_deploy.runtime.transcript import Transcript
-
-
-class Format(StrEnum):
-    """How transcripts are printed."""
-
-    TXT = "txt"
-    JSON = "json"
-    JSONL = "jsonl"
 
 
 @with_options(TranscribeOptions)
@@ -44,8 +36,14 @@ def command(
     ],
     options: TranscribeOptions,
     output: Annotated[
-        Format, typer.Option("--format", help="Print one line per file, a JSON list, or a JSON object per line.")
+        Format,
+        typer.Option(
+            "--format", help="A line per file, a JSON list, a JSON object per line, or subtitles with segment times."
+        ),
     ] = Format.TXT,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", help="Write a file for each audio file to this folder instead.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     on: On = None,
     keep_audio: KeepAudio = False,
@@ -61,10 +59,16 @@ def command(
         arecord -d 5 -f S16_LE -r 16000 | edge-deploy transcribe exported/whisper-tiny.en-w4 -
 
         edge-deploy transcribe exported/whisper-tiny.en-w4 talk.flac --on pi@raspberrypi
+
+        edge-deploy transcribe exported/whisper-tiny.en-w4 talks/*.flac --format srt --output-dir subtitles
     """
     output = Format.JSON if as_json else output
+    if output in SUBTITLES and options.timestamps is None:
+        options = dataclasses.replace(options, timestamps="segment")
+    _require_sense(options)
+    require_names(output_dir, output, files)
     if on:
-        _on_boards(on, bundle, files, options, output, keep_audio)
+        _on_boards(on, bundle, files, options, output, output_dir, keep_audio)
         return
 
     from edge_asr_deploy.runtime.transcriber import Transcriber
@@ -87,10 +91,14 @@ def command(
                 continue
             done += 1
             row = {"file": decodable(str(file)), "target": transcriber.target, **dataclasses.asdict(transcript)}
-            if output is Format.JSON:
+            if output_dir is not None:
+                write(output_dir, str(file), row, output)
+            elif output is Format.JSON:
                 rows.append(row)
             elif output is Format.JSONL:
                 say_json(row)
+            elif output in SUBTITLES:
+                say(rendered(row, output).rstrip("\n"))
             else:
                 # A bundle's tokenizer may hold any character.
                 text = one_line(transcript.text)
@@ -100,7 +108,7 @@ def command(
         typer.echo(error_line(f"interrupted; {done} of {len(files)} files were transcribed"), err=True)
         code = 130
     finally:
-        if output is Format.JSON and (rows or sys.exc_info()[0] is None):
+        if output is Format.JSON and output_dir is None and (rows or sys.exc_info()[0] is None):
             say_json(rows, indent=1)
     if code:
         raise typer.Exit(code)
@@ -116,11 +124,26 @@ def _transcribed(transcriber: Transcriber, file: Path, options: TranscribeOption
     except UserError as error:
         typer.echo(error_line(error), err=True)
         return None
-    return transcriber.transcribe(samples, options.language, options.task)
+    return transcriber.transcribe(samples, **options.keywords())
+
+
+def _require_sense(options: TranscribeOptions) -> None:
+    """UserError for options that mean nothing, before a bundle is opened or sent to a board."""
+    from edge_asr_deploy.runtime.decoding.request import Request
+
+    asked = options.keywords()
+    del asked["language"], asked["task"]
+    Request.of(**asked)
 
 
 def _on_boards(
-    boards: list[str], bundle: Path, files: list[Path], options: TranscribeOptions, output: Format, keep_audio: bool
+    boards: list[str],
+    bundle: Path,
+    files: list[Path],
+    options: TranscribeOptions,
+    output: Format,
+    output_dir: Path | None,
+    keep_audio: bool,
 ) -> None:
     """Transcribe on boards.
 
@@ -139,13 +162,21 @@ def _on_boards(
         sent = [_sendable(file, Path(folder) / str(number)) for number, file in enumerate(files)]
         arguments = ["transcribe", bundle, *sent, "--json", *words(options)]
         answers = transcripts_of(run_on(boards, arguments, messages, keep_audio))
-    if output is Format.JSON:
+    if output_dir is not None:
+        for answer in answers:
+            for row in answer.output or []:
+                write(output_dir, str(row["file"]), row, output, answer.board if len(boards) > 1 else None)
+    elif output is Format.JSON:
         outputs = {answer.board: answer.output for answer in answers}
         say_json(outputs if len(boards) > 1 else answers[0].output, indent=1)
     elif output is Format.JSONL:
         for answer in answers:
             for row in answer.output or []:
                 say_json({"board": answer.board, **row} if len(boards) > 1 else row)
+    elif output in SUBTITLES:
+        for answer in answers:
+            for row in answer.output or []:
+                say(rendered(row, output).rstrip("\n"))
     else:
         for line in _lines(answers, len(files) > 1):
             say(line)

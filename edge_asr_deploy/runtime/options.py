@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.whisper import TAIL_SECONDS
@@ -41,11 +41,46 @@ class TranscribeOptions:
     accuracy_level: Annotated[int | None, ACCURACY_LEVEL] = None
     audio_context: Annotated[str, AUDIO_CONTEXT] = DEFAULT_AUDIO_CONTEXT
     vad: Annotated[str, VAD] = "on"
+    timestamps: Annotated[
+        str | None, Option("Also tell when things were said: `segment` (sentences) or `word` (words in segments).")
+    ] = None
+    prompt: Annotated[str | None, Option("Text before the audio, whose style and spelling Whisper takes up.")] = None
+    hotwords: Annotated[str | None, Option("Words to expect, separated by commas: names, terms (Whisper).")] = None
+    previous_text: Annotated[
+        str, Option("`on` tells Whisper what it wrote for the window before; windows then run one by one.")
+    ] = "off"
+    temperature: Annotated[
+        str, Option("0, or several numbers (`0,0.2,0.4`): later ones are tried where a text looks wrong.")
+    ] = "0"
+    clip_timestamps: Annotated[
+        str | None, Option("Parts of the audio to transcribe, in seconds: `start,end,start,end,...`.")
+    ] = None
 
     def __post_init__(self) -> None:
         # Checked here, so that a wrong value is refused before anything is sent to a board.
         parse_audio_context(self.audio_context)
         parse_switch("--vad", self.vad)
+        self.keywords()
+
+    def keywords(self) -> dict[str, Any]:
+        """What `Transcriber.transcribe` takes beside the audio."""
+        return {
+            "language": self.language,
+            "task": self.task,
+            "timestamps": self.timestamps,
+            "prompt": self.prompt,
+            "hotwords": tuple(self.hotwords.split(",")) if self.hotwords else (),
+            "previous_text": parse_switch("--previous-text", self.previous_text),
+            "temperature": _numbers("--temperature", self.temperature),
+            "clip_timestamps": _numbers("--clip-timestamps", self.clip_timestamps or ""),
+        }
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UserError(name, text, "write numbers separated by commas, such as 0,0.5") from None
 
 
 def parse_audio_context(given: str | float | None) -> float | None:

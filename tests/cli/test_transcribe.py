@@ -22,7 +22,7 @@ from edge_asr_deploy.bundle import manifest
 from edge_asr_deploy.cli import transcribe
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.transcriber import Transcriber
-from edge_asr_deploy.runtime.transcript import Transcript
+from edge_asr_deploy.runtime.transcript import Segment, Transcript, Word
 from tests.support.fakes import transcript
 
 
@@ -34,18 +34,27 @@ class FakeTranscriber:
         self.opened: tuple[Path, dict[str, object]] | None = None
         self.target = "generic"
         self.asked: list[tuple[str | None, str | None]] = []
+        self.options: dict[str, Any] = {}
 
     def open(self, bundle: Path, **options: object) -> FakeTranscriber:
         self.opened = (bundle, options)
         return self
 
-    def transcribe(self, samples: NDArray[np.float32], language: str | None, task: str | None) -> Transcript:
+    def transcribe(
+        self, samples: NDArray[np.float32], language: str | None, task: str | None, **options: Any
+    ) -> Transcript:
         if language == "klingon":
             raise UserError("--language", language, "choose one of en, de")
         if len(self.asked) == self.patience:
             raise KeyboardInterrupt
         self.asked.append((language, task))
-        return transcript(f"{len(samples) / 16_000:g} Sekunden, größer", len(samples) / 16_000)
+        self.options = options
+        seconds = len(samples) / 16_000
+        text = f"{seconds:g} Sekunden, größer"
+        times = options.get("timestamps")
+        words = (Word("größer", 0.5, seconds, 0.75),) if times == "word" else ()
+        segments = (Segment(0.25, seconds, text, (1, 2), -0.5, None, 1.0, 0.0, words),) if times else ()
+        return transcript(text, seconds, segments=segments)
 
 
 @pytest.fixture
@@ -97,7 +106,7 @@ def test_escapes_of_a_tokenizer_do_not_reach_the_terminal(
     fake: FakeTranscriber, folder: Path, wish: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "a\x1b[2J\x9b31mb\nc\x7f"
-    monkeypatch.setattr(fake, "transcribe", lambda *arguments: transcript(text, 1.0))
+    monkeypatch.setattr(fake, "transcribe", lambda *arguments, **options: transcript(text, 1.0))
     monkeypatch.setattr(Transcriber, "open", lambda *arguments, **options: fake)
     ran = invoke("one.wav", "--format", wish)
     assert not {"\x1b", "\x9b", "\x7f"} & set(ran.stdout)
@@ -196,10 +205,10 @@ def test_texts_are_kept_when_a_later_file_ends_it(
 ) -> None:
     good = fake.transcribe
 
-    def fail_later(samples: NDArray[np.float32], language: str | None, task: str | None) -> Transcript:
+    def fail_later(samples: NDArray[np.float32], **options: Any) -> Transcript:
         if fake.asked:
             raise ValueError("a bug")
-        return good(samples, language, task)
+        return good(samples, **options)
 
     monkeypatch.setattr(fake, "transcribe", fail_later)
     ran = invoke("one.wav", "two.flac", "--json")
@@ -245,6 +254,75 @@ def test_what_is_sent_to_boards_from_a_pipe_keeps_its_name(
     ran = invoke("-", "two.flac", *boards, "--format", "jsonl", stdin=(folder / "one.wav").read_bytes())
     assert [json.loads(line)["board"] for line in ran.stdout.splitlines()] == ["pi@a", "pi@b"]
     assert (sent[1].shown, sent[2]) == ("-", Path("two.flac"))
+
+
+def test_subtitles_have_the_times_of_segments(fake: FakeTranscriber, folder: Path) -> None:
+    assert invoke("one.wav", "--format", "srt").stdout == "1\n00:00:00,250 --> 00:00:01,000\n1 Sekunden, größer\n"
+    assert fake.options["timestamps"] == "segment"
+    assert invoke("one.wav", "--format", "tsv").stdout == "start\tend\ttext\n250\t1000\t1 Sekunden, größer\n"
+
+
+def test_a_folder_gets_a_file_for_each_audio_file(fake: FakeTranscriber, folder: Path) -> None:
+    ran = invoke("one.wav", "bad.wav", "two.flac", "--format", "vtt", "--output-dir", "out")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert sorted(path.name for path in Path("out").iterdir()) == ["one.vtt", "two.vtt"]
+    assert Path("out/two.vtt").read_text() == "WEBVTT\n\n00:00.250 --> 00:02.000\n2 Sekunden, größer\n\n"
+    invoke("one.wav", "--format", "json", "--timestamps", "word", "--output-dir", "out")
+    row = json.loads(Path("out/one.json").read_text())
+    assert row["segments"][0]["words"] == [{"text": "größer", "start": 0.5, "end": 1.0, "probability": 0.75}]
+    invoke("one.wav", "--output-dir", "out")
+    assert Path("out/one.txt").read_text() == "1 Sekunden, größer\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["one.wav", "two.flac", "--format", "srt"], "is for one file; give --output-dir"),
+        (["one.wav", "other/one.wav", "--output-dir", "out"], "two files would be written to one.txt"),
+        (["one.wav", "--output-dir", "two.flac"], "is a file; name a folder"),
+        (["one.wav", "--timestamps", "letter"], "choose one of segment, word"),
+        (["one.wav", "--temperature", "0,2"], "give numbers from 0 to 1"),
+        (["one.wav", "--temperature", "hot"], "write numbers separated by commas"),
+        (["one.wav", "--previous-text", "yes"], "give on or off"),
+        (["one.wav", "--clip-timestamps", "3,1"], "each after the last"),
+    ],
+)
+def test_what_cannot_be_written_or_meant_is_refused_before_anything_runs(
+    fake: FakeTranscriber, folder: Path, arguments: list[str], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        raise invoke(*arguments).exception or AssertionError
+    assert fake.opened is None
+
+
+def test_prompts_and_parts_are_passed_on(fake: FakeTranscriber, folder: Path) -> None:
+    given = {"--prompt": "Hello", "--hotwords": "Ada,Bab", "--temperature": "0,0.4", "--clip-timestamps": "1,2.5"}
+    invoke("one.wav", *(word for pair in given.items() for word in pair), "--previous-text", "on")
+    assert fake.options == {
+        "timestamps": None,
+        "prompt": "Hello",
+        "hotwords": ("Ada", "Bab"),
+        "previous_text": True,
+        "temperature": (0.0, 0.4),
+        "clip_timestamps": (1.0, 2.5),
+    }
+
+
+def test_boards_give_segments_to_subtitles(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fake: FakeTranscriber
+) -> None:
+    def run_on(boards: list[str], arguments: list[Any], messages: object, keep_audio: bool) -> list[Answer]:
+        assert arguments[-2:] == ["--timestamps", "segment"]
+        segment = {**vars(Segment(0.25, 1.0, "größer", (1,), -0.5, None, 1.0, 0.0)), "tokens": [1], "words": []}
+        row = {"file": "one.wav", "text": "größer", "segments": [segment]}
+        return [Answer(board, 0, [row], ()) for board in boards]
+
+    monkeypatch.setattr(remote, "run_on", run_on)
+    monkeypatch.setattr(manifest, "read_manifest", lambda bundle: None)
+    boards = ["--on", "pi@a", "--on", "pi@b"]
+    invoke("one.wav", *boards, "--format", "srt", "--output-dir", "out")
+    assert {path.name for path in Path("out").iterdir()} == {"one.pi@a.srt", "one.pi@b.srt"}
+    assert Path("out/one.pi@a.srt").read_text() == "1\n00:00:00,250 --> 00:00:01,000\ngrößer\n\n"
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:

@@ -46,7 +46,8 @@ class Request:
             raise UserError("beam_size", beam_size, "only the best token is followed here; leave it out")
         temperatures = tuple(temperature) if isinstance(temperature, Sequence) else (temperature,)
         if not temperatures or not all(0 <= one <= 1 for one in temperatures):
-            raise UserError("--temperature", temperature, "give numbers from 0 to 1")
+            text = ",".join(f"{one:g}" for one in temperatures)
+            raise UserError("--temperature", text, "give numbers from 0 to 1")
         words = (hotwords,) if isinstance(hotwords, str) else tuple(hotwords)
         named: TimesOf | None = "segment" if timestamps == "segment" else "word" if timestamps == "word" else None
         return cls(
