@@ -50,6 +50,7 @@ class ServeOptions:
     ] = None
     language: Annotated[str | None, Option("Language of requests that name none. Default: as `transcribe`.")] = None
     prompt: Annotated[str | None, Option("Prompt of requests that bring none: names and spellings.")] = None
+    hotwords: Annotated[str | None, Option("Words to expect, separated by commas, where a request names none.")] = None
     waiting: Annotated[int, Option("Requests that may wait for the model; more are refused.", least=0, most=1000)] = 16
     largest: Annotated[int, Option("Largest upload in MB.", least=1, most=2000)] = 100
     longest: Annotated[float, Option("Longest recording in seconds.", least=1, most=6 * 3600)] = 3600

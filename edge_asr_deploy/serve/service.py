@@ -75,8 +75,11 @@ def serve(bundle: Path, options: ServeOptions, say: Callable[[str], None]) -> No
             target=options.target,
             vad=parse_switch("--vad", options.vad),
         )
+        hotwords = tuple(word for word in (options.hotwords or "").split(",") if word.strip())
         # Refused here and not with every request: a language that the model lacks, a prompt that does not fit.
-        transcriber.transcribe(np.zeros(SAMPLE_RATE, np.float32), options.language, prompt=options.prompt)
+        transcriber.transcribe(
+            np.zeros(SAMPLE_RATE, np.float32), options.language, prompt=options.prompt, hotwords=hotwords
+        )
         transcriber.warm_up()
         if ports.http and key is None and not is_local(options.host):
             said = f"whoever reaches {options.host} may use this server; --api-key or {API_KEY} sets a key"
@@ -93,6 +96,7 @@ def serve(bundle: Path, options: ServeOptions, say: Callable[[str], None]) -> No
             created=int(bundle.stat().st_mtime),
             language=options.language,
             prompt=options.prompt,
+            hotwords=hotwords,
             largest=options.largest * MEGABYTE,
             longest=options.longest,
             api_key=key,

@@ -14,8 +14,8 @@ class Shared:
     """One of each for the whole server.
 
     `model` is the bundle's name, `languages` has the codes that it knows, `created` is when it was made (Unix time).
-    `language` and `prompt` are those of requests that name none. `largest` counts bytes of an upload, `longest` seconds
-    of audio.
+    `language`, `prompt` and `hotwords` are those of requests that name none. `largest` counts bytes of an upload,
+    `longest` seconds of audio.
     """
 
     hearing: Hearing
@@ -27,6 +27,7 @@ class Shared:
     created: int
     language: str | None
     prompt: str | None
+    hotwords: tuple[str, ...]
     largest: int
     longest: float
     api_key: str | None = None

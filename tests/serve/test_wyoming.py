@@ -287,7 +287,7 @@ def test_a_cut_connection_frees_its_place(served: Served) -> None:
     until(lambda: metric(served, "edge_asr_places_taken") == metric(served, "edge_asr_held_bytes") == 0)
 
 
-def test_a_socket_in_the_file_system(bundle: Path, tmp_path: Path, text: Callable[[str, Any], str]) -> None:
+def test_a_socket_in_the_file_system_and_what_requests_do_not_name(bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     left.bind(str(path))
@@ -296,8 +296,10 @@ def test_a_socket_in_the_file_system(bundle: Path, tmp_path: Path, text: Callabl
     async def conversation(client: AsyncClient) -> Any:
         return await utter(client, PCM.tobytes())
 
-    with serving(bundle, tmp_path / "served", "--wyoming", f"unix://{path}", "--language", "de") as served:
+    options = ("--language", "de", "--hotwords", "w7,w8")
+    expected = Transcriber.open(bundle).transcribe(PCM.astype(np.float32) / 32768, "de", hotwords=["w7", "w8"]).text
+    with serving(bundle, tmp_path / "served", "--wyoming", f"unix://{path}", *options) as served:
         assert served.wyoming == f"unix://{path}"
-        assert text_of(talk(served, conversation)) == text("de", PCM)
+        assert text_of(talk(served, conversation)) == expected
         assert served.stop() == 0
     assert not path.exists()

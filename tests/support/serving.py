@@ -159,7 +159,7 @@ def ask(url: str, body: bytes | None = None, key: str = "", **headers: str) -> A
     if key:
         given["Authorization"] = f"Bearer {key}"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, given), timeout=120) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, given), timeout=900) as answer:
             return Answer(answer.status, answer.read(), dict(answer.headers))
     except urllib.error.HTTPError as error:
         with error:

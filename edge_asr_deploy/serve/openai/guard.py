@@ -16,6 +16,8 @@ from edge_asr_deploy.serve.shared import Shared
 
 SERVICE = "openai"
 OPEN_PATHS = ("/health",)
+# Whoever watches a service asks for its health and its figures all the time.
+COUNTED = "/v1/"
 # A client that went away gets no answer: nginx counts it as this.
 CLIENT_GONE, TOO_SLOW = 499, 408
 
@@ -37,7 +39,8 @@ class Guard:
         except TimeoutError:
             exchange.status = CLIENT_GONE
         finally:
-            self._shared.metrics.answered(SERVICE, str(exchange.status))
+            if scope["path"].startswith(COUNTED):
+                self._shared.metrics.answered(SERVICE, str(exchange.status))
 
     def _may(self, scope: Scope) -> bool:
         if self._shared.api_key is None or scope["path"] in OPEN_PATHS:

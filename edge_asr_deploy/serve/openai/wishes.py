@@ -49,7 +49,7 @@ def asked(form: Form, task: str, shared: Shared) -> Asked:
         task=None if task == "transcribe" else task,
         timestamps=timestamps,
         prompt=form.one("prompt") or shared.prompt,
-        hotwords=words,
+        hotwords=words or shared.hotwords,
         temperature=_temperature(form.one("temperature")),
     )
     return Asked(wish, kind, granularities, is_streamed)

@@ -9,6 +9,7 @@ from typing import Any
 from wyoming.event import Event
 
 from edge_asr_deploy.serve.faults import Fault, TooLarge
+from edge_asr_deploy.serve.places import Budget
 
 # Bytes of an event's line, of its further data, and of its sound: a minute of 48 kHz stereo at 24 bits.
 LONGEST_LINE = 1 << 16
@@ -17,8 +18,11 @@ MOST_PAYLOAD = 1 << 24
 NO_EVENT = "this is no event of Wyoming; check which protocol the client speaks"
 
 
-async def read_event(reader: asyncio.StreamReader) -> Event | None:
-    """The next event. None at the end of the connection. Fault for garbage and beyond the limits."""
+async def read_event(reader: asyncio.StreamReader, budget: Budget) -> Event | None:
+    """The next event. None at the end of the connection. Fault for garbage and beyond the limits.
+
+    Sound counts for the `budget` while it comes; whoever takes the event keeps it or not.
+    """
     try:
         line = await reader.readuntil(b"\n")
     except asyncio.IncompleteReadError as cut:
@@ -35,7 +39,9 @@ async def read_event(reader: asyncio.StreamReader) -> Event | None:
         if length := _length(header, "data_length", MOST_DATA):
             data = {**data, **_object(await reader.readexactly(length))}
         length = _length(header, "payload_length", MOST_PAYLOAD)
-        payload = await reader.readexactly(length) if length else None
+        with budget.held() as held:
+            held.take(length)
+            payload = await reader.readexactly(length) if length else None
     except asyncio.IncompleteReadError:
         return None
     return Event(kind, data, payload)

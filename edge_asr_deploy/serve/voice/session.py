@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack, suppress
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Session:
         self._format: Format | None = None
         self._utterance: Utterance | None = None
         self._stack = ExitStack()
-        self.is_speaking = False
+        self.is_speaking, self._until = False, 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Answer until the client goes, or until the server stops and nobody speaks.
@@ -65,9 +66,9 @@ class Session:
 
     async def _next(self, stopping: asyncio.Event) -> Event | None:
         """The next event. None at the end of the connection, after a long rest, or when the server stops."""
-        reading = asyncio.ensure_future(read_event(self._reader))
+        reading = asyncio.ensure_future(read_event(self._reader, self._shared.budget))
         if self.is_speaking:
-            await asyncio.wait({reading}, timeout=SPEAKING)
+            await asyncio.wait({reading}, timeout=min(SPEAKING, max(0.0, self._until - monotonic())))
         else:
             ending = asyncio.ensure_future(stopping.wait())
             waited: set[asyncio.Future[Any]] = {reading, ending}
@@ -77,7 +78,7 @@ class Session:
             return reading.result()
         reading.cancel()
         if self.is_speaking:
-            raise TooSlow(f"no sound came for {SPEAKING:.0f} s")
+            raise TooSlow(f"no sound came for {SPEAKING:.0f} s, or no end of the utterance for very long")
         return None
 
     async def _take(self, event: Event) -> None:
@@ -103,6 +104,8 @@ class Session:
         self._stack.enter_context(self._shared.places.one())
         held = self._stack.enter_context(self._shared.budget.held())
         self._utterance, self.is_speaking = Utterance(self._shared.longest, held), True
+        # Speech takes as long as it is; a client may be late, but not for ever.
+        self._until = monotonic() + self._shared.longest + SPEAKING
 
     def _chunk(self, form: Format, sound: bytes) -> None:
         """Take sound. The place for partial texts: `Transcriber.stream()` would be pushed what `add` returns."""
@@ -158,7 +161,7 @@ class Session:
             await async_write_event(event.event(), self._writer)
 
     def _plain(self) -> Wish:
-        return Wish(language=self._shared.language, prompt=self._shared.prompt)
+        return Wish(language=self._shared.language, prompt=self._shared.prompt, hints=self._shared.hotwords)
 
     def _wished(self, data: dict[str, Any]) -> Wish:
         """What a `transcribe` event asks for. Fault for a field of another type."""
@@ -169,5 +172,5 @@ class Session:
         given = [one for one in (language, prompt, *words) if one is not None]
         if not all(isinstance(one, str) for one in given) or not all(isinstance(one, list) for one in lists):
             raise Fault("transcribe: language, prompt, names and terms are texts")
-        hints = tuple(word for word in words if 0 < len(word) <= LONGEST_WORD)[:MOST_WORDS]
+        hints = (*(word for word in words if 0 < len(word) <= LONGEST_WORD), *self._shared.hotwords)[:MOST_WORDS]
         return Wish(language=language or self._shared.language, prompt=prompt or self._shared.prompt, hints=hints)
