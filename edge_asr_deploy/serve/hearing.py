@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.printing import one_line
+from edge_asr_deploy.runtime.startup.optimized_graphs import release_memory
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.serve.faults import Fault, Stopping, Unforeseen, fault_of
 from edge_asr_deploy.serve.metrics import Metrics
 
 HOTWORDS = "--hotwords"
+# What a longer recording took is given back to the system: hundreds of MB for an hour.
+LONG_SECONDS = 60.0
 # Gives the samples, in the model's thread: one recording is decoded at a time.
 Source = Callable[[], NDArray[np.float32]]
 
@@ -105,6 +108,8 @@ class Hearing:
             else:
                 self._metrics.heard(transcript.seconds, perf_counter() - started, started - job.asked)
                 job.future.set_result(transcript)
+                if transcript.seconds > LONG_SECONDS:
+                    release_memory()
             # Its samples need not stay until the next one comes.
             del job
 
