@@ -72,6 +72,8 @@ class Transcriber:
         self._details = Details(family, text, decoder)
         self.target = target
         """The name of the target whose graphs run; None if the folder has no manifest."""
+        self.languages = tuple(sorted({*family.languages().values()})) or ("en",)
+        """The codes of the languages that the model knows; `en` for one without a choice of languages."""
 
     @classmethod
     def open(
@@ -131,6 +133,13 @@ class Transcriber:
         )
         release_memory()
         return transcriber
+
+    def warm_up(self) -> None:
+        """Load what is loaded when it is first needed, and run the model once: the first run is slower than others."""
+        if self._vad:
+            _ = self._voice
+        job = Job(self.engine.family.prompt(None, None), self._margin)
+        self.engine.windows([np.full(SAMPLE_RATE, 0.01, np.float32)], job)
 
     def transcribe(
         self,
