@@ -70,18 +70,22 @@ class VoiceDetector:
 
     def probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """The probability of speech in every chunk of samples (n,), the last of which is filled up with zeros."""
-        chunks = _chunks(samples)
-        rows = max(1, min(ROWS, len(chunks) // WORTH))
-        length = -(-len(chunks) // rows)
-        # Each row starts early; the first has nothing before it.
-        early = EARLIER if rows > 1 else 0
-        padded = np.concatenate([np.zeros((early, CHUNK), np.float32), chunks])
-        padded = np.concatenate([padded, np.zeros((rows * length - len(chunks), CHUNK), np.float32)])
-        memory, found = self.start(rows), []
+        number = -(-len(samples) // CHUNK)
+        rows = max(1, min(ROWS, number // WORTH))
+        length = -(-number // rows)
         starts = np.arange(rows) * length
-        for index in range(early + length):
-            found.append(self.step(memory, padded[starts + index]))
-        return np.stack(found[early:], axis=1).reshape(-1)[: len(chunks)]
+        memory, found = self.start(rows), []
+        # Each row starts early, where that is not before the recording.
+        for index in range(-EARLIER if rows > 1 else 0, length):
+            heard = np.zeros((rows, CHUNK), np.float32)
+            for row, first in enumerate((starts + index) * CHUNK):
+                if first >= 0:
+                    part = samples[first : first + CHUNK]
+                    heard[row, : len(part)] = part
+            probabilities = self.step(memory, heard)
+            if index >= 0:
+                found.append(probabilities)
+        return np.stack(found, axis=1).reshape(-1)[:number] if found else np.zeros(0, np.float32)
 
     def _found(self, samples: NDArray[np.float32]) -> Iterator[bool]:
         memory, run = self.start(), 0

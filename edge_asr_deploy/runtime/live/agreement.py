@@ -10,27 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 
-# Texts without spaces are taken apart by letters. The last of them may still change.
-UNSURE_LETTERS = 2
+# So much of the end of what two decodings agree on may still change: the first words of a speech do so most. Texts
+# without spaces are taken apart by letters.
+UNSURE_WORDS, UNSURE_LETTERS = 2, 3
 
 
 def stable_tokens(
     before: Sequence[int], now: Sequence[int], stable: int, text: Callable[[Sequence[int]], str]
 ) -> tuple[int, ...]:
-    """The tokens of `now` that stay: whole words in which two decodings agree, without the last word of either.
+    """The tokens of `now` that stay: whole words in which two decodings agree, without the last two.
 
     Both begin with the same `stable` tokens, and so does the answer.
 
     >>> words = {1: " one", 2: " two", 3: " th", 4: "ree", 5: " four"}
     >>> text = lambda tokens: "".join(words[token] for token in tokens).strip()
     >>> stable_tokens([1, 2, 3], [1, 2, 3, 4, 5], 0, text)
-    (1, 2)
+    (1,)
     """
     whole, earlier = text(now), text(before)
     shared = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole, earlier, strict=False)))
     spaced = " " in whole
-    # Up to its last space: what follows may be half a word, or the last of a text.
-    agreed = shared[: max(0, shared.rfind(" "))] if spaced else shared[: max(0, len(shared) - UNSURE_LETTERS)]
+    # What follows the last space may be half a word.
+    agreed = " ".join(shared.split(" ")[:-UNSURE_WORDS]) if spaced else shared[: max(0, len(shared) - UNSURE_LETTERS)]
     for count in range(len(now), stable, -1):
         part = text(now[:count])
         rest = whole[len(part) :]

@@ -32,6 +32,8 @@ LIKELY_END = 0.2
 # pause that is taken, and at the last it is cut in any case. So no window gets full, and no word is cut but in speech
 # without any pause.
 PATIENCE = ((12.0, 0.6), (20.0, 0.3), (27.0, 0.06), (28.0, 0.0))
+# Decodings of less than this agree on wrong words too often.
+MATURE = 2.0
 # A growing stretch is decoded again after this many seconds of speech, and after this many times its own cost.
 EVERY, SHARE = 0.5, 3.0
 
@@ -139,8 +141,9 @@ class Stream:
         segment = self._decoded(stretch, last=False)
         stretch.due = stretch.seconds() + max(EVERY, SHARE * (perf_counter() - started))
         tokens = segment.tokens
-        stretch.stable = stable_tokens(stretch.before, tokens, len(stretch.stable), self._text)
-        stretch.before = tokens
+        if stretch.seconds() >= MATURE:
+            stretch.stable = stable_tokens(stretch.before, tokens, len(stretch.stable), self._text)
+            stretch.before = tokens
         partial = Partial(segment.text, self._text(stretch.stable))
         if partial == stretch.shown or not partial.text:
             return []
