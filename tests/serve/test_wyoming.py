@@ -33,7 +33,7 @@ PCM = (voice(1.0) * 32768).astype("<i2")
 @pytest.fixture(scope="module")
 def text(bundle: Path) -> Callable[[str, NDArray[np.int16]], str]:
     """What the bundle hears in 16-bit samples."""
-    transcriber = Transcriber.open(bundle)
+    transcriber = Transcriber.open(bundle, vad=False)
     return lambda language, samples: transcriber.transcribe(samples.astype(np.float32) / 32768, language).text
 
 
@@ -121,7 +121,7 @@ def test_several_utterances_on_one_connection_stand_alone(served: Served, text: 
 
 
 def test_prompt_names_and_terms_reach_the_model(served: Served, bundle: Path) -> None:
-    transcriber, samples = Transcriber.open(bundle), PCM.astype(np.float32) / 32768
+    transcriber, samples = Transcriber.open(bundle, vad=False), PCM.astype(np.float32) / 32768
 
     async def conversation(client: AsyncClient) -> Any:
         found = []
@@ -295,7 +295,9 @@ def test_a_socket_in_the_file_system_and_what_requests_do_not_name(bundle: Path,
         return await utter(client, PCM.tobytes())
 
     options = ("--language", "de", "--hotwords", "w7,w8")
-    expected = Transcriber.open(bundle).transcribe(PCM.astype(np.float32) / 32768, "de", hotwords=["w7", "w8"]).text
+    expected = (
+        Transcriber.open(bundle, vad=False).transcribe(PCM.astype(np.float32) / 32768, "de", hotwords=["w7", "w8"]).text
+    )
     with serving(bundle, tmp_path / "served", "--wyoming", f"unix://{path}", *options) as served:
         assert served.wyoming == f"unix://{path}"
         assert text_of(talk(served, conversation)) == expected
