@@ -20,8 +20,10 @@ from tests.support.export_command import user_error
 from tests.support.small_bundles import write
 
 
-def test_what_to_serve_must_be_said(tmp_path: Path) -> None:
-    assert "say what to serve: --page" in user_error(CliRunner().invoke(app, ["serve", str(tmp_path)]))
+@pytest.mark.parametrize("what", [[], ["--page"]], ids=["to programs", "as a page"])
+def test_what_is_no_bundle_is_not_served(tmp_path: Path, what: list[str]) -> None:
+    error = user_error(CliRunner().invoke(app, ["serve", str(tmp_path), "--port", "0", *what]))
+    assert "has no manifest.json, so it is not a bundle" in error
 
 
 def test_a_page_without_its_engine_is_one_line(tmp_path: Path) -> None:

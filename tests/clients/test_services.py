@@ -41,7 +41,7 @@ def case(exported: Exporter, data: Path, tmp_path_factory: pytest.TempPathFactor
         pytest.importorskip(package)
     bundle, clip = exported(MODEL, BITS, NUMBER), data / CLIP
     text = Transcriber.open(bundle).transcribe(clip).text
-    options = ("--openai", "0", "--wyoming", "0", "--api-key", "secret")
+    options = ("--openai", "0", "--wyoming", "0", "--api-key", "secret", "--vad", "on")
     with serving(bundle, tmp_path_factory.mktemp("served"), *options) as served:
         yield Case(served, clip, text)
         assert served.files() == [] and served.stop() == 0

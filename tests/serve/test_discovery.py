@@ -12,14 +12,27 @@ pytest.importorskip("zeroconf")
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.serve.discovery import SERVICE, announced, announced_address
+from edge_asr_deploy.serve.discovery import MULTICAST, SERVICE, announced, announced_address
 
 
 def address_here() -> str:
+    """This machine's address in a network where multicast comes back."""
     try:
-        return announced_address("test", "0.0.0.0")
+        address = announced_address("test", "0.0.0.0")
     except UserError as error:
         pytest.skip(str(error))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        group = socket.inet_aton(MULTICAST[0]) + socket.inet_aton(address)
+        try:
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
+            probe.settimeout(2)
+            probe.sendto(b"?", (MULTICAST[0], probe.getsockname()[1]))
+            probe.recv(1)
+        except OSError as error:
+            pytest.skip(f"no multicast here: {error}")
+    return address
 
 
 async def found(name: str, address: str, seconds: float) -> tuple[list[str], int] | None:

@@ -24,7 +24,7 @@ from wyoming.info import Describe, Info
 from wyoming.ping import Ping
 
 from edge_asr_deploy.runtime.transcriber import Transcriber
-from tests.support.serving import Served, serving, until
+from tests.support.serving import Served, metric, serving, until
 from tests.support.voice import voice
 
 PCM = (voice(1.0) * 32768).astype("<i2")
@@ -33,7 +33,7 @@ PCM = (voice(1.0) * 32768).astype("<i2")
 @pytest.fixture(scope="module")
 def text(bundle: Path) -> Callable[[str, NDArray[np.int16]], str]:
     """What the bundle hears in 16-bit samples."""
-    transcriber = Transcriber.open(bundle)
+    transcriber = Transcriber.open(bundle, vad=False)
     return lambda language, samples: transcriber.transcribe(samples.astype(np.float32) / 32768, language).text
 
 
@@ -121,7 +121,7 @@ def test_several_utterances_on_one_connection_stand_alone(served: Served, text: 
 
 
 def test_prompt_names_and_terms_reach_the_model(served: Served, bundle: Path) -> None:
-    transcriber, samples = Transcriber.open(bundle), PCM.astype(np.float32) / 32768
+    transcriber, samples = Transcriber.open(bundle, vad=False), PCM.astype(np.float32) / 32768
 
     async def conversation(client: AsyncClient) -> Any:
         found = []
@@ -275,8 +275,6 @@ def test_garbage_is_an_error_in_one_line(served: Served, content: bytes) -> None
 
 
 def test_a_cut_connection_frees_its_place(served: Served) -> None:
-    from tests.support.serving import metric
-
     async def conversation(client: AsyncClient) -> None:
         await client.write_event(AudioStart(16_000, 2, 1).event())
         await client.write_event(AudioChunk(16_000, 2, 1, PCM.tobytes()).event())
@@ -297,9 +295,32 @@ def test_a_socket_in_the_file_system_and_what_requests_do_not_name(bundle: Path,
         return await utter(client, PCM.tobytes())
 
     options = ("--language", "de", "--hotwords", "w7,w8")
-    expected = Transcriber.open(bundle).transcribe(PCM.astype(np.float32) / 32768, "de", hotwords=["w7", "w8"]).text
+    expected = (
+        Transcriber.open(bundle, vad=False).transcribe(PCM.astype(np.float32) / 32768, "de", hotwords=["w7", "w8"]).text
+    )
     with serving(bundle, tmp_path / "served", "--wyoming", f"unix://{path}", *options) as served:
         assert served.wyoming == f"unix://{path}"
         assert text_of(talk(served, conversation)) == expected
         assert served.stop() == 0
     assert not path.exists()
+
+
+def test_who_speaks_when_the_server_stops_is_answered(
+    bundle: Path, tmp_path: Path, text: Callable[[str, Any], str]
+) -> None:
+    options = ("--openai", "0", "--wyoming", "0", "--language", "en")
+    with serving(bundle, tmp_path / "served", *options) as served:
+
+        async def conversation(client: AsyncClient) -> Any:
+            async with AsyncClient.from_uri(served.wyoming) as idle:
+                await idle.write_event(Describe().event())
+                assert (await idle.read_event()) is not None
+                await client.write_event(AudioStart(16_000, 2, 1).event())
+                await client.write_event(AudioChunk(16_000, 2, 1, PCM[:8000].tobytes()).event())
+                await asyncio.to_thread(until, lambda: metric(served, "edge_asr_places_taken") == 1)
+                served.process.terminate()
+                assert await idle.read_event() is None, "nobody speaks there"
+                return await utter(client, PCM[8000:].tobytes(), start=False)
+
+        assert text_of(talk(served, conversation)) == text("en", PCM)
+        assert served.process.wait(20) == 0

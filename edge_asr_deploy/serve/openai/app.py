@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -109,7 +109,7 @@ async def _at_once(transcript: Transcript) -> AsyncIterator[str]:
         yield one
 
 
-async def _later(job: asyncio.Future[Transcript]) -> AsyncIterator[str]:
+async def _later(job: asyncio.Future[Transcript]) -> AsyncGenerator[str]:
     try:
         while not (await asyncio.wait({job}, timeout=SIGN_OF_LIFE))[0]:
             yield ": the recording is being heard\n\n"
