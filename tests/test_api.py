@@ -9,13 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
 import edge_asr_deploy
 from edge_asr_deploy import UserError
 from tests.support.fixtures_checkpoint import checkpoint
+from tests.support.voice import voice
 
 __all__ = ["checkpoint"]
 
@@ -71,8 +71,7 @@ def here(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("EDGE_ASR_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("EDGE_ASR_DATA", raising=False)
     monkeypatch.setattr(pipeline, "_check_speech", lambda *_: {})
-    samples = np.random.default_rng(0).normal(size=16_000).astype(np.float32) * 0.1
-    soundfile.write(tmp_path / "audio.wav", samples, 16_000)
+    soundfile.write(tmp_path / "audio.wav", voice(1), 16_000)
     row = {"id": "one", "audio": "audio.wav", "text": "red green blue", "source": "noise"}
     (tmp_path / "speech.jsonl").write_text(json.dumps(row) + "\n")
     os.symlink(checkpoint, tmp_path / "checkpoint")

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
 from tests.support.exported import export
 from tests.support.fixtures_checkpoint import checkpoint, speech
 from tests.support.traced import ROOT, Traced, run, traced
+from tests.support.voice import voice
 
 __all__ = ["checkpoint", "speech"]
 
@@ -25,12 +25,12 @@ LONG = 13
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small bundle, noise and a manifest of it."""
+    """A folder with a small bundle, two clips and a manifest of them."""
     folder = tmp_path_factory.mktemp("silence")
     export("whisper", folder)
     rows = []
     for number in range(2):
-        soundfile.write(folder / f"{number}.wav", 0.1 * np.random.default_rng(number).normal(size=16_000), 16_000)
+        soundfile.write(folder / f"{number}.wav", voice(1, number), 16_000)
         rows.append(json.dumps({"id": str(number), "audio": f"{number}.wav", "text": "noise", "source": "noise"}))
     (folder / "noise.jsonl").write_text("\n".join(rows))
     return folder

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -23,6 +22,7 @@ from edge_asr_deploy.runtime.audio.reading import read_audio
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.support.exported import export
 from tests.support.loopback import SECOND, Loopback
+from tests.support.voice import voice
 
 # The platform of this machine, which stands for the board.
 HERE = f"linux_{platform.machine()}"
@@ -121,18 +121,18 @@ def prepared(board: Loopback, there: Path, there_too: Path) -> Loopback:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random Whisper that says something to noise."""
+    """A small random Whisper that says something to any sound."""
     return export("whisper", tmp_path_factory.mktemp("board bundle")).bundle
 
 
 @pytest.fixture
 def clips(tmp_path: Path, bundle: Path) -> list[Path]:
-    """Two clips of noise, and a manifest whose texts are what the bundle hears."""
-    generator, transcriber = np.random.default_rng(0), Transcriber.open(bundle)
+    """Two clips, and a manifest whose texts are what the bundle hears."""
+    transcriber = Transcriber.open(bundle)
     paths, rows = [], []
     for number in range(2):
         paths.append(tmp_path / f"clip {number}.wav")
-        soundfile.write(paths[-1], 0.1 * generator.normal(size=16_000 + 4_000 * number), 16_000)
+        soundfile.write(paths[-1], voice(1 + number / 4, number), 16_000)
         text = transcriber.transcribe(read_audio(paths[-1]), "en").text
         rows.append(json.dumps({"id": str(number), "audio": paths[-1].name, "text": text, "source": "noise"}))
     (tmp_path / "noise.jsonl").write_text("\n".join(rows) + "\n")

@@ -54,6 +54,10 @@ class BenchOptions:
         Option("Afterwards, keep one process busy for this long and watch its memory.", metavar="SECONDS", least=0),
     ] = 0.0
     profile: Annotated[bool, Option("Afterwards, show which operators take the time.", switch=True)] = False
+    live: Annotated[
+        bool, Option("Instead, play recordings in real time into a stream, and time what a speaker sees.", switch=True)
+    ] = False
+    clips: Annotated[int, Option("Recordings that --live plays.", least=1)] = 20
     output: Annotated[Path | None, Option("Write the result as JSON to this file.")] = None
 
     @property

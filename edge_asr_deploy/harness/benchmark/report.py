@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edge_asr_deploy.harness.benchmark.live import LiveBenchmark
 from edge_asr_deploy.harness.benchmark.result import Benchmark, GraphProfile, Run, Soak, Times
 from edge_asr_deploy.harness.evaluation.result import Percentiles
 from edge_asr_deploy.harness.layout import FittedTable
@@ -23,6 +24,27 @@ def bench_tables(benchmark: Benchmark) -> Iterator[FittedTable]:
         yield _soak(benchmark.soak)
     for profile in benchmark.profile:
         yield _profile(profile)
+
+
+def live_table(measured: LiveBenchmark) -> FittedTable:
+    """What a speaker notices."""
+    table = FittedTable(
+        title=f"{measured.name}, {measured.threads} thread(s): {measured.recordings} recordings, "
+        f"{measured.seconds:.0f} s, played in real time",
+        caption=f"{measured.environment.cpu}, onnxruntime {measured.environment.onnxruntime}; p50 / p90 / p99",
+    )
+    table.head("")
+    table.head("measured", right=True)
+    table.row("end of speech to final text, ms", _percentiles(measured.final_ms, 0))
+    table.row("of which computing, ms", _percentiles(measured.work_ms, 0))
+    if measured.first_partial_ms:
+        table.row("begin of speech to first text, ms", _percentiles(measured.first_partial_ms, 0))
+    table.row("words of partial texts that changed", f"{measured.revised_words:.1%}")
+    table.row("processor, share of one core", f"{measured.cpu:.0%}")
+    table.row("longest wait for the processor, ms", f"{measured.behind_ms:.0f}")
+    table.row(f"{measured.rate}, live / whole files", f"{measured.wer:.2%} / {measured.wer_whole:.2%}")
+    table.row("memory, first / last recording, MB", f"{measured.rss_first / MB:.1f} / {measured.rss_last / MB:.1f}")
+    return table
 
 
 def _lengths(benchmark: Benchmark, run: Run) -> FittedTable:

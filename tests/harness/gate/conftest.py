@@ -1,4 +1,4 @@
-"""A small random Whisper as float and 4-bit bundles, noise that it transcribes, and the record of the good bundle."""
+"""A small random Whisper as float and 4-bit bundles, sounds that it transcribes, and the record of the good bundle."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
 from rich.console import Console
@@ -19,6 +18,7 @@ from edge_asr_deploy.runtime.transcriber import Transcriber
 from tests.support import tiny
 from tests.support.bundles import pack
 from tests.support.gated import Gated
+from tests.support.voice import voice
 
 CLIPS = 6
 
@@ -53,11 +53,11 @@ def _export(recipe: Recipe, folder: Path) -> Path:
 
 
 def _speech(folder: Path, bundle: Path) -> Path:
-    """Noise whose text is what the good bundle makes of it: every change of its words is an error."""
-    generator, transcriber, rows = np.random.default_rng(0), Transcriber.open(bundle), []
+    """Sounds whose text is what the good bundle makes of it: every change of its words is an error."""
+    transcriber, rows = Transcriber.open(bundle), []
     for number in range(CLIPS):
         path = folder / f"{number}.wav"
-        soundfile.write(path, 0.1 * generator.normal(size=16_000 + 4_000 * number), 16_000)
+        soundfile.write(path, voice(1 + number / 4, number), 16_000)
         text = transcriber.transcribe(read_audio(path)).text
         rows.append(json.dumps({"id": str(number), "audio": path.name, "text": text, "source": "noise"}))
     manifest = folder / "noise.jsonl"
