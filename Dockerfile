@@ -1,4 +1,5 @@
-# Two images: `runtime` is what a board runs (linux/arm64 and amd64, no torch); `export` makes bundles.
+# Three images: `runtime` is what a board runs (linux/arm64 and amd64, no torch); `serve` is that with what
+# `edge-deploy serve` needs; `export` makes bundles.
 #   docker build --target runtime -t edge-deploy .
 #   docker run --rm -v "$PWD:/data" edge-deploy transcribe /data/bundle /data/audio.wav
 FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1 AS build
@@ -25,6 +26,12 @@ RUN pip install --no-cache-dir --no-compile --no-deps --only-binary=:all: --requ
 USER edge
 WORKDIR /data
 ENTRYPOINT ["edge-deploy"]
+
+FROM runtime AS serve
+USER root
+COPY tools/requirements-serve.txt /app/
+RUN pip install --no-cache-dir --no-compile --no-deps --only-binary=:all: --require-hashes --requirement /app/requirements-serve.txt
+USER edge
 
 FROM runtime AS export
 # PyPI's torch for amd64 brings CUDA along; --build-arg TORCH_INDEX=URL takes it from an index of CPU wheels instead.

@@ -45,10 +45,11 @@ def installed(stage: str) -> list[str]:
     return [word for word in words if re.match(r"[a-z]\w*(==|$)", word) and word not in ("pip", "install", "wheel")]
 
 
-def test_there_is_a_stage_for_boards_and_one_for_exports() -> None:
-    assert {"runtime", "export"} <= stages().keys()
+def test_there_are_stages_for_boards_services_and_exports() -> None:
+    assert {"runtime", "serve", "export"} <= stages().keys()
     assert list(stages())[-1] == "export", "`docker build --target runtime` does not make it"
     assert values("export", "FROM") == ["runtime AS export"]
+    assert values("serve", "FROM") == ["runtime AS serve"]
 
 
 def test_everything_is_pinned() -> None:
@@ -64,7 +65,7 @@ def test_everything_is_pinned() -> None:
 
 
 def test_no_stage_ends_as_root() -> None:
-    assert values("runtime", "USER")[-1] == values("export", "USER")[-1] == "edge"
+    assert values("runtime", "USER")[-1] == values("export", "USER")[-1] == values("serve", "USER")[-1] == "edge"
     assert any("useradd" in command and command.endswith(" edge") for command in values("runtime", "RUN"))
 
 
@@ -79,6 +80,20 @@ def test_the_list_for_exports_has_what_the_extras_need() -> None:
     for text in (*PROJECT["dependencies"], *extras["export"], *extras["demo"]):
         needed = Requirement(text)
         assert needed.name == "torch" or needed.specifier.contains(pins[canonicalize_name(needed.name)]), text
+    entries = re.split(r"\n(?=\w)", listed.partition("\n")[2])
+    assert len(entries) == len(pins) and all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_the_list_for_services_has_what_the_extra_needs() -> None:
+    """Each package at a version that pyproject.toml admits, with hashes, and none that the list of boards has."""
+    listed = (ROOT / "tools" / "requirements-serve.txt").read_text()
+    boards = (ROOT / "edge_asr_deploy" / "pack" / "requirements.txt").read_text()
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", listed, re.MULTILINE))
+    assert "--require-hashes --requirement /app/requirements-serve.txt" in " ".join(values("serve", "RUN"))
+    for text in PROJECT["optional-dependencies"]["serve"]:
+        needed = Requirement(text)
+        assert needed.specifier.contains(pins[canonicalize_name(needed.name)]), text
+    assert not pins.keys() & dict(re.findall(r"^([\w.-]+)==(\S+)", boards, re.MULTILINE)).keys()
     entries = re.split(r"\n(?=\w)", listed.partition("\n")[2])
     assert len(entries) == len(pins) and all("--hash=sha256:" in entry for entry in entries)
 

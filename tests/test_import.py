@@ -18,6 +18,7 @@ from edge_asr_deploy.sources import ROOT, imports_of
 FLOORS = (
     ("__main__",),
     ("cli",),
+    ("serve",),
     ("api",),
     ("experiments",),
     ("boards",),
@@ -51,6 +52,19 @@ FLOORS = (
 )
 # Inside a room, from the top down.
 INNER = {
+    "serve": (
+        *("service", "discovery", "sockets", "openai.app", "openai.guard", "openai.wishes", "openai.answers"),
+        *(
+            "openai.form",
+            "openai.patience",
+            "voice.server",
+            "voice.session",
+            "voice.info",
+            "voice.events",
+            "voice.utterance",
+        ),
+        *("shared", "hearing", "metrics", "places", "faults", "options"),
+    ),
     "experiments": ("mixed", "analysis", "sweep", "options"),
     "layouts": (
         *("layouts", "proof", "page_server", "page", "transformers_js", "sherpa_onnx", "sherpa", "page_runtime"),
@@ -89,6 +103,8 @@ TORCH_FREE += (
 TORCH_FREE += ("corpora.defaults", "corpora.open_asr", "corpora.common_voice", "corpora.streamed", "cli.transcribe")
 # Rewrites graphs, so it needs the exporter's onnx_ir, and still no torch.
 GRAPH_TOOLS = ("layouts",)
+# Needs its extra, and still no torch.
+SERVICES, SERVING = ("serve",), ("starlette", "uvicorn", "python_multipart", "wyoming", "zeroconf")
 TRACER = "graph.onnx_tools.trace"
 
 # What the pinned list of boards leaves out, and what boards run.
@@ -169,6 +185,7 @@ def test_it_imports_without_the_exporters_packages() -> None:
     # None in sys.modules makes any import of that name an ImportError.
     blocked = f"import sys; sys.modules.update(dict.fromkeys({EXPORTERS}))"
     rooms = TORCH_FREE + (GRAPH_TOOLS if find_spec("onnx_ir") else ())
+    rooms += SERVICES if all(map(find_spec, SERVING)) else ("serve.options",)
     free = [name for name in MODULES if any(is_below(name, room) for room in rooms)]
     ran = run("; ".join([blocked, *(f"import edge_asr_deploy.{name}" for name in free)]))
     assert ran.returncode == 0, ran.stderr

@@ -3,8 +3,9 @@
 For every Python and processor of boards pip chooses the wheel (nothing is downloaded); the lists in
 `edge_asr_deploy/pack` get the sha256 of each. It asks the package index that pip is configured for.
 
-What exporting needs beside torch is pinned to the versions of the environment that this runs in. Which torch one takes
-depends on the machine (CUDA or not) and its index, so torch is pinned by its version alone, where it is installed.
+What exporting needs beside torch, and what serving needs, is pinned to the versions of the environment that this runs
+in. Which torch one takes depends on the machine (CUDA or not) and its index, so torch is pinned by its version alone,
+where it is installed.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ FOLDER = Path(__file__).parents[1] / "edge_asr_deploy" / "pack"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 LISTS = {"requirements.txt": tuple(MACHINES.values()), "requirements-build.txt": ("x86_64",)}
 LISTS |= {f"requirements-{machine}.txt": (machine,) for machine in MACHINES.values()}
-# For the image that exports and for CI, which run Python 3.11.
-EXPORT, EXPORT_PYTHON = Path(__file__).with_name("requirements-export.txt"), "3.11"
-EXTRAS = ("export", "demo")
+# For the images that export and serve, and for CI, which run Python 3.11.
+EXPORT, SERVE = (Path(__file__).with_name(f"requirements-{name}.txt") for name in ("export", "serve"))
+IMAGE_PYTHON = "3.11"
 
 
 def main() -> None:
@@ -42,27 +43,38 @@ def main() -> None:
             pins = [line.split()[0] for line in text.splitlines() if re.match(r"\w", line)]
             comments = [line for line in text.splitlines() if line.startswith("#")]
             path.write_text(locked(comments, pins, machines, PYTHONS), encoding="utf-8")
-    comments = ["# All that exporting needs but torch; made by `python -m tools.lock`, like the hashes."]
-    text = locked(comments, export_pins(), tuple(MACHINES.values()), (EXPORT_PYTHON,))
-    EXPORT.write_text(text, encoding="utf-8")
+    write_extras(EXPORT, "# All that exporting needs but torch", ("export", "demo"), {"torch"})
+    there = {line.partition("==")[0] for line in (FOLDER / "requirements.txt").read_text(encoding="utf-8").splitlines()}
+    write_extras(SERVE, "# All that serving needs beside the list of boards", ("serve",), there, with_base=False)
 
 
-def export_pins() -> list[str]:
-    """Every package that the extras for exporting bring in, at the version that is installed here, without torch."""
+def write_extras(path: Path, about: str, extras: tuple[str, ...], without: set[str], with_base: bool = True) -> None:
+    """Write the list of what extras need."""
+    comments = [f"{about}; made by `python -m tools.lock`, like the hashes."]
+    pins = extra_pins(extras, without, with_base)
+    path.write_text(locked(comments, pins, tuple(MACHINES.values()), (IMAGE_PYTHON,)), encoding="utf-8")
+
+
+def extra_pins(extras: Iterable[str], without: set[str], with_base: bool = True) -> list[str]:
+    """Every package that extras bring in, at the version that is installed here, but those in `without`.
+
+    With the base install, or what the extras bring in themselves.
+    """
     found: dict[str, set[str]] = {}
 
-    def visit(name: str, extras: Iterable[str]) -> None:
+    def visit(name: str, extras: Iterable[str], is_base: bool) -> None:
         key = re.sub(r"[-_.]+", "-", name).lower()
-        if key == "torch":
+        if key in without:
             return
-        new = {"", *extras} - found.setdefault(key, set())
+        new = {*([""] if is_base else []), *extras} - found.setdefault(key, set())
         found[key] |= new
         for text in metadata.requires(name) or []:
             needed = Requirement(text)
-            if any(needed.marker is None or needed.marker.evaluate({"extra": extra}) for extra in new):
-                visit(needed.name, needed.extras)
+            wanted = [one for one in new if needed.marker is None or needed.marker.evaluate({"extra": one})]
+            if wanted and (is_base or needed.marker is not None):
+                visit(needed.name, needed.extras, True)
 
-    visit(PROJECT, EXTRAS)
+    visit(PROJECT, extras, with_base)
     return sorted(f"{name}=={metadata.version(name)}" for name in found if name != PROJECT)
 
 

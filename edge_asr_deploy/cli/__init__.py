@@ -37,7 +37,8 @@ from edge_asr_deploy.errors import UserError
 
 # Packages that only an extra installs; all others belong to the base install.
 EXPORTING = ("torch", "transformers", "optimum", "safetensors", "datasets", "huggingface_hub", "onnx_ir", "ml_dtypes")
-EXTRAS = {**dict.fromkeys(EXPORTING, "[export]"), "sounddevice": "[live]"}
+SERVING = ("starlette", "uvicorn", "python_multipart", "wyoming", "zeroconf")
+EXTRAS = dict.fromkeys(EXPORTING, "[export]") | dict.fromkeys(SERVING, "[serve]") | {"sounddevice": "[live]"}
 
 
 class Interrupted(Exception):

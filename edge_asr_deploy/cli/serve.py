@@ -1,4 +1,4 @@
-"""`edge-deploy serve`: a bundle as a page in the browser."""
+"""`edge-deploy serve`: a bundle as a service for other programs, or as a page in the browser."""
 
 from __future__ import annotations
 
@@ -8,33 +8,59 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.options import with_options
 from edge_asr_deploy.cli.output import say
+from edge_asr_deploy.serve.options import PORT, ServeOptions
 
 
+@with_options(ServeOptions)
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle, or of its layout `page`.")],
+    options: ServeOptions,
     page: Annotated[
-        bool, typer.Option("--page", help="A page that transcribes files and the microphone in the browser.")
+        bool, typer.Option("--page", help="Serve a page that runs the model in the browser, and nothing else.")
     ] = False,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     runtime: Annotated[
         Path | None,
         typer.Option(help="Folder of the page's npm archives. [EDGE_ASR_PAGE_RUNTIME, else one in the cache]"),
     ] = None,
 ) -> None:
-    """Serve a bundle. With `--page`: a page that runs the model in the browser, and asks no other server for anything.
+    """Serve a bundle to other programs: OpenAI's paths over HTTP, or Wyoming for Home Assistant, or both.
 
-    Example: `edge-deploy serve exported/whisper-tiny.en-w4 --page`
+    Without options: OpenAI's paths on port 8000. With `--openai`, `--wyoming` or both: what is named. With `--page`: a
+    page in the browser. Ctrl-C or SIGTERM ends it, after the requests that have begun.
+
+    Examples:
+
+        edge-deploy serve exported/whisper-tiny.en-w4
+
+        edge-deploy serve exported/whisper-tiny.en-w4 --wyoming 10300 --host 0.0.0.0 --zeroconf kitchen
+
+        edge-deploy serve exported/whisper-tiny.en-w4 --openai 8000 --wyoming 10300
+
+        edge-deploy serve exported/whisper-tiny.en-w4 --page
     """
+    from edge_asr_deploy.errors import UserError
+
+    if not page:
+        if runtime is not None:
+            raise UserError("--runtime", runtime, "is for the page; add --page")
+        from edge_asr_deploy.serve.service import serve
+
+        serve(bundle, options, say)
+        return
+    if options.openai is not None or options.wyoming is not None:
+        raise UserError("--page", bundle, "is served alone; start --openai and --wyoming as another process")
+    _serve_page(bundle, runtime, options.host, PORT if options.port is None else options.port)
+
+
+def _serve_page(bundle: Path, runtime: Path | None, host: str, port: int) -> None:
+    """Serve the page of a bundle, until Ctrl-C."""
     from edge_asr_deploy.bundle.manifest import MANIFEST
     from edge_asr_deploy.bundle.verification import verify, verify_files
-    from edge_asr_deploy.errors import UserError
     from edge_asr_deploy.layouts.page import INDEX, arrange
     from edge_asr_deploy.layouts.page_server import page_server
 
-    if not page:
-        raise UserError("serve", bundle, "say what to serve: --page")
     with tempfile.TemporaryDirectory(prefix="edge-asr-page-") as temporary:
         folder = bundle
         if not (bundle / INDEX).is_file():

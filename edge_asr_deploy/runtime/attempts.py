@@ -10,11 +10,16 @@ from edge_asr_deploy.runtime.decoding.audio_context import is_doubtful
 from edge_asr_deploy.runtime.decoding.loops import without_loop
 from edge_asr_deploy.runtime.decoding.recording import mean
 from edge_asr_deploy.runtime.decoding.request import Request
-from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.timestamps import Timestamps
 from edge_asr_deploy.runtime.engine import Engine, Job, Window
 from edge_asr_deploy.runtime.times.details import Details
-from edge_asr_deploy.runtime.times.segments import LOG_PROBABILITY, Heard, compression_ratio, has_no_speech
+from edge_asr_deploy.runtime.times.segments import (
+    LOG_PROBABILITY,
+    Heard,
+    compression_ratio,
+    has_no_speech,
+    says_nothing,
+)
 
 # openai/whisper's limit beyond which a text repeats itself, and the temperature above which a text is not trusted.
 COMPRESSION_RATIO, TRUSTED = 2.4, 0.5
@@ -22,11 +27,15 @@ COMPRESSION_RATIO, TRUSTED = 2.4, 0.5
 
 @dataclass
 class Attempts:
-    """Decodes windows as a request asks for it; `all` has every attempt, `again` counts repeated ones."""
+    """Decodes windows as a request asks for it; `all` has every attempt, `again` counts repeated ones.
+
+    With `vad` a doubtful text that the model itself found unlikely is none (`says_nothing`).
+    """
 
     engine: Engine
     details: Details
     request: Request
+    vad: bool = False
     all: list[Window] = field(default_factory=list)
     again: int = 0
 
@@ -61,12 +70,12 @@ class Attempts:
         windows, job = self._decode(clips, job)
         for temperature, is_wrong in [(job.temperature, self._is_doubtful), *self._hotter()]:
             wrong = [index for index, window in enumerate(windows) if is_wrong(window)]
-            self.again += len(wrong)
-            tried, _ = self._decode(
-                [clips[index] for index in wrong], replace(job, margin=None, temperature=temperature)
-            )
+            # A full window is only decoded again to see how likely its text is.
+            self.again += sum(windows[index].is_cut or is_wrong != self._is_doubtful for index in wrong)
+            again = replace(job, margin=None, temperature=temperature, wanted=job.wanted or self.details.scores)
+            tried, _ = self._decode([clips[index] for index in wrong], again)
             for index, window in zip(wrong, tried, strict=True):
-                windows[index] = window
+                windows[index] = _without_text(window) if self.vad and says_nothing(window.decoded) else window
         pairs = list(zip(clips, windows, strict=True))
         if not job.times:
             return pairs, job
@@ -90,7 +99,8 @@ class Attempts:
         return [(temperature, self._needs_fallback) for temperature in self.request.temperatures[1:]]
 
     def _is_doubtful(self, window: Window) -> bool:
-        return is_doubtful_window(window, self.engine.text)
+        looks_at_it = window.is_cut or (self.vad and window.decoded.recorded is None)
+        return looks_at_it and is_doubtful(window.decoded, self.engine.text(window.decoded.tokens))
 
     def _needs_fallback(self, window: Window) -> bool:
         """openai/whisper's rules for another temperature: a text that repeats itself or is unlikely, but no silence."""
@@ -106,9 +116,8 @@ class Attempts:
         return looks_right and window.temperature <= TRUSTED and not is_doubtful(window.decoded, text)
 
 
-def is_doubtful_window(window: Window, text: TextDecoder) -> bool:
-    """Whether a window with shortened context may have a wrong text."""
-    return window.is_cut and is_doubtful(window.decoded, text(window.decoded.tokens))
+def _without_text(window: Window) -> Window:
+    return replace(window, decoded=replace(window.decoded, tokens=(), capped=False))
 
 
 def _without_loop(tokens: tuple[int, ...], times: Timestamps | None) -> tuple[int, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -16,19 +15,19 @@ import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
 from edge_asr_deploy.errors import Note, UserError
-from edge_asr_deploy.runtime.attempts import Attempts, is_doubtful_window
+from edge_asr_deploy.runtime.attempts import Attempts
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE, read_audio
 from edge_asr_deploy.runtime.audio.samples import as_samples
 from edge_asr_deploy.runtime.audio.windows import Clip, cut, cut_speech, is_silent
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoding.decoder import Decoder
 from edge_asr_deploy.runtime.decoding.family import Family
-from edge_asr_deploy.runtime.decoding.loops import without_loop
 from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
 from edge_asr_deploy.runtime.decoding.request import Request, parts_of
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 from edge_asr_deploy.runtime.engine import Engine, Job, timings_of
+from edge_asr_deploy.runtime.live.decoding import StretchDecoder
 from edge_asr_deploy.runtime.live.stream import Stream
 from edge_asr_deploy.runtime.options import (
     AUTO_MARGIN,
@@ -42,7 +41,7 @@ from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, rel
 from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
 from edge_asr_deploy.runtime.times.details import Details
-from edge_asr_deploy.runtime.transcript import Segment, Transcript
+from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.runtime.voice import VoiceDetector
 
 if TYPE_CHECKING:
@@ -73,6 +72,8 @@ class Transcriber:
         self._details = Details(family, text, decoder)
         self.target = target
         """The name of the target whose graphs run; None if the folder has no manifest."""
+        self.languages = tuple(sorted({*family.languages().values()})) or ("en",)
+        """The codes of the languages that the model knows; `en` for one without a choice of languages."""
 
     @classmethod
     def open(
@@ -133,6 +134,13 @@ class Transcriber:
         release_memory()
         return transcriber
 
+    def warm_up(self) -> None:
+        """Load what is loaded when it is first needed, and run the model once: the first run is slower than others."""
+        if self._vad:
+            _ = self._voice
+        job = Job(self.engine.family.prompt(None, None), self._margin)
+        self.engine.windows([np.full(SAMPLE_RATE, 0.01, np.float32)], job)
+
     def transcribe(
         self,
         audio: str | PathLike[str] | ArrayLike,
@@ -165,7 +173,7 @@ class Transcriber:
         started = perf_counter()
         parts = parts_of(len(samples), request.ranges)
         clips = [clip.moved(start) for start, end in parts for clip in self._clips(samples[start:end])]
-        attempts = Attempts(self.engine, self._details, request)
+        attempts = Attempts(self.engine, self._details, request, self._vad)
         heard, job = attempts.run(clips, self._job(request, language, task))
         return Transcript(
             text=" ".join(one.text for one in heard if one.text),
@@ -187,16 +195,7 @@ class Transcriber:
         UserError for a language or task that the model lacks.
         """
         job = Job(self.engine.family.prompt(language, task), self._margin)
-
-        def decode(samples: NDArray[np.float32], said: tuple[int, ...], last: bool) -> Segment:
-            [window], found = self.engine.windows([samples], replace(job, said=said))
-            if last and is_doubtful_window(window, self.engine.text):
-                [window], _ = self.engine.windows([samples], replace(found, margin=None))
-            own = window.decoded.tokens
-            tokens = (*said, *(without_loop(own) if window.decoded.capped else own))
-            text = self.engine.text(tokens)
-            return Segment(0.0, len(samples) / SAMPLE_RATE, text, tokens, window.decoded.ending, None, 0.0, 0.0)
-
+        decode = StretchDecoder(self.engine, self._details, job)
         return Stream(decode, self.engine.text, self._voice)
 
     def _clips(self, samples: NDArray[np.float32]) -> list[Clip]:

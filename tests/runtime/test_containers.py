@@ -251,7 +251,7 @@ def test_a_recording_beyond_the_longest_is_refused(
 ) -> None:
     data = content(tmp_path, "flac", np.zeros(16_000 * 20))
     monkeypatch.setattr(decoding, "LONGEST_SECONDS", 10)
-    with pytest.raises(UserError, match=r"hours.*; cut it into parts"):
+    with pytest.raises(UserError, match=r"longer than 10 s; cut|more than 10 s; cut"):
         read_audio(written(tmp_path, "a.flac", data if says_so else without_length(data)))
 
 

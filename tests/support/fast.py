@@ -89,6 +89,8 @@ FAST = (
     "runtime/test_targets.py",
     "runtime/test_text.py",
     "runtime/test_windows.py",
+    "serve/test_hearing.py",
+    "serve/test_options.py",
     "sweep/test_grid.py",
     "sweep/test_weights.py::test_codes_folds_and_stem_come_back_exactly[moonshine]",
     "test_bundle.py",

@@ -31,10 +31,14 @@ GROWTH = 1.25
 
 
 class Samples:
-    """Samples at `rate` Hz, collected block by block in one array."""
+    """Samples at `rate` Hz, collected block by block in one array: at most `longest` seconds.
 
-    def __init__(self, rate: int) -> None:
+    No more than that is decoded, whatever a small compressed file would become. It lowers the usual limit only.
+    """
+
+    def __init__(self, rate: int, longest: float | None = None) -> None:
         self.rate, self.length = rate, 0
+        self.longest = LONGEST_SECONDS if longest is None else min(longest, LONGEST_SECONDS)
         self._array = np.empty(0, np.float32)
 
     def expect(self, number: int) -> None:
@@ -50,8 +54,8 @@ class Samples:
     def add(self, block: NDArray[np.float32]) -> None:
         """Append a block. Refused beyond the longest recording that is read."""
         stop = self.length + len(block)
-        if stop > LONGEST_SECONDS * self.rate:
-            raise Refused(f"is longer than {LONGEST_SECONDS // 3600} hours; {CUT}")
+        if stop > self.longest * self.rate:
+            raise Refused(f"is longer than {spelled(self.longest)}; {CUT}")
         if stop > len(self._array):
             self.expect(max(len(block), int(GROWTH * len(self._array)) - self.length))
         self._array[self.length : stop] = block
@@ -74,12 +78,22 @@ class _Sound(soundfile.SoundFile):  # type: ignore[misc]
         return bool(self.frames < UNKNOWN_FRAMES)
 
 
+def spelled(seconds: float) -> str:
+    """A length in hours, or in seconds below one hour."""
+    if seconds < 3600:
+        return f"{seconds:.4g} s"
+    hours = f"{seconds / 3600:.3g}"
+    return f"{hours} hour{'' if hours == '1' else 's'}"
+
+
 def decode(file: IO[bytes], part: Part, samples: Samples) -> float:
     """Append a recording of a file to `samples`, one channel, and return its length in seconds.
 
     Refused when it is not audio, damaged, cut short, too long, or holds samples that are no audio.
     """
-    is_whole = not part.header and part.start == 0 and part.stop == file.seek(0, io.SEEK_END)
+    # What is in memory has no descriptor.
+    is_stored = isinstance(file, io.FileIO | io.BufferedIOBase) and not isinstance(file, io.BytesIO)
+    is_whole = is_stored and not part.header and part.start == 0 and part.stop == file.seek(0, io.SEEK_END)
     # libsndfile begins where the descriptor stands.
     file.seek(0)
     try:
@@ -102,9 +116,9 @@ def _decoded(sound: soundfile.SoundFile, samples: Samples) -> float:
     # Only FLAC states a length: for other formats libsndfile derives it from the size of the file, which
     # `containers` has checked. A FLAC stream from a pipe states none. For MP3 it is a guess.
     promised = sound.frames if sound.frames < UNKNOWN_FRAMES and sound.format == "FLAC" else None
-    if promised is not None and promised > LONGEST_SECONDS * rate:
-        raise Refused(f"holds {promised / rate / 3600:.0f} hours, more than {LONGEST_SECONDS // 3600}; {CUT}")
-    if sound.format != "MP3" and sound.frames <= LONGEST_SECONDS * rate:
+    if promised is not None and promised > samples.longest * rate:
+        raise Refused(f"holds {spelled(promised / rate)}, more than {spelled(samples.longest)}; {CUT}")
+    if sound.format != "MP3" and sound.frames <= samples.longest * rate:
         samples.expect(-(-sound.frames * samples.rate // rate))
     resample = _resampler(rate, samples.rate)
     length = min(BLOCK, 2 * BLOCK // sound.channels)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +30,34 @@ def read_audio(path: str | PathLike[str]) -> NDArray[np.float32]:
     there was read.
     """
     # Imported only here, because programs that record from a microphone do not need them and libsndfile's 3 MB.
-    from edge_asr_deploy.runtime.audio.containers.parts import parts
-    from edge_asr_deploy.runtime.audio.containers.stored import Refused, Stored
-    from edge_asr_deploy.runtime.audio.decoding import Samples, decode
     from edge_asr_deploy.runtime.audio.opening import opened
 
     path = Path(path)
-    samples, seconds, notes = Samples(SAMPLE_RATE), 0.0, []
+    return _read(lambda: opened(path), path, None)
+
+
+def read_sound(file: IO[bytes], name: str = "file", longest: float | None = None) -> NDArray[np.float32]:
+    """The same of an open binary file that can be sought in, such as `io.BytesIO`. Nothing is written to disk.
+
+    Messages call it `name`. `longest` is a lower limit than 6 hours, in seconds: decoding stops there.
+    """
+    return _read(lambda: nullcontext(file), name, longest)
+
+
+def _read(
+    opening: Callable[[], AbstractContextManager[IO[bytes]]], name: Path | str, longest: float | None
+) -> NDArray[np.float32]:
+    from edge_asr_deploy.runtime.audio.containers.parts import parts
+    from edge_asr_deploy.runtime.audio.containers.stored import Refused, Stored
+    from edge_asr_deploy.runtime.audio.decoding import Samples, decode
+
+    samples, seconds, notes = Samples(SAMPLE_RATE, longest), 0.0, []
     try:
-        with opened(path) as file:
-            for part in parts(Stored(file)):
+        with opening() as file:
+            stored = Stored(file)
+            if not stored.size:
+                raise Refused("is empty (0 bytes); copy or record it again")
+            for part in parts(stored):
                 seconds += decode(file, part, samples)
                 notes += [part.note] if part.note else []
         if not seconds:
@@ -44,13 +65,13 @@ def read_audio(path: str | PathLike[str]) -> NDArray[np.float32]:
         if seconds < SHORTEST_SECONDS:
             raise Refused(f"has {seconds:.2g} s, too short to hold a word; record at least 0.1 s")
     except Refused as fault:
-        raise UserError("audio", path, str(fault)) from None
+        raise UserError("audio", name, str(fault)) from None
     except FileNotFoundError:
-        raise UserError("audio", path, "no such file; check the path") from None
+        raise UserError("audio", name, "no such file; check the path") from None
     except OSError as error:
-        raise UserError("audio", path, f"cannot be read ({error.strerror}); check its permissions") from None
+        raise UserError("audio", name, f"cannot be read ({error.strerror}); check its permissions") from None
     except MemoryError:
-        raise UserError("audio", path, "is too long for this machine's memory; cut it into parts") from None
+        raise UserError("audio", name, "is too long for this machine's memory; cut it into parts") from None
     for note in notes:
-        warnings.warn(Note(f"{path}: {note}"), stacklevel=2)
+        warnings.warn(Note(f"{name}: {note}"), stacklevel=3)
     return samples.done()

@@ -41,6 +41,11 @@ class Details:
         return Wanted(layers, self._family.no_speech)
 
     @property
+    def scores(self) -> Wanted:
+        """What tells how likely a text is."""
+        return Wanted((), self._family.no_speech)
+
+    @property
     def by_tokens(self) -> bool:
         """Whether segments are told by timestamp tokens, for want of words with times.
 

@@ -20,6 +20,9 @@ from edge_asr_deploy.runtime.transcript import Segment, Word
 PAUSE = 1.0
 # openai/whisper's rule for a window without speech: this probability of no speech, and a text less likely than this.
 NO_SPEECH, LOG_PROBABILITY = 0.6, -1.0
+# A text is no speech at all if its first tokens are less likely than this, on average. Voices played backwards have at
+# most -1.16 with every bundle that was tried, doubtful texts of English speech at least -0.5 (docs/log/performance.md).
+NOTHING, FIRST = -1.1, 12
 ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "st.", "prof."})
 
 
@@ -78,6 +81,11 @@ def has_no_speech(decoded: Decoded) -> bool:
     if recorded is None or recorded.no_speech is None:
         return False
     return recorded.no_speech > NO_SPEECH and mean(recorded.log_probabilities) < LOG_PROBABILITY
+
+
+def says_nothing(decoded: Decoded) -> bool:
+    """Whether a doubtful text was made of sounds that are no words. Only its beginning counts: loops are confident."""
+    return decoded.recorded is not None and mean(decoded.recorded.log_probabilities[:FIRST]) < NOTHING
 
 
 def compression_ratio(text: str) -> float:

@@ -1,0 +1,1 @@
+"""OpenAI's paths for speech: transcriptions, translations, models; and health and metrics beside them."""
