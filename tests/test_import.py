@@ -73,7 +73,7 @@ INNER = {
     "harness": ("reporting", "doctor", "benchmark", "gate", "inspection", "evaluation", "machine", "layout"),
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": (
-        *("transcriber", "attempts", "engine", "times", "live", "decoding", "transcript", "voice", "startup", "audio"),
+        *("transcriber", "live", "attempts", "engine", "times", "decoding", "transcript", "voice", "startup", "audio"),
         *("options", "targets", "session", "exact", "cpu"),
     ),
     "ptq": ("quantize", "learning.blockwise", "activations", "rounding", "folding", "calibration", "methods", "grid"),
