@@ -67,7 +67,8 @@ def hear(bundle: Path, folder: Path, samples: NDArray[np.float32]) -> Heard:
     manifest = read_manifest(bundle)
     suffix = SUFFIXES[FLOAT if node_dtype(manifest) == FLOAT else WEB]
     graphs = Graphs(encoder=f"onnx/{ENCODER}{suffix}.onnx", decoder=f"onnx/{DECODER}{suffix}.onnx")
-    transcriber = Transcriber.open(folder, family=manifest.family, graphs=graphs, audio_context="full", verify=False)
+    settings: dict[str, Any] = {"audio_context": "full", "verify": False, "vad": False}
+    transcriber = Transcriber.open(folder, family=manifest.family, graphs=graphs, **settings)
     return Heard(transcriber.transcribe(samples, language=DETECT).tokens)
 
 

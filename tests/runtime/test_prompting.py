@@ -26,7 +26,7 @@ ONE_THREAD = SessionSettings(threads=1)
 @pytest.fixture
 def transcriber(free_whisper: Exported) -> Transcriber:
     """Of 24 positions, so that 11 tokens fit before the audio."""
-    return Transcriber.open(free_whisper.bundle, ONE_THREAD)
+    return Transcriber.open(free_whisper.bundle, ONE_THREAD, vad=False)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_window_without_speech_and_with_an_unlikely_text_is_left_out_where_tim
 
 
 def test_parts_of_a_recording_keep_their_times(free_whisper: Exported, voice: Sound) -> None:
-    transcriber = Transcriber.open(free_whisper.bundle, ONE_THREAD)
+    transcriber = Transcriber.open(free_whisper.bundle, ONE_THREAD, vad=False)
     whole = voice(20)
     part = transcriber.transcribe(whole, "de", timestamps="segment", clip_timestamps=(4, 9))
     alone = transcriber.transcribe(whole[4 * 16_000 : 9 * 16_000], "de", timestamps="segment")

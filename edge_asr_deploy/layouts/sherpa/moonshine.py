@@ -29,6 +29,6 @@ def hear(bundle: Path, folder: Path, samples: NDArray[np.float32]) -> Heard:
         onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
         for name in (ENCODER, DECODER)
     )
-    transcriber = Transcriber(encoder, Decoder(decoder), Moonshine(bundle), TextDecoder(bundle))
+    transcriber = Transcriber(encoder, Decoder(decoder), Moonshine(bundle), TextDecoder(bundle), vad=False)
     heard = transcriber.transcribe(samples)
     return Heard(heard.tokens, heard.hit_length_cap)

@@ -44,7 +44,7 @@ class Request:
             raise UserError("--timestamps", timestamps, f"choose one of {', '.join(get_args(TimesOf))}")
         if beam_size != 1:
             raise UserError("beam_size", beam_size, "only the best token is followed here; leave it out")
-        temperatures = tuple(temperature) if isinstance(temperature, Sequence) else (temperature,)
+        temperatures = tuple(map(float, temperature if isinstance(temperature, Sequence) else (temperature,)))
         if not temperatures or not all(0 <= one <= 1 for one in temperatures):
             text = ",".join(f"{one:g}" for one in temperatures)
             raise UserError("--temperature", text, "give numbers from 0 to 1")
