@@ -27,7 +27,7 @@ LONG = 13
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small bundle, two clips and a manifest of them."""
     folder = tmp_path_factory.mktemp("silence")
-    export("whisper", folder)
+    export("whisper", folder, sure=True)
     rows = []
     for number in range(2):
         soundfile.write(folder / f"{number}.wav", voice(1, number), 16_000)

@@ -122,7 +122,7 @@ def prepared(board: Loopback, there: Path, there_too: Path) -> Loopback:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random Whisper that says something to any sound."""
-    return export("whisper", tmp_path_factory.mktemp("board bundle")).bundle
+    return export("whisper", tmp_path_factory.mktemp("board bundle"), sure=True).bundle
 
 
 @pytest.fixture

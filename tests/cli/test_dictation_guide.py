@@ -31,7 +31,7 @@ def blocks(kind: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export("moonshine", tmp_path_factory.mktemp("dictation")).bundle
+    return export("moonshine", tmp_path_factory.mktemp("dictation"), sure=True).bundle
 
 
 @pytest.fixture

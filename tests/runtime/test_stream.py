@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from edge_asr_deploy.runtime.live.stream import Stream
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.runtime.transcript import Segment
 from edge_asr_deploy.runtime.voice import VoiceDetector
-from tests.support.exported import Exported
+from tests.support.exported import export
 from tests.support.voice import voice as voiced
 
 Sound = Callable[..., NDArray[np.float32]]
@@ -82,16 +83,16 @@ def test_the_size_of_the_pieces_changes_no_final_text(size: int) -> None:
 
 
 def test_what_is_stable_stays(detector: VoiceDetector) -> None:
-    stable, partials = "", 0
+    stable, partials, longest = "", 0, 0
     for event in events_of(Stream(Counting(), spelled, detector), TWO, 1600):
         if isinstance(event, Partial):
             partials += 1
             assert event.text.startswith(event.stable) and event.stable.startswith(stable)
             stable = event.stable
         elif isinstance(event, Final):
-            assert stable and event.segment.text.startswith(stable)
-            stable = ""
-    assert partials >= 6
+            assert event.segment.text.startswith(stable)
+            longest, stable = max(longest, len(stable)), ""
+    assert partials >= 5 and longest
 
 
 def test_speech_without_a_pause_is_cut_before_a_window_is_full(detector: VoiceDetector) -> None:
@@ -127,14 +128,14 @@ def test_a_finished_stream_takes_no_more(detector: VoiceDetector) -> None:
 @pytest.mark.parametrize(
     ("before", "now", "stable"),
     [
-        ("a quick brown", "a quick brow nie", "a quick"),
-        ("a quick", "a quick brown fox", "a"),
+        ("a quick brown", "a quick brow nie", "a"),
+        ("a quick", "a quick brown fox", ""),
         ("", "a", ""),
         ("other words", "a quick brown", ""),
-        ("a quick brown fox", "a quick brown fox jumps", "a quick brown"),
+        ("a quick brown fox", "a quick brown fox jumps", "a quick"),
     ],
 )
-def test_words_that_two_decodings_agree_on_are_stable_but_the_last(before: str, now: str, stable: str) -> None:
+def test_words_that_two_decodings_agree_on_are_stable_but_the_last_two(before: str, now: str, stable: str) -> None:
     def text(tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens)).strip()
 
@@ -146,15 +147,12 @@ def test_texts_without_spaces_agree_by_letters() -> None:
         return "".join(map(chr, tokens))
 
     found = stable_tokens(list(map(ord, "今日は良い天気")), list(map(ord, "今日は良い天気ですね")), 0, text)
-    assert text(found) == "今日は良い"
+    assert text(found) == "今日は良"
 
 
-@pytest.mark.parametrize("family", ["free_whisper", "moonshine"])
-def test_a_bundle_says_at_the_end_what_it_says_of_the_whole(
-    family: str, voice: Sound, request: pytest.FixtureRequest
-) -> None:
-    exported: Exported = request.getfixturevalue(family)
-    transcriber = Transcriber.open(exported.bundle)
+@pytest.mark.parametrize("family", ["whisper", "moonshine"])
+def test_a_bundle_says_at_the_end_what_it_says_of_the_whole(family: str, voice: Sound, tmp_path: Path) -> None:
+    transcriber = Transcriber.open(export(family, tmp_path, sure=True).bundle, audio_context="full")
     [final] = [event for event in events_of(transcriber.stream(), voice(3), 3 * RATE) if isinstance(event, Final)]
     assert final.segment.tokens == transcriber.transcribe(voice(3)).tokens
     assert final.segment.text

@@ -84,10 +84,10 @@ def test_the_language_is_detected_as_transformers_does(whisper: Exported, noise:
 
 def test_suppressed_tokens_are_passed_over(whisper: Exported, voice: Sound, tmp_path: Path) -> None:
     sound = voice(2)
-    free = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens
+    free = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(sound, "en").tokens
     never = next(token for token in free if token != free[0])
     bundle = whisper.with_generation(tmp_path / "b", suppress_tokens=[never], begin_suppress_tokens=[free[0]])
-    tokens = Transcriber.open(bundle, ONE_THREAD).transcribe(sound, "en").tokens
+    tokens = Transcriber.open(bundle, ONE_THREAD, vad=False).transcribe(sound, "en").tokens
     assert never not in tokens and tokens[0] != free[0]
     generation = {"suppress_tokens": [never], "begin_suppress_tokens": [free[0]]}
     assert [*tokens] == expected_tokens(whisper, sound, language="en", task="transcribe", **generation)
@@ -95,12 +95,12 @@ def test_suppressed_tokens_are_passed_over(whisper: Exported, voice: Sound, tmp_
 
 def test_an_end_token_ends_it_and_the_limit_is_told_from_it(whisper: Exported, voice: Sound, tmp_path: Path) -> None:
     sound = voice(2)
-    endless = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en")
+    endless = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(sound, "en")
     assert len(endless.tokens) == 24 - 4 and endless.hit_length_cap
     assert endless.timings.tokens == 20 and len(endless.timings.per_token) == 19
     end = endless.tokens[-1]
     bundle = whisper.with_generation(tmp_path / "b", eos_token_id=end)
-    ended = Transcriber.open(bundle, ONE_THREAD).transcribe(sound, "en")
+    ended = Transcriber.open(bundle, ONE_THREAD, vad=False).transcribe(sound, "en")
     assert ended.tokens == endless.tokens[: endless.tokens.index(end)] and not ended.hit_length_cap
     assert ended.timings.tokens == len(ended.tokens) + 1
 
@@ -110,7 +110,7 @@ def test_of_a_loop_that_runs_into_the_limit_the_text_has_one_phrase(
 ) -> None:
     size = json.loads((whisper.bundle / "config.json").read_text())["vocab_size"]
     bundle = whisper.with_generation(tmp_path / "b", suppress_tokens=[token for token in range(size) if token != 7])
-    transcriber = Transcriber.open(bundle, ONE_THREAD)
+    transcriber = Transcriber.open(bundle, ONE_THREAD, vad=False)
     short = transcriber.transcribe(voice(2), "en")
     assert (short.tokens, short.loops, len(short.text.split())) == ((7,) * 20, 0, 20)
     monkeypatch.setattr("edge_asr_deploy.runtime.decoding.loops.LOOP", 20)
@@ -122,7 +122,7 @@ def test_moonshine_goes_on_in_a_script_that_it_spells(
     moonshine: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """8 tokens for a second of Latin script, 15 where every two tokens are one letter."""
-    transcriber = Transcriber.open(moonshine.bundle, ONE_THREAD)
+    transcriber = Transcriber.open(moonshine.bundle, ONE_THREAD, vad=False)
     assert len(transcriber.transcribe(voice(1)).tokens) == 8
     monkeypatch.setattr(transcriber.engine, "text", lambda tokens: "한" * (len(tokens) // 2))
     transcript = transcriber.transcribe(voice(1))
@@ -130,14 +130,14 @@ def test_moonshine_goes_on_in_a_script_that_it_spells(
 
 
 def test_the_text_is_the_tokens_words(moonshine: Exported, voice: Sound) -> None:
-    transcript = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(voice(1))
+    transcript = Transcriber.open(moonshine.bundle, ONE_THREAD, vad=False).transcribe(voice(1))
     assert transcript.text == " ".join(f"w{token}" for token in transcript.tokens if token < 300)
 
 
 @pytest.mark.parametrize("silence", [0.0, 1e-4])
 def test_silence_is_empty(whisper: Exported, silence: float) -> None:
     samples = np.full(32_000, silence, np.float32)
-    transcript = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(samples)
+    transcript = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(samples)
     assert (transcript.text, transcript.tokens, transcript.seconds, transcript.windows) == ("", (), 2.0, 0)
     assert transcript.timings.encoder == 0 and transcript.timings.per_token == ()
     assert not transcript.hit_length_cap
@@ -145,7 +145,7 @@ def test_silence_is_empty(whisper: Exported, silence: float) -> None:
 
 def test_long_audio_is_its_windows_one_after_the_other(whisper: Exported, voice: Sound) -> None:
     first, pause, second = voice(25, 1), np.zeros(8_000, np.float32), voice(20, 2)
-    transcriber = Transcriber.open(whisper.bundle, ONE_THREAD)
+    transcriber = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False)
     transcript = transcriber.transcribe(np.concatenate([first, pause, second]), "en")
     parts = [
         transcriber.transcribe(part, "en")
@@ -159,7 +159,7 @@ def test_long_audio_is_its_windows_one_after_the_other(whisper: Exported, voice:
 
 
 def test_a_silent_window_is_passed_over(moonshine: Exported, voice: Sound) -> None:
-    transcriber = Transcriber.open(moonshine.bundle, ONE_THREAD)
+    transcriber = Transcriber.open(moonshine.bundle, ONE_THREAD, vad=False)
     transcript = transcriber.transcribe(np.concatenate([np.zeros(16_000 * 40, np.float32), voice(5)]))
     assert transcript.windows == 1
     assert 0 < len(transcript.tokens) <= int(25 * 6.5) + 2
@@ -172,13 +172,13 @@ def test_very_short_audio_is_taken(moonshine: Exported, whisper: Exported, voice
 
 def test_a_transcript_survives_json(whisper: Exported, voice: Sound) -> None:
     for sound in (voice(1), np.zeros(16_000, np.float32)):
-        transcript = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound)
+        transcript = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(sound)
         written = json.dumps(dataclasses.asdict(transcript))
         assert TypeAdapter(Transcript).validate_json(written) == transcript
 
 
 def test_the_parts_take_less_time_than_the_whole(whisper: Exported, voice: Sound) -> None:
-    timings: Timings = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(voice(1)).timings
+    timings: Timings = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(voice(1)).timings
     assert min(timings.features, timings.encoder, timings.first_token, *timings.per_token) > 0
     assert timings.features + timings.encoder + timings.decoder <= timings.total
     assert timings.first_token + sum(timings.per_token) == pytest.approx(timings.decoder)
@@ -189,7 +189,7 @@ def test_samples_that_are_no_numbers_are_refused(moonshine: Exported, voice: Sou
     sound = voice(1)
     sound[7] = value
     with pytest.raises(UserError, match="samples: NaN or infinite"):
-        Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(sound)
+        Transcriber.open(moonshine.bundle, ONE_THREAD, vad=False).transcribe(sound)
 
 
 def test_a_damaged_bundle_is_refused_unless_told_not_to_look(moonshine: Exported, tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ def test_a_damaged_bundle_is_refused_unless_told_not_to_look(moonshine: Exported
     shutil.copytree(moonshine.bundle, folder)
     (folder / "added_tokens.json").write_text("{}")
     with pytest.raises(UserError, match=r"added_tokens\.json: is not in the manifest"):
-        Transcriber.open(folder)
-    Transcriber.open(folder, verify=False)
+        Transcriber.open(folder, vad=False)
+    Transcriber.open(folder, verify=False, vad=False)
 
 
 def test_a_folder_without_a_manifest_opens_when_its_family_is_told(
@@ -207,20 +207,20 @@ def test_a_folder_without_a_manifest_opens_when_its_family_is_told(
     folder = tmp_path / "unfinished"
     shutil.copytree(moonshine.bundle, folder)
     (folder / "manifest.json").unlink()
-    assert Transcriber.open(folder, family="moonshine").transcribe(voice(1)).tokens
+    assert Transcriber.open(folder, family="moonshine", vad=False).transcribe(voice(1)).tokens
     with pytest.raises(UserError, match="is not a bundle"):
-        Transcriber.open(folder)
+        Transcriber.open(folder, vad=False)
 
 
 def test_a_configuration_without_a_start_token_is_refused(moonshine: Exported, tmp_path: Path) -> None:
     bare = json.dumps({"model_type": "moonshine"}).encode()
     bundle = write_bundle(tmp_path / "b", moonshine.bundle, {"config.json": bare, "generation_config.json": b"{}"})
     with pytest.raises(UserError, match="decoder_start_token_id is None"):
-        Transcriber.open(bundle)
+        Transcriber.open(bundle, vad=False)
 
 
 def test_the_language_is_detected_once(whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
-    transcriber = Transcriber.open(whisper.bundle, ONE_THREAD)
+    transcriber = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False)
     starts: list[int] = []
     start = Decoder.start
     monkeypatch.setattr(Decoder, "start", lambda self, *given: starts.append(0) or start(self, *given))
@@ -229,13 +229,13 @@ def test_the_language_is_detected_once(whisper: Exported, voice: Sound, monkeypa
 
 
 def with_context(bundle: Path, margin: float = 2) -> Transcriber:
-    return Transcriber.open(bundle, ONE_THREAD, audio_context=margin)
+    return Transcriber.open(bundle, ONE_THREAD, audio_context=margin, vad=False)
 
 
 def test_a_doubtful_text_from_a_short_window_is_replaced_by_the_full_ones(
     free_whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full").transcribe(voice(3), "en")
+    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full", vad=False).transcribe(voice(3), "en")
     # The random model never ends: every text is doubtful.
     again = with_context(free_whisper.bundle).transcribe(voice(3), "en")
     assert (again.fallbacks, full.fallbacks) == (1, 0)
@@ -247,7 +247,7 @@ def test_a_doubtful_text_from_a_short_window_is_replaced_by_the_full_ones(
 
 
 def test_a_margin_that_fills_the_window_is_the_full_window(free_whisper: Exported, voice: Sound) -> None:
-    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full").transcribe(voice(3), "en")
+    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full", vad=False).transcribe(voice(3), "en")
     wide = with_context(free_whisper.bundle, 27).transcribe(voice(3), "en")
     assert (wide.tokens, wide.fallbacks) == (full.tokens, 0)
 
@@ -256,9 +256,9 @@ def test_short_windows_are_what_everyone_gets(
     free_whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_asr_deploy.runtime.attempts.is_doubtful", lambda decoded, text: False)
-    unasked = Transcriber.open(free_whisper.bundle, ONE_THREAD).transcribe(voice(3), "en")
+    unasked = Transcriber.open(free_whisper.bundle, ONE_THREAD, vad=False).transcribe(voice(3), "en")
     asked, full = (
-        Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context=one).transcribe(voice(3), "en")
+        Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context=one, vad=False).transcribe(voice(3), "en")
         for one in ("auto", "full")
     )
     assert unasked.tokens == asked.tokens != full.tokens
@@ -266,8 +266,8 @@ def test_short_windows_are_what_everyone_gets(
 
 def test_a_bundle_of_full_windows_gets_them_with_a_note(whisper: Exported, voice: Sound) -> None:
     with pytest.warns(Note, match="exported before short windows"):
-        unasked = Transcriber.open(whisper.bundle, ONE_THREAD)
-    full = Transcriber.open(whisper.bundle, ONE_THREAD, audio_context="full")
+        unasked = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False)
+    full = Transcriber.open(whisper.bundle, ONE_THREAD, audio_context="full", vad=False)
     assert unasked.transcribe(voice(3), "en").tokens == full.transcribe(voice(3), "en").tokens
 
 
@@ -278,8 +278,8 @@ def test_a_loop_in_a_short_window_ends_soon(
     size = json.loads((free_whisper.bundle / "config.json").read_text())["vocab_size"]
     only = {"suppress_tokens": [token for token in range(size) if token != 7]}
     bundle = free_whisper.with_generation(tmp_path / "b", **only)
-    full = Transcriber.open(bundle, ONE_THREAD, audio_context="full").transcribe(voice(3), "en")
-    found = Transcriber.open(bundle, ONE_THREAD).transcribe(voice(3), "en")
+    full = Transcriber.open(bundle, ONE_THREAD, audio_context="full", vad=False).transcribe(voice(3), "en")
+    found = Transcriber.open(bundle, ONE_THREAD, vad=False).transcribe(voice(3), "en")
     assert found.tokens == full.tokens and found.fallbacks == 1
     assert found.timings.tokens == full.timings.tokens + SIGN + 1 < 2 * full.timings.tokens
 
@@ -290,7 +290,7 @@ def test_a_bundle_of_full_windows_refuses_less(whisper: Exported) -> None:
 
 
 def test_moonshine_hears_all_of_any_length_in_any_case(moonshine: Exported, voice: Sound) -> None:
-    plain = Transcriber.open(moonshine.bundle, ONE_THREAD).transcribe(voice(2))
+    plain = Transcriber.open(moonshine.bundle, ONE_THREAD, vad=False).transcribe(voice(2))
     short = with_context(moonshine.bundle).transcribe(voice(2))
     assert (plain.tokens, plain.fallbacks) == (short.tokens, 0)
 
@@ -301,10 +301,12 @@ def test_windows_decoded_together_say_what_they_say_alone(
 ) -> None:
     sound = np.concatenate([voice(10 + 7 * n, n) * (n + 1) for n in range(4)])
     # An end that windows reach after different numbers of tokens.
-    tokens = Transcriber.open(whisper.bundle, ONE_THREAD).transcribe(sound, "en").tokens
+    tokens = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False).transcribe(sound, "en").tokens
     ending = whisper.with_generation(tmp_path / "b", eos_token_id=tokens[len(tokens) // 2])
     for bundle in (ending, moonshine.bundle):
-        alone, together = (Transcriber.open(bundle, ONE_THREAD, batch=size).transcribe(sound) for size in (1, batch))
+        alone, together = (
+            Transcriber.open(bundle, ONE_THREAD, batch=size, vad=False).transcribe(sound) for size in (1, batch)
+        )
         assert alone.windows > 2
         assert together.tokens == alone.tokens
         assert together.timings.tokens == alone.timings.tokens

@@ -53,10 +53,13 @@ def write_bundle(folder: Path, source: Path, changes: dict[str, bytes]) -> Path:
     return folder
 
 
-def export(family: str, folder: Path) -> Exported:
+def export(family: str, folder: Path, sure: bool = False) -> Exported:
+    """With `sure` the model's texts pass for speech (`tiny.sure`)."""
     pytest.importorskip("torch")
     exporters = pytest.importorskip("optimum.exporters.onnx")
     model = tiny.MODELS[family]()
+    if sure:
+        tiny.sure(model)
     for key, value in GENERATION[family].items():
         setattr(model.generation_config, key, value)
     plain = folder / "plain"

@@ -42,7 +42,7 @@ def _export(recipe: Recipe, folder: Path) -> Path:
     from edge_asr_deploy.ptq.stem import narrow_in_place
     from tests.support.graphs import build
 
-    model: Any = tiny.whisper()
+    model: Any = tiny.sure(tiny.whisper())
     kind = family("whisper")
     narrow_in_place(model, kind.structure(model.config).components(), recipe)
 
