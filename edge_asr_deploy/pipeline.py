@@ -234,7 +234,7 @@ def _check_speech(
     from edge_asr_deploy.runtime.decoding.loops import is_runaway
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
-    transcriber = Transcriber.open(folder, verify=False, family=name, graphs=graphs)
+    transcriber = Transcriber.open(folder, verify=False, vad=False, family=name, graphs=graphs)
     texts = {}
     for utterance in utterances:
         transcript = transcriber.transcribe(utterance.samples())
