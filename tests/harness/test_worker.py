@@ -23,12 +23,12 @@ from tests.support.fakes import transcript
 def ask(monkeypatch: pytest.MonkeyPatch, requests: bytes, transcribe: Any) -> list[dict[str, Any]]:
     def open_bundle(bundle: str, settings: SessionSettings, **options: object) -> SimpleNamespace:
         assert (bundle, settings.threads) == ("tiny", 1)
-        assert options == {"audio_context": None, "target": None, "verify": False}
+        assert options == {"audio_context": None, "target": None, "vad": True, "verify": False}
         return SimpleNamespace(transcribe=transcribe)
 
     monkeypatch.setattr(worker, "Transcriber", SimpleNamespace(open=open_bundle))
     replies = io.BytesIO()
-    job = {"bundle": "tiny", "settings": {"threads": 1}, "target": None, "audio_context": None}
+    job = {"bundle": "tiny", "settings": {"threads": 1}, "target": None, "audio_context": None, "vad": True}
     worker.serve(io.BytesIO(json.dumps(job).encode() + b"\n" + requests), replies)
     return [json.loads(line) for line in replies.getvalue().splitlines()]
 

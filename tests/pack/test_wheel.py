@@ -32,7 +32,7 @@ LEFT_OUT = {
     "jiwer": {"click"},
 }
 # Bytes unpacked, without bytecode. Of x86-64's 182 MB onnxruntime and numpy are 133; onnx and its two come on top.
-LIMITS = {"linux_aarch64": 160_000_000, "linux_x86_64": 250_000_000}
+LIMITS = {"linux_aarch64": 163_000_000, "linux_x86_64": 250_000_000}
 
 
 def test_it_runs_from_the_wheel_alone(tmp_path: Path) -> None:

@@ -24,5 +24,5 @@ def voice(seconds: float, seed: int = 0) -> NDArray[np.float32]:
         near = [((harmonic * pitch - formant) / width) ** 2 for formant, width in zip(formants, WIDTHS, strict=True)]
         sound += np.sin(harmonic * phase) * sum(h / (1 + one) for h, one in zip(HEIGHTS, near, strict=True))
     loud = np.sin(np.pi * ((4 * time) % 1)) ** 0.7 * sound / max(1.0, np.abs(sound).max(initial=0))
-    codes = np.rint(8000 * loud + generator.integers(-30, 31, len(time)))
+    codes = np.rint(8000 * loud + generator.integers(-30, 31, len(time))).astype(np.int16)  # no -0.0
     return (codes / 32768).astype(np.float32)

@@ -49,10 +49,13 @@ class Worker:
         caches: bool = True,
         vad: bool = True,
     ) -> None:
+        # The import says, also to keys of caches, which code the process runs.
+        from edge_asr_deploy.harness.evaluation import worker
+
         self.bundle = bundle
         # A process group of its own: Ctrl-C then reaches only the parent, which ends its workers itself.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "edge_asr_deploy.harness.evaluation.worker"],
+            [sys.executable, "-P", "-m", worker.__name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,
