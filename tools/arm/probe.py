@@ -36,7 +36,8 @@ FIRST_STEP, STEPS = 2, 4
 class Task:
     """A bundle and its inputs, `.npy` files.
 
-    `target` names whose graphs transcribe; None: those for this processor. `samples`: to transcribe, or None.
+    `target` names whose graphs transcribe; None: those for this processor. `samples`: to transcribe, or None; with
+    `vad` only where there is speech.
     `features`: of the encoder graph `encoder`, or None. `hidden`: what the decoder graph `decoder` attends to, or None
     for the encoder's own output. `tokens`: at most so many, after the prompt. `arrays`: whether the encoder's output
     and the logits after the prompt are part of the result. `halves`: whether the nodes of both graphs that compute in
@@ -46,6 +47,7 @@ class Task:
     bundle: str
     target: str | None = None
     samples: str | None = None
+    vad: bool = True
     encoder: str | None = None
     decoder: str | None = None
     features: str | None = None
@@ -61,7 +63,7 @@ def run(task: Task) -> dict[str, Any]:
     bundle, settings = Path(task.bundle), SessionSettings(threads=1, accuracy_level=task.accuracy_level)
     result: dict[str, Any] = {}
     if task.samples:
-        transcriber = Transcriber.open(bundle, settings, target=task.target)
+        transcriber = Transcriber.open(bundle, settings, target=task.target, vad=task.vad)
         transcript = transcriber.transcribe(np.load(task.samples), language=None)
         result |= {"target": transcriber.target, "transcript": [*transcript.tokens], "text": transcript.text}
     hidden = None
