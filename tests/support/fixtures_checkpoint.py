@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
 from tests.support import tiny
 from tests.support.vocabulary import tokenizer
-from tests.support.voice import voice
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,8 @@ def speech(tmp_path: Path) -> Path:
     """A manifest of three clips."""
     rows = []
     for number in range(3):
-        soundfile.write(tmp_path / f"{number}.wav", voice(1, number), 16_000)
+        samples = np.random.default_rng(number).normal(size=16_000).astype(np.float32) * 0.1
+        soundfile.write(tmp_path / f"{number}.wav", samples, 16_000)
         rows.append(json.dumps({"id": str(number), "audio": f"{number}.wav", "text": "noise", "source": "noise"}))
     (tmp_path / "speech.jsonl").write_text("\n".join(rows))
     return tmp_path / "speech.jsonl"

@@ -69,7 +69,8 @@ class Scorer:
             export(ExportOptions(model=model, bits=32, output=self.float, calibration=calibration), self.console)
         manifest = verify(self.float)
         if not self.has_references:
-            transcriber = Transcriber.open(self.float, verify=False)
+            # Whatever is in a clip, what the float bundle writes for it is its reference.
+            transcriber = Transcriber.open(self.float, verify=False, vad=False)
             texts = Measurements(self.folder, "float texts", bundle_hash(manifest))
             self.utterances = [
                 replace(u, text=texts.measured(u.fingerprint(), lambda u=u: transcriber.transcribe(u.samples()).text))  # type: ignore[misc]
