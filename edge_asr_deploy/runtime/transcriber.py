@@ -27,8 +27,6 @@ from edge_asr_deploy.runtime.decoding.request import Request, parts_of
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 from edge_asr_deploy.runtime.engine import Engine, Job, timings_of
-from edge_asr_deploy.runtime.live.decoding import StretchDecoder
-from edge_asr_deploy.runtime.live.stream import Stream
 from edge_asr_deploy.runtime.options import (
     AUTO_MARGIN,
     DEFAULT_AUDIO_CONTEXT,
@@ -47,6 +45,7 @@ from edge_asr_deploy.runtime.voice import VoiceDetector
 if TYPE_CHECKING:
     # This module loads pydantic, 15 MB and 80 ms that a later start does not need.
     from edge_asr_deploy.bundle.manifest import Graphs
+    from edge_asr_deploy.runtime.live.stream import Stream
 
 # Windows of long audio that are decoded together.
 BATCH = 4
@@ -194,6 +193,10 @@ class Transcriber:
         `language` and `task` as for `transcribe`. Without `language` it is detected anew for each stretch of speech.
         UserError for a language or task that the model lacks.
         """
+        # Not needed for files.
+        from edge_asr_deploy.runtime.live.decoding import StretchDecoder
+        from edge_asr_deploy.runtime.live.stream import Stream
+
         job = Job(self.engine.family.prompt(language, task), self._margin)
         decode = StretchDecoder(self.engine, self._details, job)
         return Stream(decode, self.engine.text, self._voice)

