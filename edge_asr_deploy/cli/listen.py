@@ -15,6 +15,7 @@ from edge_asr_deploy.cli.options import with_options
 from edge_asr_deploy.cli.output import say, say_json
 from edge_asr_deploy.printing import one_line
 from edge_asr_deploy.runtime.live.options import ListenOptions
+from edge_asr_deploy.runtime.options import opening
 
 if TYPE_CHECKING:
     from edge_asr_deploy.runtime.live.events import Event
@@ -50,13 +51,7 @@ def command(
         return
     if bundle is None:
         raise UserError("bundle", "missing", "name the folder of a bundle: `edge-deploy listen BUNDLE`")
-    transcriber = Transcriber.open(
-        bundle,
-        threads=options.threads,
-        accuracy_level=options.accuracy_level,
-        audio_context=options.audio_context,
-        target=options.target,
-    )
+    transcriber = Transcriber.open(bundle, **opening(options))
     stream = transcriber.stream(options.language, options.task)
     source = recorded(options.device) if options.input is None else played(options.input, options.realtime)
     try:

@@ -18,7 +18,7 @@ from edge_asr_deploy.cli.options import with_options
 from edge_asr_deploy.cli.output import say, say_json
 from edge_asr_deploy.cli.transcripts import SUBTITLES, Format, rendered, require_names, write
 from edge_asr_deploy.printing import decodable, one_line
-from edge_asr_deploy.runtime.options import TranscribeOptions
+from edge_asr_deploy.runtime.options import TranscribeOptions, opening
 
 if TYPE_CHECKING:
     from edge_asr_deploy.boards.remote import Answer
@@ -73,14 +73,7 @@ def command(
 
     from edge_asr_deploy.runtime.transcriber import Transcriber
 
-    transcriber = Transcriber.open(
-        bundle,
-        threads=options.threads,
-        accuracy_level=options.accuracy_level,
-        audio_context=options.audio_context,
-        target=options.target,
-        vad=options.vad == "on",
-    )
+    transcriber = Transcriber.open(bundle, **opening(options))
     rows: list[dict[str, Any]] = []
     done, code = 0, 0
     try:

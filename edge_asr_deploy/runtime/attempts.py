@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from edge_asr_deploy.runtime.audio.windows import Clip
@@ -68,14 +68,14 @@ class Attempts:
 
     def _run(self, clips: Sequence[Clip], job: Job) -> tuple[list[tuple[Clip, Window]], Job]:
         windows, job = self._decode(clips, job)
-        for temperature, is_wrong in [(job.temperature, self._is_doubtful), *self._hotter()]:
-            wrong = [index for index, window in enumerate(windows) if is_wrong(window)]
-            # A full window is only decoded again to see how likely its text is.
-            self.again += sum(windows[index].is_cut or is_wrong != self._is_doubtful for index in wrong)
-            again = replace(job, margin=None, temperature=temperature, wanted=job.wanted or self.details.scores)
-            tried, _ = self._decode([clips[index] for index in wrong], again)
-            for index, window in zip(wrong, tried, strict=True):
-                windows[index] = _without_text(window) if self.vad and says_nothing(window.decoded) else window
+        doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window)]
+        # A full window is only decoded again to see how likely its text is.
+        self.again += sum(windows[index].is_cut for index in doubtful)
+        self._replace(windows, clips, doubtful, job)
+        for temperature in self.request.temperatures[1:]:
+            wrong = [index for index, window in enumerate(windows) if self._needs_fallback(window)]
+            self.again += len(wrong)
+            self._replace(windows, clips, wrong, replace(job, temperature=temperature))
         pairs = list(zip(clips, windows, strict=True))
         if not job.times:
             return pairs, job
@@ -83,6 +83,13 @@ class Attempts:
         left = [clip for clip in rests if clip is not None]
         behind = self._run(left, job)[0] if left else []
         return sorted([*pairs, *behind], key=lambda pair: pair[0].time(0.0)), job
+
+    def _replace(self, windows: list[Window], clips: Sequence[Clip], indices: Sequence[int], job: Job) -> None:
+        """Decode some of the windows again, in full."""
+        again = replace(job, margin=None, wanted=job.wanted or self.details.scores)
+        tried, _ = self._decode([clips[index] for index in indices], again)
+        for index, window in zip(indices, tried, strict=True):
+            windows[index] = _without_text(window) if self.vad and says_nothing(window.decoded) else window
 
     def _decode(self, clips: Sequence[Clip], job: Job) -> tuple[list[Window], Job]:
         windows, job = self.engine.windows([clip.samples for clip in clips], job)
@@ -94,9 +101,6 @@ class Attempts:
         if window.decoded.capped:
             tokens = _without_loop(tokens, self.engine.family.timestamps)
         return Heard(clip, window.decoded, tokens, self.engine.text(tokens), window.prompt, window.temperature)
-
-    def _hotter(self) -> list[tuple[float, Callable[[Window], bool]]]:
-        return [(temperature, self._needs_fallback) for temperature in self.request.temperatures[1:]]
 
     def _is_doubtful(self, window: Window) -> bool:
         looks_at_it = window.is_cut or (self.vad and window.decoded.recorded is None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.whisper import TAIL_SECONDS
@@ -81,6 +81,33 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise UserError(name, text, "write numbers separated by commas, such as 0,0.5") from None
+
+
+class Opening(Protocol):
+    """The options that say how a bundle is opened; some commands have `vad`, too."""
+
+    @property
+    def threads(self) -> int | None:
+        """Within an operator."""
+
+    @property
+    def accuracy_level(self) -> int | None:
+        """Of the low-bit MatMul."""
+
+    @property
+    def audio_context(self) -> str:
+        """`auto`, `full` or a number."""
+
+    @property
+    def target(self) -> str | None:
+        """By its name."""
+
+
+def opening(options: Opening) -> dict[str, Any]:
+    """The keywords of `Transcriber.open` that options stand for."""
+    found = {name: getattr(options, name) for name in ("threads", "accuracy_level", "audio_context", "target")}
+    vad = getattr(options, "vad", None)
+    return found if vad is None else {**found, "vad": parse_switch("--vad", vad)}
 
 
 def parse_audio_context(given: str | float | None) -> float | None:

@@ -6,7 +6,6 @@ remembers what came before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,7 +62,12 @@ class VoiceDetector:
 
     def has_speech(self, samples: NDArray[np.float32]) -> bool:
         """Whether there is speech in samples (n,). Listens only until there is."""
-        return next(self._found(samples), False)
+        memory, run = self.start(), 0
+        for chunk in _chunks(samples):
+            run = run + 1 if self.step(memory, chunk[None])[0] >= SPEECH else 0
+            if run >= FEWEST:
+                return True
+        return False
 
     def spans(self, samples: NDArray[np.float32]) -> list[Span]:
         """The stretches of speech in samples (n,)."""
@@ -87,13 +91,6 @@ class VoiceDetector:
             if index >= 0:
                 found.append(probabilities)
         return np.stack(found, axis=1).reshape(-1)[:number] if found else np.zeros(0, np.float32)
-
-    def _found(self, samples: NDArray[np.float32]) -> Iterator[bool]:
-        memory, run = self.start(), 0
-        for chunk in _chunks(samples):
-            run = run + 1 if self.step(memory, chunk[None])[0] >= SPEECH else 0
-            if run >= FEWEST:
-                yield True
 
 
 @dataclass

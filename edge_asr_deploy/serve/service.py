@@ -19,7 +19,7 @@ import uvicorn
 
 from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
-from edge_asr_deploy.runtime.options import parse_switch
+from edge_asr_deploy.runtime.options import opening
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.serve.discovery import announced, announced_address
 from edge_asr_deploy.serve.hearing import Hearing
@@ -67,14 +67,7 @@ def serve(bundle: Path, options: ServeOptions, say: Callable[[str], None]) -> No
     with ExitStack() as stack:
         # Bound first: an address that cannot be used is said before the model is loaded.
         ports = _listen(options, stack)
-        transcriber = Transcriber.open(
-            bundle,
-            threads=options.threads,
-            accuracy_level=options.accuracy_level,
-            audio_context=options.audio_context,
-            target=options.target,
-            vad=parse_switch("--vad", options.vad),
-        )
+        transcriber = Transcriber.open(bundle, **opening(options))
         hotwords = tuple(word for word in (options.hotwords or "").split(",") if word.strip())
         # Refused here and not with every request: a language that the model lacks, a prompt that does not fit.
         transcriber.transcribe(

@@ -28,11 +28,12 @@ from edge_asr_deploy.harness.evaluation.wer import count, pooled
 from edge_asr_deploy.harness.machine.environment import Environment, environment
 from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.runtime.live.events import Final, Partial, SpeechStarted
+from edge_asr_deploy.runtime.live.sources import BLOCK_SECONDS
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
 
-# What a microphone gives at a time; quiet after each recording (faint noise, as of a room), so that its end is heard.
-BLOCK_SECONDS, QUIET_SECONDS, QUIET = 0.1, 1.5, 1e-4
+# Quiet after each recording (faint noise, as of a room), so that its end is heard.
+QUIET_SECONDS, QUIET = 1.5, 1e-4
 
 
 class LiveBenchmark(BaseModel):

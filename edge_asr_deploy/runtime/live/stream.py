@@ -59,9 +59,6 @@ class _Stretch:
     ended: Segment | None = None
     due: float = EVERY
 
-    def seconds(self) -> float:
-        return sum(map(len, self.samples)) / SAMPLE_RATE
-
 
 class Stream:
     """Speech as it arrives, 16 kHz, one channel, full scale 1. `Transcriber.stream` makes one.
@@ -124,7 +121,7 @@ class Stream:
         if probability >= PAUSE:
             stretch.last_speech, stretch.ended = self._heard, None
         pause = (self._heard - stretch.last_speech) / SAMPLE_RATE
-        length = stretch.seconds()
+        length = self._seconds(stretch)
         patience = next((pause for seconds, pause in PATIENCE if length < seconds), 0.0)
         if pause >= patience:
             return [self._end(stretch)]
@@ -135,13 +132,13 @@ class Stream:
     def _partial(self) -> list[Event]:
         """The text so far, where it is time to decode again and the text has changed."""
         stretch = self._stretch
-        if stretch is None or stretch.ended is not None or stretch.seconds() < stretch.due:
+        if stretch is None or stretch.ended is not None or (length := self._seconds(stretch)) < stretch.due:
             return []
         started = perf_counter()
         segment = self._decoded(stretch, last=False)
-        stretch.due = stretch.seconds() + max(EVERY, SHARE * (perf_counter() - started))
+        stretch.due = length + max(EVERY, SHARE * (perf_counter() - started))
         tokens = segment.tokens
-        if stretch.seconds() >= MATURE:
+        if length >= MATURE:
             stretch.stable = stable_tokens(stretch.before, tokens, len(stretch.stable), self._text)
             stretch.before = tokens
         partial = Partial(segment.text, self._text(stretch.stable))
@@ -149,6 +146,10 @@ class Stream:
             return []
         stretch.shown = partial
         return [partial]
+
+    def _seconds(self, stretch: _Stretch) -> float:
+        """The length of a stretch so far."""
+        return (self._heard - stretch.start) / SAMPLE_RATE
 
     def _decoded(self, stretch: _Stretch, last: bool) -> Segment:
         return self._decode(np.concatenate(stretch.samples), stretch.stable, last)
