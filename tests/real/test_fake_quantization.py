@@ -45,7 +45,7 @@ def test_the_graphs_say_the_tokens_of_fake_quantization(name: str, data: Path, t
         transcript = ours.transcribe(utterance.samples())
         if transcript.windows > 1:
             continue  # The runtime cuts what is longer than a window, Transformers does not.
-        (theirs,) = prepare(model, kind, checkpoint.folder, [utterance], None, "en")
+        (theirs,) = prepare(model, kind, checkpoint.folder, [utterance], cell.recipe.calibration, "en")
         same += theirs.tokens[0, len(prompt) :].tolist() == list(transcript.tokens)
         compared += 1
     print(f"{name}: {same} of {compared} utterances have the same tokens")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Family
 from edge_asr_deploy.progress import Progress, silent
+from edge_asr_deploy.ptq.calibration.conditions import harder
 from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
+from edge_asr_deploy.recipe.components import Calibration
 
 # Clips decoded at once where the family allows it: a decoder step costs nearly the same for 8 as for 1.
 BATCH = 8
@@ -42,7 +45,7 @@ def prepare(
     family: Family,
     folder: Path,
     utterances: Sequence[Utterance],
-    seconds: float | None = None,
+    calibration: Calibration,
     language: str | None = None,
     task: str | None = None,
     progress: Progress = silent,
@@ -51,22 +54,31 @@ def prepare(
     """Calibration samples, teacher-forced with the greedy transcript of `model`, which must still be the float one.
 
     `folder` is the checkpoint's Transformers folder: it holds the feature extractor. Without `language` and `task` the
-    model's own count (`families.Family.prompt`). `seconds` cuts longer clips.
+    model's own count (`families.Family.prompt`). `calibration` says how long a clip may be and how many are made noisy.
     `token_cache` stores transcripts between calls. UserError for a clip too short to reach the encoder.
     """
     from transformers import AutoFeatureExtractor
 
     extractor = AutoFeatureExtractor.from_pretrained(folder)
+    longest = None if calibration.seconds is None else int(calibration.seconds * SAMPLE_RATE)
+    readers = [partial(_cut, utterance, longest) for utterance in utterances]
     samples: list[Sample] = []
     size = BATCH if family.fixed_window else 1
     for start in range(0, len(utterances), size):
         batch = utterances[start : start + size]
-        audio = {u.id: u.samples()[: None if seconds is None else int(seconds * SAMPLE_RATE)] for u in batch}
+        audio = {
+            utterance.id: harder(readers, start + index, calibration.noisy, calibration.seed)
+            for index, utterance in enumerate(batch)
+        }
         samples += encode(model, family, extractor, audio, language, task, token_cache)
         progress(batch[-1].id, len(samples), len(utterances))
     if token_cache is not None:
         token_cache.save()
     return samples
+
+
+def _cut(utterance: Utterance, longest: int | None) -> NDArray[np.float32]:
+    return utterance.samples()[:longest]
 
 
 def encode(
