@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy import Transcriber
 from edge_asr_deploy.bundle.manifest import bundle_hash, read_manifest
+from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.harness.evaluation.bootstrap import difference_interval
 from edge_asr_deploy.harness.evaluation.wer import WordCounts, pooled
 from edge_asr_deploy.harness.machine.environment import cpu_name
@@ -160,6 +161,13 @@ def added(first: Errors, second: Errors) -> Errors:
         looped=first.looped + second.looped,
         empty=first.empty + second.empty,
     )
+
+
+def unseen(bundles: Sequence[Path], utterances: Sequence[Utterance]) -> list[Utterance]:
+    """The clips that none of the bundles was calibrated on: those are left out for all."""
+    records = [read_manifest(bundle).calibration for bundle in bundles]
+    seen = {fingerprint for record in records if record for fingerprint in record.utterance_fingerprints}
+    return [utterance for utterance in utterances if utterance.fingerprint() not in seen]
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import babble, languages, seams
-from benchmarks.heard import Errors, Heard, Listener, kinds, rise
+from benchmarks.heard import Errors, Heard, Listener, kinds, rise, unseen
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.harness.evaluation.wer import WordCounts, pooled
 from tests.support.fakes import write_bundle
@@ -60,6 +60,14 @@ def test_a_line_cut_off_by_a_kill_is_heard_again(tmp_path: Path) -> None:
         again, says = listener(tmp_path)
         assert again.hear(QUIET).text == "Hola"
         assert says.asked == expected
+
+
+def test_clips_that_a_bundle_was_calibrated_on_are_left_out(tmp_path: Path) -> None:
+    clips = [Utterance("a", QUIET, "a", "set"), Utterance("b", QUIET[:99], "b", "set")]
+    write_bundle(tmp_path / "float", bits=32)
+    write_bundle(tmp_path / "w4", calibrated_on=[clips[0].fingerprint()])
+    assert unseen([tmp_path / "float", tmp_path / "w4"], clips) == clips[1:]
+    assert unseen([tmp_path / "float"], clips) == clips
 
 
 def test_deletions_are_counted_by_their_runs() -> None:
