@@ -110,11 +110,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,demo,dev,report,fit,cluster,live,serve]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,demo,dev,report,fit,cluster,live,serve,leaderboard]"
 	touch $@
 
 $(VENV)/.models: $(VENV)/.dev
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,models,dev,report,fit,cluster,live,serve]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[export,models,dev,report,fit,cluster,live,serve,leaderboard]"
 	touch $@
 
 clean:

@@ -99,6 +99,7 @@ TORCH_FREE += (
     "corpora.manifest",
     "corpora.utterance",
     "corpora.normalize",
+    "corpora.leaderboard",
 )
 TORCH_FREE += ("corpora.defaults", "corpora.open_asr", "corpora.common_voice", "corpora.streamed", "cli.transcribe")
 # Rewrites graphs, so it needs the exporter's onnx_ir, and still no torch.

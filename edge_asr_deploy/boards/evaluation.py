@@ -14,6 +14,7 @@ from edge_asr_deploy.boards.results import BoardResult, results_of
 from edge_asr_deploy.boards.speech import write_corpus
 from edge_asr_deploy.files import require_writable
 from edge_asr_deploy.harness.evaluation.evaluate import baseline_folder
+from edge_asr_deploy.harness.evaluation.leaderboard import require_scorer, with_leaderboard
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import Result
 from edge_asr_deploy.harness.evaluation.speech import load_speech, select
@@ -21,7 +22,7 @@ from edge_asr_deploy.options import words
 from edge_asr_deploy.printing import note_line
 
 # Options that this machine acts on itself: the board gets the files they lead to, or nothing.
-HANDLED_HERE = ("baseline", "data", "limit", "output")
+HANDLED_HERE = ("baseline", "data", "leaderboard", "limit", "output")
 
 
 def evaluate_on(
@@ -37,6 +38,8 @@ def evaluate_on(
     Each board's result goes to a file of its own, named after `output` (see `results_of`).
     """
     require_writable("--output", options.output)
+    if options.leaderboard:
+        require_scorer(options.language)
     folder = baseline_folder(bundle, options.baseline)
     utterances, speech = load_speech(options.data)
     console.print(speech)
@@ -49,7 +52,9 @@ def evaluate_on(
             console,
             keep_audio,
         )
-    results = results_of(answers, Result, {"speech": speech, "command": command}, options.output)
+    # Boards do not count twice: the texts say all that the second score needs.
+    finished = (with_leaderboard,) if options.leaderboard else ()
+    results = results_of(answers, Result, {"speech": speech, "command": command}, options.output, *finished)
     return [_with_notes_only(result) for result in results]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -34,19 +34,23 @@ class BoardResult(Generic[Measured]):
 
 
 def results_of(
-    answers: Sequence[Answer], model: type[Measured], local_fields: Mapping[str, Any], output: Path | None
+    answers: Sequence[Answer],
+    model: type[Measured],
+    local_fields: Mapping[str, Any],
+    output: Path | None,
+    finished: Callable[[Measured], Measured] = lambda result: result,
 ) -> list[BoardResult[Measured]]:
     """Parse the results of all answers, and write each to a file if `output` is given.
 
-    `local_fields` replace those fields that only this machine knows. With several boards, `result.json` becomes one
-    file `result.BOARD.json` for each. UserError when a file cannot be written.
+    `local_fields` replace those fields that only this machine knows, and `finished` adds to a result. With several
+    boards, `result.json` becomes one file `result.BOARD.json` for each. UserError when a file cannot be written.
     """
     results = []
     for answer in answers:
         result = None
         if answer.output is not None:
             try:
-                result = model.model_validate(answer.output).model_copy(update=local_fields)
+                result = finished(model.model_validate(answer.output).model_copy(update=local_fields))
             except ValidationError as error:
                 answer = _malformed(answer, error)
             if result is not None and output is not None:

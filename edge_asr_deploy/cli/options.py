@@ -11,6 +11,10 @@ import typer
 from edge_asr_deploy.cli.numbers import numbers
 from edge_asr_deploy.options import Given, givens
 
+Leaderboard = Annotated[
+    bool, typer.Option("--leaderboard", help="Also count errors as the live Open ASR leaderboard does.")
+]
+
 
 def with_options(model: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replace a command's parameter `options` by one command line option for each field of an options model.

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.options import Leaderboard
 from edge_asr_deploy.cli.output import say
 from edge_asr_deploy.printing import one_line
 
@@ -17,6 +18,7 @@ def command(
     worst: Annotated[
         int, typer.Option(min=0, help="How many of the worst utterances of each result are shown word by word.")
     ] = 8,
+    leaderboard: Leaderboard = False,
 ) -> None:
     """Write results as one HTML page: errors, sizes, latency, the worst utterances and the environment.
 
@@ -26,5 +28,5 @@ def command(
     """
     from edge_asr_deploy.harness.reporting.html import write_report
 
-    size = write_report(results, output, worst)
+    size = write_report(results, output, worst, leaderboard)
     say(f"{one_line(str(output))}: {len(results)} result{'s' if len(results) > 1 else ''}, {size / 1000:.0f} kB")

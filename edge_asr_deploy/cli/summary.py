@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from edge_asr_deploy.cli.options import Leaderboard
 from edge_asr_deploy.cli.output import say
 
 
 def command(
     results: Annotated[list[Path], typer.Argument(help="Files written by `edge-deploy evaluate --output`.")],
+    leaderboard: Leaderboard = False,
 ) -> None:
     """Print results as one markdown table, in which each model's float baseline stands above its bundles.
 
@@ -19,4 +21,4 @@ def command(
     """
     from edge_asr_deploy.harness.reporting.summary import markdown, read_results
 
-    say(markdown(read_results(results)))
+    say(markdown(read_results(results, leaderboard)))

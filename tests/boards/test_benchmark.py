@@ -96,6 +96,15 @@ def test_a_result_counts_although_its_command_ended_with_code_1(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["bench.a.json"]
 
 
+def test_what_is_added_here_is_in_the_file(tmp_path: Path) -> None:
+    def doubled(one: Small) -> Small:
+        return one.model_copy(update={"figure": 2 * one.figure})
+
+    [measured] = results_of([Answer("a", 0, {"figure": 1}, ())], Small, {}, tmp_path / "bench.json", doubled)
+    assert measured.result == Small(figure=2)
+    assert Small.model_validate_json((tmp_path / "bench.json").read_text()) == measured.result
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.integers(1, 40_000), min_size=1, max_size=4),

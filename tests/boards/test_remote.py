@@ -90,6 +90,16 @@ def test_evaluation_is_of_the_board(prepared: Loopback, bundle: Path, clips: lis
     assert table.stdout.startswith(prepared.address) and "noise (2)" in table.stdout
 
 
+def test_the_second_score_is_counted_here(prepared: Loopback, bundle: Path, clips: list[Path], tmp_path: Path) -> None:
+    """The texts of the result say all that it needs, so a board needs no extra."""
+    pytest.importorskip("kaldialign", reason="the extra is not installed: pip install edge-asr-deploy[leaderboard]")
+    command = ["evaluate", str(bundle), "--data", str(tmp_path / "noise.jsonl"), "--baseline", "none", "--no-speed"]
+    ran = CliRunner().invoke(app, [*command, "--leaderboard", "--on", prepared.address, "--json"])
+    assert ran.exit_code == 0, ran.output
+    score = Result.model_validate_json(ran.stdout).bundle.accuracy.leaderboard
+    assert score is not None and score.name == "open-asr-en"
+
+
 def test_a_board_that_fails_does_not_stop_the_others(prepared: Loopback, bundle: Path, clips: list[Path]) -> None:
     boards = ["pi@board.invalid", prepared.address]
     bad, good = run_on(boards, ["transcribe", bundle, clips[0], "--language", "en", "--json"], QUIET)

@@ -19,6 +19,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.languages import language_code
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.files import require_writable, write_output
+from edge_asr_deploy.harness.evaluation.leaderboard import require_scorer, with_leaderboard
 from edge_asr_deploy.harness.evaluation.measure import Subject, measure_speed, speed_clips, transcribe_all
 from edge_asr_deploy.harness.evaluation.options import EvaluateOptions
 from edge_asr_deploy.harness.evaluation.result import (
@@ -54,6 +55,8 @@ def run(bundle: Path, options: EvaluateOptions, console: Console | None = None, 
     `command` is the command line to store in the result. Bad input raises a UserError before any work begins.
     """
     require_writable("--output", options.output)
+    if options.leaderboard:
+        require_scorer(options.language)
     folder = baseline_folder(bundle, options.baseline)
     with shown(console) as progress:
         utterances, speech = load_speech(options.data, progress, options.skip_unreadable)
@@ -63,6 +66,7 @@ def run(bundle: Path, options: EvaluateOptions, console: Console | None = None, 
     with shown(console) as progress:
         result = evaluate(bundle, folder, utterances, speech, options, progress)
     result = result.model_copy(update={"command": command})
+    result = with_leaderboard(result) if options.leaderboard else result
     if console:
         for note in result.notes:
             console.print(note_line(note))

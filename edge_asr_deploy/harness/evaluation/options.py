@@ -48,6 +48,9 @@ class EvaluateOptions:
     skip_unreadable: Annotated[
         bool, Option("Go on without clips whose audio cannot be read, and count them.", switch=True)
     ] = False
+    leaderboard: Annotated[
+        bool, Option("Also count errors as the live Open ASR leaderboard does (extra `leaderboard`).", switch=True)
+    ] = False
     speed: Annotated[bool, Option("Time a few clips, with bundle and baseline in turn.")] = True
     cache: Annotated[bool, Option("Reuse transcripts of earlier runs of the same bundle.")] = True
     output: Annotated[Path | None, Option("Write the result, with one row per utterance, as JSON to this file.")] = None

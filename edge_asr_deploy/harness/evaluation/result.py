@@ -57,6 +57,16 @@ class Row(_Model):
         return self.substitutions + self.deletions + self.insertions
 
 
+class Leaderboard(_Model):
+    """A second count of the same texts, as the Open ASR leaderboard counts: see `evaluation.leaderboard`."""
+
+    name: str = Field(description="of the normalizer")
+    version: str = Field(description="of the rules and of the packages that apply them")
+    pooled: WordErrors | None = Field(description="null where no reference has a word left")
+    by_corpus: dict[str, WordErrors]
+    mean_of_corpora: float | None
+
+
 class Accuracy(_Model):
     """Errors over all utterances and by corpus, and counts of outputs that failed as a whole."""
 
@@ -70,6 +80,7 @@ class Accuracy(_Model):
     empty: int
     hit_length_cap: int
     fallbacks: int = Field(0, description="windows transcribed again with their full context")
+    leaderboard: Leaderboard | None = Field(None, description="the same texts counted as the Open ASR leaderboard does")
     rows: list[Row]
 
 
@@ -152,6 +163,13 @@ class SpeedRatios(_Model):
     peak_rss: float
 
 
+class Difference(_Model):
+    """The error rate of a bundle minus its baseline's."""
+
+    wer_difference: float
+    interval: Interval = Field(description="95 %, paired bootstrap")
+
+
 class Comparison(_Model):
     """A bundle compared with its baseline on the same utterances; the speeds are from the same run."""
 
@@ -161,6 +179,7 @@ class Comparison(_Model):
     same_text_share: float = Field(description="share of utterances whose text equals the baseline's")
     size_ratio: float = Field(description="of all *.onnx and their data files")
     speed: SpeedRatios | None
+    leaderboard: Difference | None = Field(None, description="of the second score, see `Accuracy.leaderboard`")
 
 
 class Settings(_Model):

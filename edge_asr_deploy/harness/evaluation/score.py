@@ -95,13 +95,18 @@ def _row(item: Item, text: Text, normalizer: Normalizer) -> Row:
 
 
 def _word_errors(rows: Sequence[Row], seed: int) -> WordErrors:
-    total = pooled(WordCounts(row.substitutions, row.deletions, row.insertions, row.words) for row in rows)
+    return word_errors([WordCounts(row.substitutions, row.deletions, row.insertions, row.words) for row in rows], seed)
+
+
+def word_errors(counts: Sequence[WordCounts], seed: int) -> WordErrors:
+    """The pooled error rate of utterances with these counts, with its bootstrap interval."""
+    total = pooled(counts)
     return WordErrors(
         wer=total.wer,
-        interval=wer_interval([row.errors for row in rows], [row.words for row in rows], seed=seed),
+        interval=wer_interval([one.errors for one in counts], [one.words for one in counts], seed=seed),
         substitutions=total.substitutions,
         deletions=total.deletions,
         insertions=total.insertions,
         words=total.words,
-        utterances=len(rows),
+        utterances=len(counts),
     )

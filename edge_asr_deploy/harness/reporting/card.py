@@ -98,6 +98,7 @@ def _measured(results: Sequence[Result]) -> list[str]:
                 f"{result.speech} {result.created[:10]}, {here.cpu} ({here.machine}), {settings.threads} thread(s), "
                 f"onnxruntime {here.onnxruntime}, {result.normalizer.name} {result.normalizer.version}."
             ),
+            *_second_score(result),
             "",
             f"| corpus | utterances | {result.rate} % | 95 % interval | float {result.rate} % |",
             "|---|---|---|---|---|",
@@ -109,6 +110,17 @@ def _measured(results: Sequence[Result]) -> list[str]:
             wer = f"{100 * errors.wer:.2f} | {low} to {high} | {float_wer}"
             lines.append(f"| {markdown_text(corpus)} | {errors.utterances} | {wer} |")
     return lines
+
+
+def _second_score(result: Result) -> list[str]:
+    """A sentence about the second score, where there is one."""
+    score = result.bundle.accuracy.leaderboard
+    if score is None or score.pooled is None:
+        return []
+    other = result.baseline.accuracy.leaderboard if result.baseline else None
+    beside = f", float {100 * other.pooled.wer:.2f} %" if other and other.pooled else ""
+    wer = f"WER {100 * score.pooled.wer:.2f} %{beside}"
+    return ["", markdown_text(f"Counted as the Open ASR leaderboard does: {wer}; {score.name} ({score.version}).")]
 
 
 def _texts(spoken: Mapping[str, str]) -> Iterator[str]:

@@ -36,13 +36,15 @@ class Entry:
     result: Result
 
 
-def write_report(paths: Sequence[Path], output: Path, number: int) -> int:
+def write_report(paths: Sequence[Path], output: Path, number: int, leaderboard: bool = False) -> int:
     """Write the page for these results, with `number` of the worst utterances of each. Returns the page's bytes.
+
+    With `leaderboard` the results get the second score (`evaluation.leaderboard`).
 
     UserError, before anything is written, for a file that is not a result, a missing folder, and a missing jinja2.
     """
     require_writable("--output", output)
-    data = page(read_results(paths), number).encode()
+    data = page(read_results(paths, leaderboard), number).encode()
     write_output("--output", output, data)
     return len(data)
 
@@ -63,6 +65,7 @@ def page(results: Sequence[Result], number: int) -> str:
         "rate": " or ".join(dict.fromkeys(result.rate for result in results)),
         "results": [(result, _label(result.bundle, results)) for result in results],
         "entries": entries,
+        "second": [entry for entry in entries if entry.measured.accuracy.leaderboard],
         "sizes": _sizes(entries),
         "by_corpus": _by_corpus(entries),
         "by_duration": _by_duration(entries),
@@ -210,6 +213,7 @@ def _facts(results: Sequence[Result]) -> list[tuple[str, list[object]]]:
         "left out, unreadable": lambda result: len(result.unreadable),
         "rate": lambda result: result.rate,
         "normalizer": lambda result: f"{result.normalizer.name} ({result.normalizer.version})",
+        "second score": lambda result: _second(result.bundle),
         "language": lambda result: result.settings.language,
         "threads": lambda result: result.settings.threads,
         "accuracy level": lambda result: f"{result.settings.accuracy_level}: {result.settings.accuracy_level_note}",
@@ -226,6 +230,11 @@ def _facts(results: Sequence[Result]) -> list[tuple[str, list[object]]]:
         "edge-asr-deploy": lambda result: result.environment.edge_asr_deploy,
     }
     return [(name, [value(result) for result in results]) for name, value in facts.items()]
+
+
+def _second(measured: Measured) -> str | None:
+    score = measured.accuracy.leaderboard
+    return f"{score.name} ({score.version})" if score else None
 
 
 def _percent(fraction: float | None) -> str:

@@ -8,16 +8,19 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.harness.evaluation.result import Measured, Result, SpeedRatios
+from edge_asr_deploy.harness.evaluation.leaderboard import with_leaderboard
+from edge_asr_deploy.harness.evaluation.result import Comparison, Difference, Measured, Result, SpeedRatios
 from edge_asr_deploy.printing import markdown_text
 
 MB = 1_000_000
 RATE = "WER %"
+RISE = "rise (95 % interval)"
+LEADERBOARD = "leaderboard WER %"
 HEADINGS = (
     "model",
     "bundle",
     RATE,
-    "rise (95 % interval)",
+    RISE,
     "MB",
     "RTF / float",
     "tokens/s / float",
@@ -25,8 +28,11 @@ HEADINGS = (
 )
 
 
-def read_results(paths: Sequence[Path]) -> list[Result]:
-    """Read results that `edge-deploy evaluate --output` wrote. UserError for a file that is not such a result."""
+def read_results(paths: Sequence[Path], leaderboard: bool = False) -> list[Result]:
+    """Read results that `edge-deploy evaluate --output` wrote; with `leaderboard` they get the second score.
+
+    UserError for a file that is not such a result, and as `with_leaderboard`.
+    """
     results = []
     for path in paths:
         try:
@@ -39,7 +45,7 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
             reason = f"{place}: {first['msg']}" if place else first["msg"]
             remedy = f"is not a result of `edge-deploy evaluate --output` ({reason}); evaluate the bundle again"
             raise UserError("result", path, remedy) from None
-    return results
+    return [with_leaderboard(result) for result in results] if leaderboard else results
 
 
 def markdown(results: Sequence[Result]) -> str:
@@ -54,18 +60,23 @@ def markdown(results: Sequence[Result]) -> str:
         groups.setdefault((_baseline_of(result), result.judged_on), []).append(result)
     speeches = list(dict.fromkeys(result.judged_on for result in results))
     rows: list[tuple[str, ...]] = []
+    second = any(result.bundle.accuracy.leaderboard for result in results)
     for (_, judged_on), members in groups.items():
         first = members[0]
         speech = (_speech(first, speeches.index(judged_on)),) if len(speeches) > 1 else ()
         if first.baseline is not None:
-            rows.append((*speech, *_row(first.baseline, "float", "", None)))
+            scores = _second(first.baseline, None) if second else ()
+            rows.append((*speech, *_row(first.baseline, "float", "", None), *scores))
         for result in members:
             name = result.bundle.recipe.split("-", 1)[-1]
             ratios = result.comparison.speed if result.comparison else None
-            rows.append((*speech, *_row(result.bundle, name, _rise(result), ratios)))
+            scores = _second(result.bundle, result.comparison) if second else ()
+            rows.append((*speech, *_row(result.bundle, name, _rise(result.comparison), ratios), *scores))
     rates = " or ".join(dict.fromkeys(result.rate for result in results))
     headings = tuple(f"{rates} %" if heading == RATE else heading for heading in HEADINGS)
     headings = ("speech", *headings) if len(speeches) > 1 else headings
+    if second:
+        headings = (*headings, LEADERBOARD, RISE)
     lines = [headings, ("---",) * len(headings), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -90,8 +101,15 @@ def _row(measured: Measured, name: str, rise: str, ratios: SpeedRatios | None) -
     return (markdown_text(measured.model), markdown_text(name), wer, rise, f"{measured.size.onnx / MB:.1f}", *speed)
 
 
-def _rise(result: Result) -> str:
-    if result.comparison is None:
+def _second(measured: Measured, comparison: Comparison | None) -> tuple[str, str]:
+    """The second score and its rise."""
+    score = measured.accuracy.leaderboard
+    wer = f"{100 * score.pooled.wer:.2f}" if score and score.pooled else ""
+    return wer, _rise(comparison.leaderboard if comparison else None)
+
+
+def _rise(comparison: Comparison | Difference | None) -> str:
+    if comparison is None:
         return ""
-    low, high = (100 * bound for bound in result.comparison.interval)
-    return f"{100 * result.comparison.wer_difference:+.2f} ({low:+.2f} to {high:+.2f})"
+    low, high = (100 * bound for bound in comparison.interval)
+    return f"{100 * comparison.wer_difference:+.2f} ({low:+.2f} to {high:+.2f})"

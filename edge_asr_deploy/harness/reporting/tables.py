@@ -28,10 +28,12 @@ MB = 1_000_000
 def evaluation_table(result: Result) -> FittedTable:
     """Baseline and bundle side by side, or the bundle alone if there is no baseline."""
     environment, settings, normalizer = result.environment, result.settings, result.normalizer
+    second = result.bundle.accuracy.leaderboard
     table = FittedTable(
         title=f"{result.bundle.name} ({result.bundle.model})",
         caption=f"{environment.cpu}, {settings.threads} threads, onnxruntime {environment.onnxruntime}, "
-        f"accuracy level {settings.accuracy_level}, {settings.audio_context}; {normalizer.name} ({normalizer.version})",
+        f"accuracy level {settings.accuracy_level}, {settings.audio_context}; {normalizer.name} ({normalizer.version})"
+        f"{f'; {second.name} ({second.version})' if second else ''}",
     )
     table.head("")
     columns = [result.bundle] if result.baseline is None else [result.baseline, result.bundle]
@@ -63,6 +65,7 @@ def _rows(result: Result, columns: list[Measured]) -> Iterator[tuple[str, list[s
     if len(means) == len(columns):
         change = f"{100 * (means[-1] - means[0]):+.2f}" if versus else ""
         yield f"  mean of {len(result.corpora)} corpora", [f"{100 * mean:.2f}" for mean in means], change
+    yield from _leaderboard_rows(result, columns)
     left_out = [(result.dropped, "no text"), (len(result.unreadable), "unreadable")]
     for number, why in left_out:
         if number:
@@ -92,6 +95,19 @@ def _rows(result: Result, columns: list[Measured]) -> Iterator[tuple[str, list[s
     for label, value, ratio in values:
         cells = [value(column.speed) if column.speed else "-" for column in columns]
         yield label, cells, "" if ratio is None else f"{ratio:.2f} x"
+
+
+def _leaderboard_rows(result: Result, columns: list[Measured]) -> Iterator[tuple[str, list[str], str]]:
+    """The second score, and the interval of its change."""
+    scores = [column.accuracy.leaderboard for column in columns]
+    pooled = [score.pooled for score in scores if score and score.pooled]
+    if not pooled or len(pooled) < len(columns):
+        return
+    difference = result.comparison.leaderboard if result.comparison else None
+    change = f"{100 * difference.wer_difference:+.2f}" if difference else ""
+    yield "leaderboard WER %", [f"{100 * errors.wer:.2f}" for errors in pooled], change
+    interval = _range(difference.interval, "+.2f") if difference else ""
+    yield "  95 % interval", [_range(errors.interval, ".2f") for errors in pooled], interval
 
 
 def _many(number: int, noun: str) -> str:
