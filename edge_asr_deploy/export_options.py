@@ -54,5 +54,5 @@ class ExportOptions:
     ] = False
     language: Annotated[
         str | None,
-        Option("Language of the calibration speech (multilingual models). Default: the model's own, else en."),
+        Option("Language of all calibration speech (multilingual models). Default: each clip's own."),
     ] = None

@@ -59,14 +59,17 @@ def calibration_samples(
     language: str | None,
     progress: Progress,
 ) -> list[Sample]:
-    """Calibration samples of these utterances; `model` is still the float one. Its transcripts are kept on disk."""
+    """Calibration samples of these utterances; `model` is still the float one. Its transcripts are kept on disk.
+
+    `language` is that of all of them; without one the corpus tells it, or the model hears it (`samples.prompts`).
+    """
     from edge_asr_deploy.ptq.calibration.samples import prepare
     from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 
     settings = checkpoint.folder / "generation_config.json"
     rules = hash_file(settings) if settings.is_file() else "none"
     version = metadata.version("transformers")
-    token_cache = TokenCache(cache_root(), checkpoint.sha256, rules, language or "its own", version)
+    token_cache = TokenCache(cache_root(), checkpoint.sha256, rules, version, "language heard")
     return prepare(
         model,
         family(recipe.family),

@@ -14,8 +14,8 @@ def read_manifest(path: Path, missing_too: bool = False) -> list[Utterance]:
     """The utterances of a manifest, in its order; empty lines are skipped, keys that are not known are allowed.
 
     Known keys: `audio` (needed), `id` (default: the audio path), `text` (null where there is none), `source` (default:
-    the manifest's name), `speaker`, `duration` in seconds. Whole numbers are names, too. UserError names the file, the
-    row (from 1) and the fault; `missing_too` takes rows whose file is not there.
+    the manifest's name), `speaker`, `duration` in seconds, `language`. Whole numbers are names, too. UserError names
+    the file, the row (from 1) and the fault; `missing_too` takes rows whose file is not there.
     """
     try:
         # Not `splitlines`: it also splits at characters that JSON allows inside a text, such as U+2028.
@@ -65,6 +65,7 @@ def _utterance(line: str, manifest: Path, missing_too: bool) -> Utterance:
         source=_name(row, "source") or manifest.stem,
         speaker=_name(row, "speaker"),
         seconds=None if seconds is None else float(seconds),
+        language=_field(row, "language", str),
     )
 
 

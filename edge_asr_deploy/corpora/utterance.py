@@ -19,6 +19,7 @@ class Utterance:
     """A clip: an audio file or, where a corpus decodes it itself, the samples (16 kHz mono float32).
 
     `span` (first sample, first sample after) takes a part of the recording: calibration cuts clips this way.
+    `language` is a code or name (`es`, `Spanish`), where the corpus tells it.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Utterance:
     speaker: str | None = None
     seconds: float | None = None
     span: tuple[int, int] | None = None
+    language: str | None = None
 
     def samples(self) -> NDArray[np.float32]:
         """The audio, shape (samples,), 16 kHz mono float32. UserError when the file is missing or is no audio."""

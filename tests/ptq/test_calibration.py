@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +18,8 @@ import torch
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
-from edge_asr_deploy.ptq.calibration.samples import encode, prepare
+from edge_asr_deploy.ptq.calibration.samples import Sample, encode, prepare
+from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 from edge_asr_deploy.recipe.components import Calibration
 from tests.support import short as models
 
@@ -77,6 +82,60 @@ def test_noisy_clips_are_what_the_model_hears_and_transcribes(name: str, folder:
     assert torch.equal(noisy[0].inputs, clean[0].inputs)
     assert not torch.equal(noisy[1].inputs, clean[1].inputs)
     assert noisy[1].frames == clean[1].frames
+
+
+def multilingual() -> Any:
+    model = models.whisper()
+    known: dict[str, object] = {"lang_to_id": {"<|en|>": 3, "<|es|>": 4}, "task_to_id": {"transcribe": 5}}
+    for key, value in {"is_multilingual": True, **known}.items():
+        setattr(model.generation_config, key, value)
+    return model
+
+
+def spoken(samples: Sequence[Sample]) -> list[int]:
+    return [int(sample.tokens[0, 1]) for sample in samples]
+
+
+def test_a_clip_is_prompted_in_its_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option's, else the corpus's, else the settings', else the one that the model hears."""
+    models.extractor("whisper").save_pretrained(tmp_path)
+    model, known = multilingual(), [None, "es", "English", None]
+    clips = [replace(utterance(f"u{i}", 0.5, i), language=language) for i, language in enumerate(known)]
+    hears = torch.tensor([4, 3, 4, 3])
+    monkeypatch.setattr(model, "detect_language", lambda input_features, **_: hears[: len(input_features)])
+    run = partial(prepare, model, family("whisper"), tmp_path, clips, Calibration())
+    assert spoken(run()) == [4, 4, 3, 3]
+    assert spoken(run("es")) == [4, 4, 4, 4]
+    model.generation_config.language = "en"
+    assert spoken(run()) == [3, 4, 3, 3]
+
+
+def test_the_model_itself_hears_a_language(tmp_path: Path) -> None:
+    models.extractor("whisper").save_pretrained(tmp_path)
+    model, clips = multilingual(), [utterance(f"u{i}", 0.5, i) for i in range(4)]
+    samples = prepare(model, family("whisper"), tmp_path, clips, Calibration())
+    for sample in samples:
+        with torch.no_grad():
+            logits = model(sample.inputs, decoder_input_ids=torch.tensor([[1]])).logits[0, 0]
+        assert sample.tokens[0, 1] == 3 + int(logits[3:5].argmax())
+
+
+def test_the_same_clip_in_another_language_is_another_transcript(tmp_path: Path) -> None:
+    models.extractor("whisper").save_pretrained(tmp_path)
+    cache, clip = TokenCache(None), utterance("a", 0.5, 0)
+    for language, token in (("en", 3), ("es", 4), ("en", 3)):
+        clips = [replace(clip, language=language)]
+        assert spoken(
+            prepare(multilingual(), family("whisper"), tmp_path, clips, Calibration(), token_cache=cache)
+        ) == [token]
+
+
+def test_a_language_that_the_model_does_not_know_is_named(tmp_path: Path) -> None:
+    models.extractor("whisper").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="language: de: this model knows en, es"):
+        prepare(
+            multilingual(), family("whisper"), tmp_path, [replace(utterance("a", 0.5, 0), language="de")], Calibration()
+        )
 
 
 def test_progress_counts_clips(name: str, folder: Path) -> None:

@@ -42,7 +42,7 @@ def word_changes(
 
     def transcript_of(sample: Sample) -> str:
         longest = min(LONGEST * (sample.tokens.shape[1] - prompt) + MORE, positions - prompt - 1)
-        (tokens,) = transcribe(model, sample.inputs, tuple(sample.tokens[0, :prompt].tolist()), longest)
+        (tokens,) = transcribe(model, sample.inputs, [tuple(sample.tokens[0, :prompt].tolist())], longest)
         return _words(tokenizer, tokens[0, prompt:])
 
     def measure(weight: Any, spec: WeightSpec) -> float:

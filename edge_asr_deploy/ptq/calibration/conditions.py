@@ -43,7 +43,8 @@ def harder(clips: Sequence[Callable[[], Samples]], index: int, share: float, see
     match taken % 4:
         case 1:
             others = draw.choice(len(clips), size=VOICES)
-            changed = _over(samples, sum(_fitted(clips[other](), len(samples)) for other in others), OVER_VOICES, draw)
+            voices = np.sum([_fitted(clips[other](), len(samples)) for other in others], axis=0)
+            changed = _over(samples, voices, OVER_VOICES, draw)
         case 2:
             changed = _over(samples, _noise(len(samples), draw), OVER_NOISE, draw)
         case 3:
@@ -51,7 +52,8 @@ def harder(clips: Sequence[Callable[[], Samples]], index: int, share: float, see
         case _:
             changed = _by_telephone(samples)
     changed = changed * _factor(draw.uniform(*LOUDER))
-    return np.clip(changed, -1, 1).astype(np.float32)
+    hard: Samples = np.clip(changed, -1, 1).astype(np.float32)
+    return hard
 
 
 def _factor(decibels: float) -> float:
@@ -68,18 +70,21 @@ def _over(
 ) -> NDArray[np.floating]:
     """The samples with this background, a drawn number of decibels below them."""
     level = np.sqrt(_power(samples) / _power(background)) * _factor(-draw.uniform(*distance))
-    return samples + background * level
+    mixed: NDArray[np.floating] = samples + background * level
+    return mixed
 
 
 def _fitted(samples: Samples, length: int) -> Samples:
     """Repeated or cut to `length`."""
-    return np.resize(samples, length)
+    fitted: Samples = np.resize(samples, length)
+    return fitted
 
 
 def _noise(length: int, draw: np.random.Generator) -> NDArray[np.floating]:
     spectrum = np.fft.rfft(draw.standard_normal(length))
     frequencies = np.arange(1, len(spectrum) + 1, dtype=np.float64)
-    return np.fft.irfft(spectrum * frequencies ** (-draw.uniform(*COLOURS) / 2), length)
+    coloured: NDArray[np.floating] = np.fft.irfft(spectrum * frequencies ** (-draw.uniform(*COLOURS) / 2), length)
+    return coloured
 
 
 def _in_room(samples: Samples, draw: np.random.Generator) -> NDArray[np.floating]:
@@ -89,12 +94,16 @@ def _in_room(samples: Samples, draw: np.random.Generator) -> NDArray[np.floating
     response[0] += draw.uniform(*DIRECT)
     # A power of two above both: other lengths are slow, shorter ones would wrap around.
     size = 1 << (len(samples) + len(response)).bit_length()
-    heard = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
-    return heard * np.sqrt(_power(samples) / _power(heard))
+    heard: NDArray[np.floating] = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[
+        : len(samples)
+    ]
+    level: float = np.sqrt(_power(samples) / _power(heard))
+    return heard * level
 
 
 def _by_telephone(samples: Samples) -> NDArray[np.floating]:
     spectrum = np.fft.rfft(samples)
     frequencies = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
     spectrum[(frequencies < BAND[0]) | (frequencies > BAND[1])] = 0
-    return np.fft.irfft(spectrum, len(samples))
+    passed: NDArray[np.floating] = np.fft.irfft(spectrum, len(samples))
+    return passed

@@ -53,8 +53,9 @@ def prepare(
 ) -> list[Sample]:
     """Calibration samples, teacher-forced with the greedy transcript of `model`, which must still be the float one.
 
-    `folder` is the checkpoint's Transformers folder: it holds the feature extractor. Without `language` and `task` the
-    model's own count (`families.Family.prompt`). `calibration` says how long a clip may be and how many are made noisy.
+    `folder` is the checkpoint's Transformers folder: it holds the feature extractor. `calibration` says how long a clip
+    may be and how many stand in hard conditions. `language` is that of all clips; without one each has the language
+    that its corpus tells, else the one of `prompts`.
     `token_cache` stores transcripts between calls. UserError for a clip too short to reach the encoder.
     """
     from transformers import AutoFeatureExtractor
@@ -70,7 +71,8 @@ def prepare(
             utterance.id: harder(readers, start + index, calibration.noisy, calibration.seed)
             for index, utterance in enumerate(batch)
         }
-        samples += encode(model, family, extractor, audio, language, task, token_cache)
+        languages = [language or utterance.language for utterance in batch]
+        samples += encode(model, family, extractor, audio, languages, task, token_cache)
         progress(batch[-1].id, len(samples), len(utterances))
     if token_cache is not None:
         token_cache.save()
@@ -86,11 +88,15 @@ def encode(
     family: Family,
     extractor: Any,
     clips: dict[str, NDArray[np.float32]],
-    language: str | None = None,
+    languages: Sequence[str | None] = (),
     task: str | None = None,
     token_cache: TokenCache | None = None,
 ) -> list[Sample]:
-    """Samples of a batch of clips (name -> samples at 16 kHz), which must be one clip unless the window is fixed."""
+    """Samples of a batch of clips (name -> samples at 16 kHz), which must be one clip unless the window is fixed.
+
+    `languages`: of each clip, None where it is not known.
+    """
+    languages = languages or [None] * len(clips)
     frames = []
     for name, audio in clips.items():
         frames.append(family.frames(len(audio), model.config))
@@ -98,24 +104,45 @@ def encode(
             raise UserError("calibration clip", name, f"{len(audio) / SAMPLE_RATE:.3f} s is too short; leave it out")
     features = extractor(list(clips.values()), sampling_rate=SAMPLE_RATE, return_tensors="pt")
     inputs: Tensor = features[extractor.model_input_names[0]].float()
-    remembered = [token_cache.get(audio) if token_cache else None for audio in clips.values()]
+    heard = list(zip(clips.values(), languages, strict=True))
+    remembered = [token_cache.get(*clip) if token_cache else None for clip in heard]
     tokens = [torch.tensor([row]) for row in remembered if row is not None]
     if len(tokens) < len(clips):
-        prompt = family.prompt(model.generation_config, language, task)
         cap = None if family.fixed_window else family.length_cap(len(next(iter(clips.values()))))
-        tokens = transcribe(model, inputs, prompt, cap)
-        for audio, row in zip(clips.values(), tokens, strict=True):
+        tokens = transcribe(model, inputs, prompts(model, family, inputs, languages, task), cap)
+        for (audio, language), row in zip(heard, tokens, strict=True):
             if token_cache is not None:
-                token_cache.put(audio, row[0].tolist())
+                token_cache.put(audio, row[0].tolist(), language)
     return [Sample(inputs[i : i + 1], frames[i], tokens[i]) for i in range(len(clips))]
 
 
-def transcribe(model: Any, inputs: Tensor, prompt: tuple[int, ...], cap: int | None) -> list[Tensor]:
+def prompts(
+    model: Any, family: Family, inputs: Tensor, languages: Sequence[str | None], task: str | None
+) -> list[tuple[int, ...]]:
+    """What the decoder reads before each clip's text (`families.Family.prompt`).
+
+    Where a clip's language is not known and the generation settings of a multilingual model name none, it is the one
+    that the model hears: text forced into another language is no text that the model would meet.
+    """
+    generation = model.generation_config
+    chosen = [family.prompt(generation, language, task) for language in languages]
+    ids = set((getattr(generation, "lang_to_id", None) or {}).values())
+    unknown = [index for index, language in enumerate(languages) if language is None]
+    if not ids or not unknown or getattr(generation, "language", None):
+        return chosen
+    with torch.no_grad():
+        heard = model.detect_language(input_features=inputs[unknown], generation_config=generation).tolist()
+    for index, spoken in zip(unknown, heard, strict=True):
+        chosen[index] = tuple(spoken if token in ids else token for token in chosen[index])
+    return chosen
+
+
+def transcribe(model: Any, inputs: Tensor, starts: Sequence[tuple[int, ...]], cap: int | None) -> list[Tensor]:
     """Greedy decoding by Transformers with its suppression rules; each (1, positions): prompt and text, no end.
 
-    `cap`: at most so many tokens of text.
+    `starts`: what each clip's text begins with, all of one length. `cap`: at most so many tokens of text.
     """
-    start = torch.tensor([prompt]).repeat(len(inputs), 1)
+    start = torch.tensor(starts)
     options: dict[str, Any] = {} if cap is None else {"max_new_tokens": cap}
     with _quiet(), torch.no_grad():
         # With the prompt given, Whisper's `generate` does not derive another one.
@@ -123,7 +150,7 @@ def transcribe(model: Any, inputs: Tensor, prompt: tuple[int, ...], cap: int | N
     ends = model.generation_config.eos_token_id
     end = set(ends if isinstance(ends, list) else [ends])
     tokens = []
-    for row in rows.tolist():
+    for row, prompt in zip(rows.tolist(), starts, strict=True):
         # Whisper's `generate` returns the text only; other models' `generate` returns the prompt as well.
         text = row[len(prompt) :] if tuple(row[: len(prompt)]) == prompt else row
         length = next((i for i, token in enumerate(text) if token in end), len(text))

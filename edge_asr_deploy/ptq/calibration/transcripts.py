@@ -12,28 +12,30 @@ from edge_asr_deploy.cache import Values
 
 
 class TokenCache:
-    """Token ids by the audio that they transcribe, for one model under one prompt, in a file below `root`.
+    """Token ids by the audio that they transcribe and its language, for one model, in a file below `root`.
 
-    `key` is everything but the audio that decides about the tokens: the weights' hash, language, task, versions.
+    `key` is everything else that decides about the tokens: the weights' hash, task, versions. The language is None
+    where the model chooses it.
     """
 
     def __init__(self, root: Path | None, *key: str) -> None:
         self._values = Values(None if root is None else root / "calibration", *key)
 
-    def get(self, audio: NDArray[np.float32]) -> list[int] | None:
+    def get(self, audio: NDArray[np.float32], language: str | None = None) -> list[int] | None:
         """The tokens of this audio, or None; an entry that is no list of numbers counts as none."""
-        tokens = self._values.get(_fingerprint(audio))
+        tokens = self._values.get(_fingerprint(audio, language))
         is_sound = isinstance(tokens, list) and all(isinstance(token, int) for token in tokens)
         return tokens if is_sound else None
 
-    def put(self, audio: NDArray[np.float32], tokens: list[int]) -> None:
+    def put(self, audio: NDArray[np.float32], tokens: list[int], language: str | None = None) -> None:
         """Remember the tokens; `save` writes them down."""
-        self._values.put(_fingerprint(audio), tokens)
+        self._values.put(_fingerprint(audio, language), tokens)
 
     def save(self) -> None:
         """Write the file, all at once."""
         self._values.save()
 
 
-def _fingerprint(audio: NDArray[np.float32]) -> str:
-    return hashlib.sha256(audio.tobytes()).hexdigest()
+def _fingerprint(audio: NDArray[np.float32], language: str | None) -> str:
+    found = hashlib.sha256(audio.tobytes()).hexdigest()
+    return found if language is None else f"{found} {language}"
