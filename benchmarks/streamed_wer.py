@@ -1,8 +1,8 @@
 """Word error rates of streams beside those of files: `python -m benchmarks.streamed_wer BUNDLE... --data FOLDER`.
 
 Every recording of the named set is pushed into a stream a tenth of a second at a time, as fast as the processor takes
-it, with a pause behind it or without one; and it is transcribed as a file. Prints both word error rates, how many stable
-words there were in partial texts, and how many of them a later text took back.
+it, with a pause behind it or without one; and it is transcribed as a file. Prints both word error rates, the number of
+partial texts, and how often a later text took back what was stable.
 """
 
 from __future__ import annotations
