@@ -97,4 +97,4 @@ def _normalized(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     weights -= weights.mean(axis=0)
     deviation = np.sqrt(np.einsum("ij,ij->j", weights, weights) / np.float32(len(weights)))
     weights /= np.maximum(deviation, np.finfo(np.float32).tiny)
-    return weights
+    return np.asarray(weights)
