@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend, and the one warning for what a user should know."""
+"""The one exception for what a user can mend, the one for what was given up, and the one warning."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ class UserError(Exception):
     def __init__(self, thing: str, value: object, remedy: str) -> None:
         self.thing, self.value, self.remedy = thing, value, remedy
         super().__init__(one_line(f"{thing}: {value}: {remedy}".replace("\n", " ")))
+
+
+class Stopped(Exception):
+    """A transcription that was given up, because whoever asked for it said so (`Transcriber.transcribe(stop=...)`)."""
 
 
 class Note(UserWarning):

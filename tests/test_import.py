@@ -59,11 +59,12 @@ INNER = {
             "openai.patience",
             "voice.server",
             "voice.session",
+            "voice.answer",
             "voice.info",
             "voice.events",
             "voice.utterance",
         ),
-        *("shared", "hearing", "metrics", "places", "faults", "options"),
+        *("shared", "listening", "hearing", "metrics", "places", "faults", "options"),
     ),
     "experiments": ("mixed", "analysis", "sweep", "options"),
     "layouts": (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from edge_asr_deploy.runtime.audio.windows import Clip
+from edge_asr_deploy.runtime.audio.windows import Clip, batches
 from edge_asr_deploy.runtime.decoding.audio_context import is_doubtful
 from edge_asr_deploy.runtime.decoding.loops import without_loop
 from edge_asr_deploy.runtime.decoding.recording import mean
@@ -23,6 +24,9 @@ from edge_asr_deploy.runtime.times.segments import (
 
 # openai/whisper's limit beyond which a text repeats itself, and the temperature above which a text is not trusted.
 COMPRESSION_RATIO, TRUSTED = 2.4, 0.5
+Pairs = list[tuple[Clip, Window]]
+# Is told what was heard, in the order of time, as soon as nothing before it is missing.
+Told = Callable[[Heard], None]
 
 
 @dataclass
@@ -39,34 +43,65 @@ class Attempts:
     all: list[Window] = field(default_factory=list)
     again: int = 0
 
-    def run(self, clips: Sequence[Clip], job: Job) -> tuple[list[Heard], Job]:
+    def run(self, clips: Sequence[Clip], job: Job, told: Told | None = None) -> tuple[list[Heard], Job]:
         """What the last attempt at every window heard, in the order of time, and the job with its language.
 
-        Where times are asked for, windows without speech are left out (`has_no_speech`).
+        Where times are asked for, windows without speech are left out (`has_no_speech`). `told` gets the same, while
+        the windows behind are still to be heard.
         """
-        run = self._one_by_one if self.request.previous_text else self._run
-        pairs, job = run(clips, job)
-        heard = [self._heard(clip, window) for clip, window in pairs]
-        return [one for one in heard if self.request.timestamps is None or not has_no_speech(one.decoded)], job
+        heard: list[Heard] = []
 
-    def _one_by_one(self, clips: Sequence[Clip], job: Job) -> tuple[list[tuple[Clip, Window]], Job]:
+        def done(pairs: Pairs) -> None:
+            for clip, window in pairs:
+                one = self._heard(clip, window)
+                if self.request.timestamps is None or not has_no_speech(one.decoded):
+                    heard.append(one)
+                    if told is not None:
+                        told(one)
+
+        if self.request.previous_text:
+            job = self._one_by_one(clips, job, done)
+        elif told is None:
+            pairs, job = self._run(clips, job)
+            done(pairs)
+        else:
+            job = self._by_groups(clips, job, done)
+        return heard, job
+
+    def _by_groups(self, clips: Sequence[Clip], job: Job, done: Callable[[Pairs], None]) -> Job:
+        """The groups of `Engine.windows`, of which the one with the earliest window that is missing comes next."""
+        found: dict[int, Pairs] = {}
+        told = 0
+        groups = batches([len(clip.samples) for clip in clips], self.engine.batch, first_alone=None in job.prompt)
+        for group in sorted(groups, key=min):
+            pairs, job = self._run([clips[index] for index in sorted(group)], job)
+            begins = [*(clips[index].time(0.0) for index in sorted(group)[1:]), math.inf]
+            for index, end in zip(sorted(group), begins, strict=True):
+                # Behind a window may come its rest.
+                count = sum(clip.time(0.0) < end for clip, _ in pairs)
+                found[index], pairs = pairs[:count], pairs[count:]
+            while told in found:
+                done(found.pop(told))
+                told += 1
+        return job
+
+    def _one_by_one(self, clips: Sequence[Clip], job: Job, done: Callable[[Pairs], None]) -> Job:
         """Each window is told what was written for those before it."""
         prompting, plain = self.engine.family.prompting, job.prompt
         given = prompting.given(self.request)
         said: tuple[int, ...] = ()
-        pairs: list[tuple[Clip, Window]] = []
         for clip in clips:
             context = prompting.with_text(given, said)
             one, after = self._run([clip], replace(job, prompt=(*context, *plain)))
             # The language is detected once.
             plain = after.prompt[len(context) :]
-            pairs += one
+            done(one)
             # A loop feeds itself: after a doubtful window the next one starts anew.
             for _, window in one:
                 said = (*said, *window.decoded.tokens) if self._is_trusted(window) else ()
-        return pairs, replace(job, prompt=plain)
+        return replace(job, prompt=plain)
 
-    def _run(self, clips: Sequence[Clip], job: Job) -> tuple[list[tuple[Clip, Window]], Job]:
+    def _run(self, clips: Sequence[Clip], job: Job) -> tuple[Pairs, Job]:
         windows, job = self._decode(clips, job)
         doubtful = [index for index, window in enumerate(windows) if self._is_doubtful(window)]
         # A full window is only decoded again to see how likely its text is.

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from edge_asr_deploy.errors import Stopped
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.audio.windows import batches
 from edge_asr_deploy.runtime.decoding.audio_context import context_seconds
@@ -24,6 +25,13 @@ from edge_asr_deploy.runtime.transcript import Timings
 
 # The first tokens of decoding, with None in place of a language to be detected.
 Prompt = tuple[int | None, ...]
+# Says that a transcription is to be given up.
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Nothing is given up."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,8 @@ class Job:
     """How windows are decoded. `margin` is the audio context, None for full windows.
 
     `times` asks for timestamp tokens, `wanted` for what is written down. A `temperature` above 0 draws tokens.
-    The texts begin with the tokens `said`, which the windows' own tokens follow.
+    The texts begin with the tokens `said`, which the windows' own tokens follow. `stop` is asked before every window
+    and every token; once it says so, Stopped is raised.
     """
 
     prompt: Prompt
@@ -40,6 +49,12 @@ class Job:
     wanted: Wanted | None = None
     temperature: float = 0.0
     said: tuple[int, ...] = ()
+    stop: Stop = never
+
+    def check(self) -> None:
+        """Stopped where this is given up."""
+        if self.stop():
+            raise Stopped("the transcription was given up")
 
 
 @dataclass(frozen=True)
@@ -64,13 +79,13 @@ class Engine:
     def __init__(
         self, encoder: onnxruntime.InferenceSession, decoder: Decoder, family: Family, text: TextDecoder, batch: int
     ) -> None:
-        self._encoder, self.decoder, self.family, self.text, self._batch = encoder, decoder, family, text, batch
+        self._encoder, self.decoder, self.family, self.text, self.batch = encoder, decoder, family, text, batch
         self._encoder_accepts = {value.name for value in encoder.get_inputs()}
 
     def windows(self, clips: Sequence[NDArray[np.float32]], job: Job) -> tuple[list[Window], Job]:
         """Transcribe windows in groups. Also returns the job with the language, which the first window decides."""
         transcribed: dict[int, Window] = {}
-        for group in batches([len(clip) for clip in clips], self._batch, first_alone=None in job.prompt):
+        for group in batches([len(clip) for clip in clips], self.batch, first_alone=None in job.prompt):
             with running():
                 windows, job = self._group([clips[index] for index in group], job)
             transcribed.update(zip(group, windows, strict=True))
@@ -82,6 +97,7 @@ class Engine:
         seconds = None if job.margin is None else context_seconds(max(map(len, clips)), job.margin, window)
         encoder_outputs, times = [], []
         for clip in clips:
+            job.check()
             started = perf_counter()
             inputs = family.inputs(clip, seconds)
             features_done = perf_counter()
@@ -125,7 +141,7 @@ class Engine:
         if job.temperature:
             choose = drawing(job.temperature)
         recorder = None if job.wanted is None else Recorder(job.wanted, prompt.index(self.family.start))
-        return Steering(restrict, choose, recorder)
+        return Steering(restrict, choose, recorder, job.check)
 
     def _detect(self, context: dict[str, onnxruntime.OrtValue], prompt: Prompt) -> int:
         """The language token with the highest score right after the start token, which stands before it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -15,7 +16,7 @@ import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
 from edge_asr_deploy.errors import Note, UserError
-from edge_asr_deploy.runtime.attempts import Attempts
+from edge_asr_deploy.runtime.attempts import Attempts, Told
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE, read_audio
 from edge_asr_deploy.runtime.audio.samples import as_samples
 from edge_asr_deploy.runtime.audio.windows import Clip, cut, cut_speech, is_silent
@@ -26,7 +27,7 @@ from edge_asr_deploy.runtime.decoding.moonshine import Moonshine
 from edge_asr_deploy.runtime.decoding.request import Request, parts_of
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
-from edge_asr_deploy.runtime.engine import Engine, Job, timings_of
+from edge_asr_deploy.runtime.engine import Engine, Job, Stop, never, timings_of
 from edge_asr_deploy.runtime.options import (
     AUTO_MARGIN,
     DEFAULT_AUDIO_CONTEXT,
@@ -39,6 +40,7 @@ from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, rel
 from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
 from edge_asr_deploy.runtime.times.details import Details
+from edge_asr_deploy.runtime.times.segments import Heard
 from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.runtime.voice import VoiceDetector
 
@@ -153,6 +155,8 @@ class Transcriber:
         temperature: float | Sequence[float] = 0.0,
         beam_size: int = 1,
         clip_timestamps: Sequence[float] = (),
+        on_text: Callable[[str], None] | None = None,
+        stop: Stop = never,
     ) -> Transcript:
         """Transcribe an audio file, or samples (n,) at 16 kHz, mono, full scale 1. Silence gives an empty text.
 
@@ -164,6 +168,10 @@ class Transcriber:
         window before. Of several numbers as `temperature`, later ones are tried where a text looks wrong.
         `clip_timestamps` are start, end, start, end, ... of the parts to transcribe, in seconds.
 
+        `on_text` is given the text piece by piece, while later windows of a long recording are still to be heard; the
+        pieces joined are the text. `stop` is asked before every window and every token: once it says True, Stopped is
+        raised.
+
         UserError for what the model lacks, and for samples that are not audio: NaN, infinite, far beyond full scale, of
         another type or shape.
         """
@@ -173,7 +181,8 @@ class Transcriber:
         parts = parts_of(len(samples), request.ranges)
         clips = [clip.moved(start) for start, end in parts for clip in self._clips(samples[start:end])]
         attempts = Attempts(self.engine, self._details, request, self._vad)
-        heard, job = attempts.run(clips, self._job(request, language, task))
+        job = replace(self._job(request, language, task), stop=stop)
+        heard, job = attempts.run(clips, job, None if on_text is None else _telling(on_text))
         return Transcript(
             text=" ".join(one.text for one in heard if one.text),
             tokens=tuple(token for one in heard for token in one.decoded.tokens),
@@ -187,19 +196,30 @@ class Transcriber:
             language=self._details.language(job.prompt),
         )
 
-    def stream(self, language: str | None = None, task: str | None = None) -> Stream:
+    def stream(
+        self,
+        language: str | None = None,
+        task: str | None = None,
+        *,
+        prompt: str | None = None,
+        hotwords: Sequence[str] = (),
+        only_stable: bool = False,
+        hurry: Stop = never,
+    ) -> Stream:
         """Transcribe speech as it arrives; `Stream.push` takes samples, and gives text as soon as it is stable.
 
-        `language` and `task` as for `transcribe`. Without `language` it is detected anew for each stretch of speech.
-        UserError for a language or task that the model lacks.
+        `language`, `task`, `prompt` and `hotwords` as for `transcribe`. Without `language` it is detected anew for each
+        stretch of speech. With `only_stable` nothing is decoded that cannot bring stable text. While `hurry` says True,
+        only final texts are decoded; it is also asked before every token of a partial text, which is then given up.
+        UserError for a language, a task or a prompt that the model lacks.
         """
         # Not needed for files.
         from edge_asr_deploy.runtime.live.decoding import StretchDecoder
         from edge_asr_deploy.runtime.live.stream import Stream
 
-        job = Job(self.engine.family.prompt(language, task), self._margin)
-        decode = StretchDecoder(self.engine, self._details, job)
-        return Stream(decode, self.engine.text, self._voice)
+        job = self._job(Request.of(None, prompt, hotwords), language, task)
+        decode = StretchDecoder(self.engine, self._details, job, hurry)
+        return Stream(decode, self.engine.text, self._voice, only_stable, hurry)
 
     def _clips(self, samples: NDArray[np.float32]) -> list[Clip]:
         """The windows of a recording that may hold speech."""
@@ -233,3 +253,16 @@ class Transcriber:
 def takes_any_length(encoder: onnxruntime.InferenceSession) -> bool:
     """Whether an encoder accepts inputs of any length."""
     return not isinstance(encoder.get_inputs()[0].shape[-1], int)
+
+
+def _telling(on_text: Callable[[str], None]) -> Told:
+    """Gives the texts of windows to `on_text`, with what joins them."""
+    space = ""
+
+    def told(heard: Heard) -> None:
+        nonlocal space
+        if heard.text:
+            on_text(space + heard.text)
+            space = " "
+
+    return told

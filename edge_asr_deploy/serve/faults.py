@@ -58,6 +58,12 @@ class NoKey(Fault):
     status, kind, code = 401, "authentication_error", "invalid_api_key"
 
 
+class Gone(Fault):
+    """A client that went away before its answer. It never sees this."""
+
+    status, code = 499, "client_gone"
+
+
 class Stopping(Fault):
     """The server ends."""
 

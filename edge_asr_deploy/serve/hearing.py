@@ -10,19 +10,21 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import count
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asr_deploy.errors import Note, UserError
+from edge_asr_deploy.errors import Note, Stopped, UserError
 from edge_asr_deploy.printing import one_line
 from edge_asr_deploy.runtime.startup.optimized_graphs import release_memory
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.runtime.transcript import Transcript
-from edge_asr_deploy.serve.faults import Fault, Stopping, Unforeseen, fault_of
+from edge_asr_deploy.serve.faults import Fault, Gone, Stopping, Unforeseen, fault_of
 from edge_asr_deploy.serve.metrics import Metrics
 
 HOTWORDS = "--hotwords"
@@ -30,6 +32,7 @@ HOTWORDS = "--hotwords"
 LONG_SECONDS = 60.0
 # Gives the samples, in the model's thread: one recording is decoded at a time.
 Source = Callable[[], NDArray[np.float32]]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -51,83 +54,133 @@ class Wish:
         names = ("language", "task", "timestamps", "prompt", "hotwords", "temperature")
         return {name: value for name in names if (value := getattr(self, name)) != getattr(plain, name)}
 
-
-@dataclass(frozen=True)
-class _Job:
-    source: Source
-    wish: Wish
-    future: Future[Transcript]
-    asked: float
-
-
-class Hearing:
-    """The thread in which the model hears one recording after the other."""
-
-    def __init__(self, transcriber: Transcriber, metrics: Metrics) -> None:
-        self._transcriber, self._metrics = transcriber, metrics
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._is_open = True
-        # A daemon: a transcription that is given up does not keep the process.
-        self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
-        self._thread.start()
-
-    async def hear(self, source: Source, wish: Wish, release: Callable[[], None]) -> Transcript:
-        """The transcript of what `source` gives. Cancelled while it waits, it is never heard. Fault if refused.
-
-        `release` is called in the event loop's thread when the model's thread is done with it, in any case.
-        """
-        if not self._is_open:
-            release()
-            raise Stopping("the server is stopping; try again in a moment")
-        job = _Job(source, wish, Future(), perf_counter())
-        loop = asyncio.get_running_loop()
-
-        def done(future: Future[Transcript]) -> None:
-            # The loop is closed when a request was given up at the end of the server.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(release)
-
-        job.future.add_done_callback(done)
-        self._jobs.put(job)
-        return await asyncio.wrap_future(job.future)
-
-    def close(self) -> None:
-        """Take nothing more; what was taken on is heard."""
-        self._is_open = False
-        self._jobs.put(None)
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if not job.future.set_running_or_notify_cancel():
-                continue
-            started = perf_counter()
-            try:
-                transcript = self._heard(job)
-            except Exception as error:
-                job.future.set_exception(_reported(error))
-            else:
-                self._metrics.heard(transcript.seconds, perf_counter() - started, started - job.asked)
-                job.future.set_result(transcript)
-                if transcript.seconds > LONG_SECONDS:
-                    release_memory()
-            # Its samples need not stay until the next one comes.
-            del job
-
-    def _heard(self, job: _Job) -> Transcript:
-        with warnings.catch_warnings():
-            # A client's header is no matter for the operator.
-            warnings.simplefilter("ignore", Note)
-            samples = job.source()
-        keywords, hints = job.wish.keywords(), job.wish.hints
+    def ask(self, call: Callable[..., Result]) -> Result:
+        """Call with the keywords, and with as many of the hints as the model takes. UserError for what it lacks."""
+        keywords, hints = self.keywords(), self.hints
         while hints:
             try:
-                return self._transcriber.transcribe(samples, **keywords, hotwords=hints)
+                return call(**keywords, hotwords=hints)
             except UserError as error:
                 # Told before anything is decoded: they do not fit, or this model takes none.
                 if error.thing != HOTWORDS:
                     raise
                 hints = hints[: len(hints) // 2]
-        return self._transcriber.transcribe(samples, **keywords)
+        return call(**keywords)
+
+
+class Rank(IntEnum):
+    """What the model's thread does first: text that somebody waits for comes before text while somebody speaks."""
+
+    WAITED_FOR, SPOKEN, END = range(3)
+
+
+@dataclass(order=True, frozen=True)
+class _Task:
+    rank: Rank
+    number: int
+    work: Callable[[Transcriber], Any] = field(compare=False)
+    future: Future[Any] = field(compare=False)
+
+
+class Hearing:
+    """The thread in which the model hears: one recording after the other, and between them what is being spoken."""
+
+    def __init__(self, transcriber: Transcriber, metrics: Metrics) -> None:
+        self._transcriber, self.metrics = transcriber, metrics
+        self._tasks: queue.PriorityQueue[_Task] = queue.PriorityQueue()
+        self._numbers = count()
+        self._lock, self._waited_for = threading.Lock(), 0
+        self._is_open = True
+        # A daemon: a transcription that is given up does not keep the process.
+        self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for a text: what is not final can wait."""
+        return self._waited_for > 0
+
+    async def hear(
+        self,
+        source: Source,
+        wish: Wish,
+        release: Callable[[], None],
+        on_text: Callable[[str], None] | None = None,
+    ) -> Transcript:
+        """The transcript of what `source` gives. Fault if refused.
+
+        Cancelled while it waits, it is never heard; cancelled later, it ends before the next token. `on_text` is given
+        the text piece by piece, as by `Transcriber.transcribe`. `release` is called when the model's thread is done
+        with it, in any case. Both are called in the event loop's thread.
+        """
+        loop, given_up, asked = asyncio.get_running_loop(), threading.Event(), perf_counter()
+
+        def later(call: Callable[..., None], *arguments: object) -> None:
+            # The loop is closed when a request was given up at the end of the server.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(call, *arguments)
+
+        def work(transcriber: Transcriber) -> Transcript:
+            started = perf_counter()
+            with warnings.catch_warnings():
+                # A client's header is no matter for the operator.
+                warnings.simplefilter("ignore", Note)
+                samples = source()
+            following: dict[str, Any] = {"stop": given_up.is_set}
+            if on_text is not None:
+                following["on_text"] = lambda text: later(on_text, text)
+            transcript = wish.ask(lambda **keywords: transcriber.transcribe(samples, **keywords, **following))
+            self.metrics.heard(transcript.seconds, perf_counter() - started, started - asked)
+            return transcript
+
+        try:
+            future = self.submit(work, Rank.WAITED_FOR)
+        except Stopping:
+            release()
+            raise
+        future.add_done_callback(lambda _: later(release))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    def submit(self, work: Callable[[Transcriber], Result], rank: Rank) -> Future[Result]:
+        """Have something done in the model's thread. Its errors are Faults. Stopping after `close`."""
+        if not self._is_open:
+            raise Stopping("the server is stopping; try again in a moment")
+        task = _Task(rank, next(self._numbers), work, Future())
+        self._count(task, 1)
+        self._tasks.put(task)
+        return task.future
+
+    def close(self) -> None:
+        """Take nothing more; what was taken on is heard."""
+        self._is_open = False
+        self._tasks.put(_Task(Rank.END, next(self._numbers), lambda _: None, Future()))
+
+    def _count(self, task: _Task, number: int) -> None:
+        if task.rank is Rank.WAITED_FOR:
+            with self._lock:
+                self._waited_for += number
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()).rank is not Rank.END:
+            self._count(task, -1)
+            if not task.future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = task.work(self._transcriber)
+            except Stopped:
+                task.future.set_exception(Gone("the client went away"))
+            except Exception as error:
+                task.future.set_exception(_reported(error))
+            else:
+                task.future.set_result(result)
+                if isinstance(result, Transcript) and result.seconds > LONG_SECONDS:
+                    release_memory()
+            # Its samples need not stay until the next one comes.
+            del task
 
 
 def _reported(error: Exception) -> Fault:

@@ -26,7 +26,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, str]] = Counter()
         self._buckets = [0] * (len(BUCKETS) + 1)
-        self._audio = self._hearing = self._waited = 0.0
+        self._audio = self._hearing = self._waited = self._answers = 0.0
         self._last = 0.0
 
     def answered(self, service: str, status: str) -> None:
@@ -34,13 +34,14 @@ class Metrics:
         with self._lock:
             self._requests[service, status] += 1
 
-    def heard(self, audio: float, seconds: float, waited: float) -> None:
-        """Count a recording of `audio` seconds that took `seconds` after it had `waited`."""
+    def heard(self, audio: float, seconds: float, waited: float, before: float = 0.0) -> None:
+        """Count a recording of `audio` seconds that took `seconds` after it had `waited`, and `before` it was whole."""
         with self._lock:
             self._audio += audio
-            self._hearing += seconds
+            self._hearing += before + seconds
             self._waited += waited
-            self._last = seconds / audio if audio else 0.0
+            self._answers += seconds + waited
+            self._last = (before + seconds) / audio if audio else 0.0
             place = next((index for index, bound in enumerate(BUCKETS) if seconds + waited <= bound), len(BUCKETS))
             self._buckets[place] += 1
 
@@ -62,7 +63,7 @@ class Metrics:
         for bound, number in zip((*BUCKETS, "+Inf"), self._buckets, strict=True):
             total += number
             yield f'{PREFIX}_answer_seconds_bucket{{le="{bound}"}} {total}'
-        yield f"{PREFIX}_answer_seconds_sum {self._hearing + self._waited:.6f}"
+        yield f"{PREFIX}_answer_seconds_sum {self._answers:.6f}"
         yield f"{PREFIX}_answer_seconds_count {total}"
         yield from _one("places_taken", "gauge", "Requests that are sent, heard or wait.", self._places.taken)
         yield from _one("places", "gauge", "Requests that may be there at once.", self._places.most)

@@ -19,7 +19,7 @@ import uvicorn
 
 from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
-from edge_asr_deploy.runtime.options import opening
+from edge_asr_deploy.runtime.options import opening, parse_switch
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.serve.discovery import announced, announced_address
 from edge_asr_deploy.serve.hearing import Hearing
@@ -93,6 +93,7 @@ def serve(bundle: Path, options: ServeOptions, say: Callable[[str], None]) -> No
             largest=options.largest * MEGABYTE,
             longest=options.longest,
             api_key=key,
+            is_live=parse_switch("--vad", options.vad),
         )
         left = asyncio.run(_served(shared, ports, say))
     if left:

@@ -15,7 +15,7 @@ class Shared:
 
     `model` is the bundle's name, `languages` has the codes that it knows, `created` is when it was made (Unix time).
     `language`, `prompt` and `hotwords` are those of requests that name none. `largest` counts bytes of an upload,
-    `longest` seconds of audio.
+    `longest` seconds of audio. With `is_live` an utterance is heard while it comes, which voice activity is needed for.
     """
 
     hearing: Hearing
@@ -31,3 +31,4 @@ class Shared:
     largest: int
     longest: float
     api_key: str | None = None
+    is_live: bool = False

@@ -1,6 +1,6 @@
-"""`python ask_openai.py BASE_URL CLIP`: everything that OpenAI's own package asks of a server, as JSON on stdout.
+"""`python ask_openai.py BASE_URL CLIP [--times] [--long RECORDING]`: all that OpenAI's own package asks of a server.
 
-It imports nothing of ours: this is what a user of the package writes.
+The answers go to stdout as JSON. It imports nothing of ours: this is what a user of the package writes.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ def failure(call: Any) -> list[str]:
     except openai.APIError as error:
         return [type(error).__name__, error.body["message"] if isinstance(error.body, dict) else str(error)]
     raise AssertionError("it was answered")
+
+
+def long(client: openai.OpenAI, recording: Path) -> dict[str, Any]:
+    """The deltas of a recording of several windows, and when each event came, in seconds."""
+    deltas, times, done = list[str](), list[float](), ""
+    started = time.perf_counter()
+    for event in client.audio.transcriptions.create(file=recording, model="whisper-1", stream=True):
+        times.append(time.perf_counter() - started)
+        if event.type == "transcript.text.delta":
+            deltas.append(event.delta)
+        elif event.type == "transcript.text.done":
+            done = event.text
+    whole = client.audio.transcriptions.create(file=recording, model="whisper-1").text
+    return {"deltas": deltas, "times": times, "done": done, "whole": whole}
 
 
 def main(url: str, path: str) -> dict[str, Any]:
@@ -42,6 +57,9 @@ def main(url: str, path: str) -> dict[str, Any]:
     events = list(create(file=clip, model="whisper-1", stream=True))
     found["deltas"] = [one.delta for one in events if one.type == "transcript.text.delta"]
     found["done"] = [one.text for one in events if one.type == "transcript.text.done"]
+
+    if "--long" in sys.argv:
+        found["long"] = long(client, Path(sys.argv[sys.argv.index("--long") + 1]))
 
     async def at_once() -> list[str]:
         async with openai.AsyncOpenAI(base_url=url, api_key="secret") as many:

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 
+from edge_asr_deploy.corpora.normalize import normalizer_for
+from edge_asr_deploy.harness.evaluation.wer import count
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.subtitles import srt, vtt
 from tests.support.clients import ROOT
@@ -65,8 +68,12 @@ def ask(program: str, *words: str) -> Any:
     return json.loads(ran.stdout)
 
 
-def test_openai(case: Case) -> None:
-    found = ask("ask_openai.py", f"{case.served.http}/v1", str(case.clip), "--times")
+def test_openai(case: Case, tmp_path: Path) -> None:
+    recording = tmp_path / "long.flac"
+    samples = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in sorted(case.clip.parent.glob("*"))])
+    soundfile.write(recording, samples[: 150 * 16_000], 16_000)
+    found = ask("ask_openai.py", f"{case.served.http}/v1", str(case.clip), "--times", "--long", str(recording))
+    check_long(**found["long"])
     name = f"{MODEL}-w{BITS}-{NUMBER}"
     assert found["models"] == [name] and found["retrieved"] == name
     for kind in ("json", "language", "opened", "bytes"):
@@ -93,6 +100,12 @@ def test_openai(case: Case) -> None:
     assert "has 400 tokens; 223 fit: shorten it" in found["failures"]["prompt"][1]
     assert "task: translate: this model can only transcribe" in found["failures"]["translation"][1]
     assert "audio: a.wav: is not audio" in found["failures"]["stream"][1]
+
+
+def check_long(deltas: list[str], times: list[float], done: str, whole: str) -> None:
+    """The text comes window by window, and is the same as the one that comes at once."""
+    assert "".join(deltas) == done == whole and len(deltas) > 3
+    assert times[0] < 0.7 * times[-1], "the first one waited for the last"
 
 
 def check_times(case: Case, found: dict[str, Any]) -> None:
@@ -124,7 +137,17 @@ def test_wyoming(case: Case, tmp_path: Path, rate: int, subtype: str) -> None:
     assert program["installed"] and program["models"][0]["languages"] == ["en"]
     expected = case.text if rate == own else Transcriber.open(bundle_of(case)).transcribe(wav).text
     assert found["texts"] == found["at once"] == [expected] * 3
+    check_live(**found["live"], expected=expected)
     assert found["language"].startswith("connection lost: language: de: this model was made for one language")
+
+
+def check_live(kinds: list[str], early: list[str], chunks: list[str], text: str, expected: str) -> None:
+    """Most of the text is there before the end, and nothing of it is taken back."""
+    assert kinds == ["transcript-start", *["transcript-chunk"] * len(chunks), "transcript", "transcript-stop"]
+    assert "".join(chunks) == text and len("".join(early)) > len(text) / 3
+    normalize = normalizer_for("en")
+    # The clip's last words are hard: a file has three errors there, too.
+    assert count(normalize(expected), normalize(text)).wer < 0.2
 
 
 def bundle_of(case: Case) -> Path:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_asr_deploy.errors import Note
 from edge_asr_deploy.runtime.startup import cache
 from tests.support.killed import killed_at
 
@@ -151,15 +152,31 @@ def test_two_entries_that_do_not_fit_together_are_each_written_once(monkeypatch:
     """An SD card wears out when every start writes 43 MB."""
     monkeypatch.setattr(cache, "LIMIT", 1500)
     makers = {name: Maker(b"x" * 1000) for name in "abc"}
-    for _ in range(5):
-        entries = {name: cache.entry(f"kind/{name}", "this", maker) for name, maker in makers.items()}
+    monkeypatch.setattr(cache, "_is_said", False)
+    with pytest.warns(Note, match="is full of bundles used within the hour, .* delete it, or give") as said:
+        for _ in range(5):
+            entries = {name: cache.entry(f"kind/{name}", "this", maker) for name, maker in makers.items()}
+    assert len(said) == 1, "once in a process"
     assert {name: maker.times for name, maker in makers.items()} == {"a": 1, "b": 1, "c": 0}
     assert entries["c"] is None
-    # A day later the one that is no longer used makes room.
-    assert entries["a"] is not None
-    last_used(entries["a"], 1.5)
-    assert cache.entry("kind/c", "this", makers["c"]) is not None
-    assert not entries["a"].exists()
+    # An hour later the one that is no longer used makes room.
+    assert entries["a"] is not None and entries["b"] is not None
+    last_used(entries["a"], 1.1 / 24)
+    last_used(entries["b"], 0.9 / 24)
+    made(makers["b"], "kind/b")
+    assert made(makers["c"], "kind/c").exists() and makers["b"].times == 1
+    assert not entries["a"].exists() and entries["b"].exists()
+
+
+def test_a_use_is_noted_twice_an_hour_and_the_index_is_not_written_for_it() -> None:
+    folder = made(Maker())
+    index = folder / cache.INDEX
+    before = index.stat()
+    for minutes, is_noted in ((10, False), (25, False), (40, True), (10_000, True)):
+        last_used(folder, minutes / 24 / 60)
+        made(Maker())
+        assert (time.time() - index.stat().st_mtime < 60) == is_noted
+    assert (index.stat().st_ino, index.stat().st_size) == (before.st_ino, before.st_size)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.errors import Stopped, UserError
 from edge_asr_deploy.runtime.live.agreement import stable_tokens
 from edge_asr_deploy.runtime.live.events import Event, Final, Partial, SpeechStarted
-from edge_asr_deploy.runtime.live.stream import Stream
+from edge_asr_deploy.runtime.live.stream import MATURE, Stream
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.runtime.transcript import Segment
 from edge_asr_deploy.runtime.voice import VoiceDetector
@@ -32,13 +32,16 @@ def spelled(tokens: Sequence[int]) -> str:
 class Counting:
     """Decodes each half second of samples as the next number, and the last, unfinished one as another word."""
 
+    language = None
+
     def __init__(self) -> None:
-        self.longest = 0.0
-        self.lasts = 0
+        self.longest = self.first = 0.0
+        self.lasts = self.number = 0
 
     def __call__(self, samples: NDArray[np.float32], said: tuple[int, ...], last: bool) -> Segment:
         seconds = len(samples) / RATE
-        self.longest = max(self.longest, seconds)
+        self.longest, self.first = max(self.longest, seconds), self.first or seconds
+        self.number += 1
         self.lasts += last
         tokens = (*range(int(2 * seconds)), *(() if last else (1000 + len(samples),)))
         assert tokens[: len(said)] == said
@@ -118,6 +121,48 @@ def test_a_pause_is_decoded_before_it_is_the_end(detector: VoiceDetector) -> Non
             assert decode.lasts == before > 0
 
 
+def test_where_only_stable_text_counts_nothing_is_decoded_before_it_can_be(detector: VoiceDetector) -> None:
+    decode = Counting()
+    events = events_of(Stream(decode, spelled, detector, only_stable=True), voiced(6), 512)
+    partials = [event for event in events if isinstance(event, Partial)]
+    assert decode.first == pytest.approx(MATURE, abs=0.1) and any(event.stable for event in partials)
+    everything = Counting()
+    events_of(Stream(everything, spelled, detector), voiced(6), 512)
+    assert everything.first < 1 and everything.number > decode.number
+
+
+def test_in_a_hurry_only_final_texts_are_decoded(detector: VoiceDetector) -> None:
+    decode = Counting()
+    events = events_of(Stream(decode, spelled, detector, hurry=lambda: True), TWO, 512)
+    assert [type(event) for event in events] == [SpeechStarted, Final] * 2 and decode.number == decode.lasts == 2
+
+
+def test_a_partial_text_that_was_given_up_comes_later(detector: VoiceDetector) -> None:
+    class Stopping(Counting):
+        given_up = 0
+
+        def __call__(self, samples: NDArray[np.float32], said: tuple[int, ...], last: bool) -> Segment:
+            if not last and self.given_up < 3:
+                self.given_up += 1
+                raise Stopped
+            return super().__call__(samples, said, last)
+
+    decode = Stopping()
+    events = events_of(Stream(decode, spelled, detector), TWO, 512)
+    assert decode.given_up == 3 and any(isinstance(event, Partial) for event in events)
+    assert finals(events) == finals(events_of(Stream(Counting(), spelled, detector), TWO, 512))
+
+
+def test_a_stream_is_ready_within_a_pause(detector: VoiceDetector) -> None:
+    stream, found = Stream(Counting(), spelled, detector), []
+    for index in range(0, len(TWO), 512):
+        ended = any(isinstance(event, Final) for event in stream.push(TWO[index : index + 512]))
+        found.append(stream.is_ready)
+        assert not (ended and stream.is_ready)
+    seconds = [index * 512 / RATE for index, ready in enumerate(found) if ready]
+    assert 4 < min(seconds) < 4.6 and len(seconds) * 512 / RATE < 0.8
+
+
 def test_a_finished_stream_takes_no_more(detector: VoiceDetector) -> None:
     stream = Stream(Counting(), spelled, detector)
     assert stream.finish() == []
@@ -156,3 +201,32 @@ def test_a_bundle_says_at_the_end_what_it_says_of_the_whole(family: str, voice: 
     [final] = [event for event in events_of(transcriber.stream(), voice(3), 3 * RATE) if isinstance(event, Final)]
     assert final.segment.tokens == transcriber.transcribe(voice(3)).tokens
     assert final.segment.text
+
+
+def test_a_stream_takes_prompts_and_refuses_what_the_model_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcriber = Transcriber.open(export("whisper", tmp_path, sure=True).bundle, audio_context="full")
+    # The small model's tokenizer has no way to tokens.
+    monkeypatch.setattr(transcriber.engine.family.prompting, "_encoded", lambda text: [int(t) for t in text.split()])
+    plain, prompted = transcriber.stream("en"), transcriber.stream("en", prompt="5 6", hotwords=["9"])
+    texts = [finals(events_of(stream, voiced(2), 512))[0][2] for stream in (plain, prompted)]
+    assert texts[0] != texts[1] and prompted.language == "en"
+    with pytest.raises(UserError, match="language"):
+        transcriber.stream("fr")
+    with pytest.raises(UserError, match="fit: shorten it"):
+        transcriber.stream("en", prompt="5 " * 100)
+
+
+def test_what_is_stable_holds_its_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transcriber = Transcriber.open(export("whisper", tmp_path, sure=True).bundle, audio_context="full")
+    stream = transcriber.stream()
+    decode, detected = stream._decode, []
+    detect = transcriber.engine._detect
+    monkeypatch.setattr(transcriber.engine, "_detect", lambda *given: detected.append(1) or detect(*given))
+    segment = decode(voiced(2), (), False)
+    assert detected == [1] and stream.language in ("en", "de")
+    assert decode(voiced(3), segment.tokens[:2], True).tokens[:2] == segment.tokens[:2]
+    assert detected == [1], "it was detected again"
+    decode(voiced(3), (), False)
+    assert detected == [1, 1]

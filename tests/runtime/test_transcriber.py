@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from edge_asr_deploy.errors import Note, UserError
+from edge_asr_deploy.errors import Note, Stopped, UserError
 from edge_asr_deploy.runtime.decoding.decoder import Decoder
 from edge_asr_deploy.runtime.decoding.loops import SIGN
 from edge_asr_deploy.runtime.session import SessionSettings
@@ -310,3 +310,34 @@ def test_windows_decoded_together_say_what_they_say_alone(
         assert alone.windows > 2
         assert together.tokens == alone.tokens
         assert together.timings.tokens == alone.timings.tokens
+
+
+@pytest.mark.parametrize("keywords", [{}, {"timestamps": "segment"}, {"previous_text": True}], ids=str)
+def test_the_text_comes_piece_by_piece(
+    whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch, keywords: dict[str, Any]
+) -> None:
+    transcriber = Transcriber.open(whisper.bundle, vad=False, batch=2)
+    sound = np.concatenate([voice(seconds, seed) for seed, seconds in enumerate((29, 3, 25, 20, 30, 5, 28))])
+    heard: list[int] = []
+    step = transcriber.engine._group
+    monkeypatch.setattr(
+        transcriber.engine, "_group", lambda clips, job: (heard.append(len(clips)), step(clips, job))[1]
+    )
+    pieces: list[tuple[int, str]] = []
+    found = transcriber.transcribe(sound, "en", on_text=lambda text: pieces.append((sum(heard), text)), **keywords)
+    assert "".join(text for _, text in pieces) == found.text
+    assert len(pieces) >= 4 and pieces[0][0] <= 2, "the first piece waits for its own group only"
+    assert found.text == transcriber.transcribe(sound, "en", **keywords).text
+
+
+def test_a_transcription_ends_when_it_is_told_to(whisper: Exported, voice: Sound) -> None:
+    transcriber, said = Transcriber.open(whisper.bundle, vad=False, batch=1), list[str]()
+    sound = np.concatenate([voice(20, seed) for seed in range(4)])
+    with pytest.raises(Stopped):
+        transcriber.transcribe(sound, "en", on_text=said.append, stop=lambda: bool(said))
+    assert len(said) == 1
+    asked: list[int] = []
+    with pytest.raises(Stopped):
+        transcriber.transcribe(sound[:16_000], "en", stop=lambda: asked.append(1) or len(asked) == 4)
+    assert len(asked) == 4, "it is asked before every token"
+    assert transcriber.transcribe(sound, "en").text.startswith(said[0])

@@ -144,12 +144,14 @@ class Steering:
     """What changes greedy decoding; nothing does by default.
 
     `restrict(row, its tokens, its scores)` may lower scores. `choose(scores)` (rows, vocabulary) takes one token for
-    each row instead of the best. `recorder` writes down what happens.
+    each row instead of the best. `recorder` writes down what happens. `check` is called before each step, and may
+    raise what ends the decoding.
     """
 
     restrict: Callable[[int, Sequence[int], NDArray[np.float32]], None] | None = None
     choose: Callable[[NDArray[np.float32]], NDArray[np.intp]] | None = None
     recorder: Recorder | None = None
+    check: Callable[[], None] | None = None
 
 
 def greedy(
@@ -178,6 +180,8 @@ def greedy(
             keep = np.flatnonzero(running)
             cache.keep(keep)
             rows, feed, running = [rows[index] for index in keep], feed[keep], [True] * len(keep)
+        if steering.check is not None:
+            steering.check()
         started = perf_counter()
         scores = cache.step(feed)
         if steering.recorder is not None and is_first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -88,9 +89,10 @@ class Recorder:
 def log_probability(scores: NDArray[np.float32], token: int, is_best: bool = False) -> float:
     """The logarithm of a token's share of the probability, to 0.006; `scores` (vocabulary,)."""
     # Mostly the token is the best, and a search for a better one costs as much as the rest.
-    best = scores[token] if is_best else scores.max()
-    near = scores[np.flatnonzero(scores > best - np.float32(FAR))]
-    return float(scores[token] - best - np.log(np.exp(near - best).sum()))
+    score = float(scores[token])
+    best = score if is_best else float(scores.max())
+    near = scores.take((scores > best - FAR).nonzero()[0])
+    return score - best - math.log(float(np.exp(near - best).sum()))
 
 
 def mean(values: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.errors import Stopped, UserError
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
 from edge_asr_deploy.runtime.audio.samples import as_samples
 from edge_asr_deploy.runtime.audio.spans import CHUNK, FEWEST, PAUSE, SPEECH
@@ -41,8 +41,12 @@ EVERY, SHARE = 0.5, 3.0
 class Decode(Protocol):
     """Decodes samples (n,), with a text that begins with the tokens `said`."""
 
+    @property
+    def language(self) -> str | None:
+        """The code of the language of the last text, where the model knows several."""
+
     def __call__(self, samples: NDArray[np.float32], said: tuple[int, ...], last: bool) -> Segment:
-        """A segment with times in seconds of the samples. `last` says that no more will be said."""
+        """A segment with times in seconds of the samples. `last`: no more will be said. Else Stopped may be raised."""
 
 
 @dataclass
@@ -57,7 +61,7 @@ class _Stretch:
     stable: tuple[int, ...] = ()
     shown: Partial | None = None
     ended: Segment | None = None
-    due: float = EVERY
+    due: float = 0.0
 
 
 class Stream:
@@ -66,8 +70,16 @@ class Stream:
     It keeps the stretch that is being spoken, at most 30 s, and nothing else, so that it can run for months.
     """
 
-    def __init__(self, decode: Decode, text: Callable[[Sequence[int]], str], voice: VoiceDetector) -> None:
-        self._decode, self._text, self._voice = decode, text, voice
+    def __init__(
+        self,
+        decode: Decode,
+        text: Callable[[Sequence[int]], str],
+        voice: VoiceDetector,
+        only_stable: bool = False,
+        hurry: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._decode, self._text, self._voice, self._hurry = decode, text, voice, hurry
+        self._first = MATURE if only_stable else EVERY
         self._memory = voice.start()
         self._rest = np.zeros(0, np.float32)
         self._earlier = np.zeros(0, np.float32)
@@ -75,6 +87,16 @@ class Stream:
         self._run = 0
         self._stretch: _Stretch | None = None
         self._is_finished = False
+
+    @property
+    def language(self) -> str | None:
+        """The code of the language of the last text, where the model knows several."""
+        return self._decode.language
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the final text is there already, should nothing more be said: it was decoded within a pause."""
+        return self._stretch is not None and self._stretch.ended is not None
 
     def push(self, samples: ArrayLike) -> list[Event]:
         """Take the next samples (n,), any number of them; returns what they tell.
@@ -115,7 +137,7 @@ class Stream:
                 return []
             begun = self._heard - FEWEST * CHUNK
             start = self._heard - len(self._earlier)
-            self._stretch = _Stretch(start, begun, self._heard, [self._earlier])
+            self._stretch = _Stretch(start, begun, self._heard, [self._earlier], due=self._first)
             return [SpeechStarted(begun / SAMPLE_RATE)]
         stretch.samples.append(chunk)
         if probability >= PAUSE:
@@ -125,7 +147,7 @@ class Stream:
         patience = next((pause for seconds, pause in PATIENCE if length < seconds), 0.0)
         if pause >= patience:
             return [self._end(stretch)]
-        if pause >= LIKELY_END and stretch.ended is None:
+        if pause >= LIKELY_END and stretch.ended is None and not self._hurry():
             stretch.ended = self._decoded(stretch, last=True)
         return []
 
@@ -134,8 +156,13 @@ class Stream:
         stretch = self._stretch
         if stretch is None or stretch.ended is not None or (length := self._seconds(stretch)) < stretch.due:
             return []
+        if self._hurry():
+            return []
         started = perf_counter()
-        segment = self._decoded(stretch, last=False)
+        try:
+            segment = self._decoded(stretch, last=False)
+        except Stopped:
+            return []
         stretch.due = length + max(EVERY, SHARE * (perf_counter() - started))
         tokens = segment.tokens
         if length >= MATURE:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_asr_deploy.cache import STALE_SECONDS, cache_root, clear_stale, is_trusted, make_folder, own
-from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.errors import Note, UserError
 from edge_asr_deploy.files import write_atomically
 
 VARIABLE = "EDGE_ASR_STARTUP_CACHE"
@@ -26,6 +27,12 @@ OFF = frozenset({"0", "off", "no", "false"})
 INDEX = "entry.json"
 # The bytes of all entries together. Beyond this limit, the least recently used entries are removed.
 LIMIT = 1 << 30
+# Seconds in which an entry that was used stays in any case. So at most LIMIT is written anew in this time, and a bundle
+# that finds no place waits no longer for one.
+KEPT_SECONDS = 3600.0
+
+# Whether it was said that the cache is full.
+_is_said = False
 
 Stamp = list[int]
 Content = TypeVar("Content")
@@ -89,6 +96,7 @@ def entry(name: str, about: str, make: Callable[[Path], None]) -> Path | None:
         if _is_sound(folder, about):
             return folder
         if not _has_room(root):
+            _say_full(root)
             return None
 
         def fill(partial: Path) -> None:
@@ -141,11 +149,14 @@ def _is_sound(folder: Path, about: str) -> bool:
         changed = [name for name, record in files.items() if stamps[name] != record["stamp"]]
         if any(_digest(folder / name) != files[name]["sha256"] for name in changed):
             return False
-        if changed or time.time() - (folder / INDEX).stat().st_mtime > STALE_SECONDS:
-            # The index's own modification time tells when the entry was last used, to the day.
+        if changed:
             renewed = {name: {**record, "stamp": stamps[name]} for name, record in files.items()}
             with suppress(OSError):
                 write_index(folder / INDEX, {**index, "files": renewed})
+        elif time.time() - (folder / INDEX).stat().st_mtime > KEPT_SECONDS / 2:
+            # The index's own modification time tells when the entry was last used, to half an hour.
+            with suppress(OSError):
+                os.utime(folder / INDEX)
     except (OSError, KeyError, TypeError):
         return False
     return True
@@ -162,8 +173,8 @@ def _describe(folder: Path, about: str) -> None:
 def _prune(root: Path, newest: Path) -> None:
     """Remove what killed processes left; then the least recently used entries until the rest fits `LIMIT`.
 
-    What was used within a day stays in any case: two bundles that do not fit together would otherwise write each other
-    away at every start, which wears out SD cards.
+    What was used within KEPT_SECONDS stays in any case: two bundles that do not fit together would otherwise write each
+    other away at every start, which wears out SD cards.
     """
     for parent in root.iterdir():
         if parent.is_dir():
@@ -174,7 +185,7 @@ def _prune(root: Path, newest: Path) -> None:
         del used[path]
     sizes = {path: _size(path) for path in used}
     for path in sorted(used, key=used.__getitem__):
-        if sum(sizes.values()) <= LIMIT or time.time() - used[path] <= STALE_SECONDS:
+        if sum(sizes.values()) <= LIMIT or time.time() - used[path] <= KEPT_SECONDS:
             break
         if path != newest:
             _discard(path)
@@ -182,12 +193,24 @@ def _prune(root: Path, newest: Path) -> None:
 
 
 def _has_room(root: Path) -> bool:
-    """False when the entries used within a day fill the cache already: they exceed `LIMIT` by one entry at most."""
-    return sum(_size(path) for path, at in _last_used(root).items() if time.time() - at <= STALE_SECONDS) < LIMIT
+    """False when the entries used within KEPT_SECONDS fill the cache: they exceed `LIMIT` by one entry at most."""
+    kept = (path for path, at in _last_used(root).items() if time.time() - at <= KEPT_SECONDS)
+    return sum(map(_size, kept)) < LIMIT
+
+
+def _say_full(root: Path) -> None:
+    """Once in a process: why it starts slowly, and what helps."""
+    global _is_said
+    if _is_said:
+        return
+    _is_said = True
+    remedy = f"delete it, or give this program another folder: {VARIABLE}=FOLDER"
+    said = f"the start-up cache {root} is full of bundles used within the hour, so this start takes longer; {remedy}"
+    warnings.warn(Note(said), stacklevel=2)
 
 
 def _last_used(root: Path) -> dict[Path, float]:
-    """When each entry (`KIND/NAME`) was last used, to the day; an entry without an index, when it was made."""
+    """When each entry (`KIND/NAME`) was last used, to half an hour; an entry without an index, when it was made."""
     found = {}
     for path in root.glob("*/*"):
         if path.is_dir() and not path.name.startswith("."):

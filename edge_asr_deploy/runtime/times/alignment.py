@@ -16,10 +16,11 @@ from edge_asr_deploy.runtime.decoding.recording import Recorded
 
 MEDIAN_WIDTH = 7
 # Pairs of places whose exchange in this order brings the median of seven values to the middle (N. Devillard's
-# `opt_med7`, Fast median search, 1998).
+# `opt_med7`, Fast median search, 1998). After some only the greater or only the lesser value is needed.
 _EXCHANGES = (
-    *((0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6)),
-    *((2, 3), (3, 6), (4, 5), (1, 4), (1, 3), (3, 4)),
+    *((0, 5, "both"), (0, 3, "both"), (1, 6, "both"), (2, 4, "both"), (0, 1, "greater"), (3, 5, "both")),
+    *((2, 6, "both"), (2, 3, "greater"), (3, 6, "lesser"), (4, 5, "lesser"), (1, 4, "both"), (1, 3, "greater")),
+    (3, 4, "lesser"),
 )
 
 
@@ -31,7 +32,8 @@ def token_frames(recorded: Recorded, heads: Sequence[tuple[int, int]], frames: i
     total: NDArray[np.float32] = np.zeros(1, np.float32)
     for layer, head in heads:
         keys = recorded.keys[layer][head, :, :frames]
-        total = total + _normalized(recorded.queries[layer][head] @ keys)
+        attention = _normalized(recorded.queries[layer][head] @ keys)
+        total = np.add(total, attention, out=attention)
     # The last token of the prompt looks for the first token of the text.
     return path_starts(-smooth(total[prompt - 1 :]))
 
@@ -44,20 +46,23 @@ def path_starts(cost: NDArray[np.float32]) -> NDArray[np.intp]:
     """
     rows, columns = cost.shape
     sums = np.cumsum(cost, axis=1, dtype=np.float64)
-    # Of a path that enters a row at a column: its sum there, less the row's own sum up to it; and the sum above.
-    entries, above = np.empty((rows, columns)), np.empty((rows, columns))
-    above[0] = np.where(np.arange(columns) == 0, 0, np.inf)
+    rest = cost - sums
+    # Of a path that enters a row at a column: its sum there, less the row's own sum up to it. The least of these so far
+    # with that sum is the best path to a column, of which the next row takes the one above or the one beside that.
+    entries, best, above = np.empty((rows, columns)), np.empty((rows, columns)), np.full(columns, np.inf)
+    above[0] = 0
     for row in range(rows):
-        entries[row] = above[row] + cost[row] - sums[row]
-        if row + 1 < rows:
-            best = sums[row] + np.minimum.accumulate(entries[row])
-            above[row + 1] = np.minimum(best, np.concatenate([[np.inf], best[:-1]]))
+        np.add(above, rest[row], out=entries[row])
+        np.minimum.accumulate(entries[row], out=best[row])
+        best[row] += sums[row]
+        above[0] = best[row, 0]
+        np.minimum(best[row, 1:], best[row, :-1], out=above[1:])
     starts = np.zeros(rows, np.intp)
     column = columns - 1
     for row in range(rows - 1, 0, -1):
-        starts[row] = column = int(np.argmin(entries[row, : column + 1]))
-        # By the diagonal step, where that is where the sum above comes from.
-        if column and not _stays(above, entries, sums, row, column):
+        starts[row] = column = int(entries[row, : column + 1].argmin())
+        # By the diagonal step, where that is better than straight down.
+        if column and best[row - 1, column - 1] < best[row - 1, column]:
             column -= 1
     return starts
 
@@ -69,23 +74,27 @@ def smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
     if length <= half:
         return values
     padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(half, half)], mode="reflect")
-    places = [padded[..., place : place + length] for place in range(MEDIAN_WIDTH)]
-    for low, high in _EXCHANGES:
-        places[low], places[high] = np.minimum(places[low], places[high]), np.maximum(places[low], places[high])
+    places = [padded[..., place : place + length].copy() for place in range(MEDIAN_WIDTH)]
+    spare = np.empty_like(places[0])
+    for low, high, needed in _EXCHANGES:
+        first, second = places[low], places[high]
+        if needed == "both":
+            np.minimum(first, second, out=spare)
+            np.maximum(first, second, out=second)
+            places[low], spare = spare, first
+        elif needed == "greater":
+            np.maximum(first, second, out=second)
+        else:
+            np.minimum(first, second, out=first)
     return places[half]
-
-
-def _stays(
-    above: NDArray[np.float64], entries: NDArray[np.float64], sums: NDArray[np.float64], row: int, column: int
-) -> bool:
-    """Whether the path came down in its column, not by the diagonal."""
-    straight = sums[row - 1, column] + entries[row - 1, : column + 1].min()
-    return bool(straight <= above[row, column])
 
 
 def _normalized(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Attention over frames (tokens, frames), less its mean over the tokens, in units of its deviation."""
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    weights = scores - scores.max(axis=1, keepdims=True)
+    np.exp(weights, out=weights)
     weights /= weights.sum(axis=1, keepdims=True)
-    deviation = weights.std(axis=0)
-    return np.asarray((weights - weights.mean(axis=0)) / np.maximum(deviation, np.finfo(np.float32).tiny))
+    weights -= weights.mean(axis=0)
+    deviation = np.sqrt(np.einsum("ij,ij->j", weights, weights) / np.float32(len(weights)))
+    weights /= np.maximum(deviation, np.finfo(np.float32).tiny)
+    return np.asarray(weights)

@@ -49,7 +49,7 @@ def timed_words(
 def _shortened(words: Sequence[TimedWord]) -> list[TimedWord]:
     """Words and marks at the edge of a sentence without the pause there, which alignment gives to one of them."""
     lengths = [word.end - word.start for word in words if word.end > word.start]
-    longest = 2 * min(LONGEST_MEDIAN, float(np.median(lengths))) if lengths else 0.0
+    longest = 2 * min(LONGEST_MEDIAN, _median(lengths)) if lengths else 0.0
     result = list(words)
     for index in range(1, len(words)):
         word = result[index]
@@ -59,6 +59,12 @@ def _shortened(words: Sequence[TimedWord]) -> list[TimedWord]:
             elif result[index - 1].text.strip() in SENTENCE_ENDS:
                 result[index] = replace(word, start=word.end - longest)
     return result
+
+
+def _median(values: Sequence[float]) -> float:
+    """As numpy's, in a tenth of its time for few values."""
+    ordered, half = sorted(values), len(values) // 2
+    return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _joined(words: Sequence[TimedWord]) -> list[TimedWord]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -39,21 +38,6 @@ def response(form: str, transcript: Transcript, language: str, task: str, granul
 
     write = {"srt": subtitles.srt, "vtt": subtitles.vtt}[form]
     return PlainTextResponse(write(transcript.segments))
-
-
-def events(transcript: Transcript) -> Iterator[str]:
-    """A transcript as server-sent events: one delta for each segment, then the whole."""
-    for piece in pieces(transcript):
-        yield event({"type": "transcript.text.delta", "delta": piece})
-    yield event({"type": "transcript.text.done", "text": transcript.text})
-
-
-def pieces(transcript: Transcript) -> list[str]:
-    """The text in parts, which are the text when joined."""
-    parts = [segment.text for segment in transcript.segments]
-    if " ".join(parts) != transcript.text:
-        parts = [transcript.text] if transcript.text else []
-    return [*parts[:1], *(f" {part}" for part in parts[1:])]
 
 
 def event(content: dict[str, Any]) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.serve import metrics
 from edge_asr_deploy.serve.faults import Fault, Unforeseen, Unknown, WrongMethod, fault_of
 from edge_asr_deploy.serve.hearing import report
-from edge_asr_deploy.serve.openai.answers import event, events, fault_response, response
+from edge_asr_deploy.serve.openai.answers import event, fault_response, response
 from edge_asr_deploy.serve.openai.form import read_form
 from edge_asr_deploy.serve.openai.guard import CLIENT_GONE, Guard
 from edge_asr_deploy.serve.openai.wishes import Asked, asked, check_model
@@ -31,6 +30,9 @@ from edge_asr_deploy.serve.shared import Shared
 
 # Seconds until a stream that has nothing to say gives a sign of life. Until the first one, a fault has a status.
 SIGN_OF_LIFE = 10.0
+# The text of a recording piece by piece, and None behind the last one.
+Pieces = asyncio.Queue[str | None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -83,38 +85,46 @@ class _Paths:
             with recording:
                 return read_sound(recording, name, shared.longest)
 
-        job = asyncio.ensure_future(shared.hearing.hear(samples, wanted.wish, release))
         if wanted.is_streamed:
-            return await self._streamed(request, job)
-        transcript = await _unless_gone(request, job)
+            pieces: Pieces = asyncio.Queue()
+            job = asyncio.ensure_future(shared.hearing.hear(samples, wanted.wish, release, pieces.put_nowait))
+            job.add_done_callback(lambda _: pieces.put_nowait(None))
+            return await self._streamed(request, job, pieces)
+        job = asyncio.ensure_future(shared.hearing.hear(samples, wanted.wish, release))
+        transcript = await _unless_gone(request, job, job)
         return self._answer(wanted, transcript, task)
 
     def _answer(self, wanted: Asked, transcript: Transcript, task: str) -> Response:
         language = transcript.language or wanted.wish.language or self.shared.languages[0]
         return response(wanted.format, transcript, language, task, wanted.granularities)
 
-    async def _streamed(self, request: Request, job: asyncio.Future[Transcript]) -> Response:
-        """Server-sent events. The place for partial texts: they would be sent here while the job runs."""
+    async def _streamed(self, request: Request, job: asyncio.Future[Transcript], pieces: Pieces) -> Response:
+        """Server-sent events: each piece of the text as soon as it was heard. A fault before them has a status."""
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        stream = partial(StreamingResponse, media_type="text/event-stream", headers=headers)
-        try:
-            transcript = await _unless_gone(request, job, SIGN_OF_LIFE)
-        except TimeoutError:
-            return stream(_later(job))
-        return stream(_at_once(transcript))
+        first: asyncio.Future[str | None] = asyncio.ensure_future(pieces.get())
+        with suppress(TimeoutError):
+            piece = await _unless_gone(request, job, first, SIGN_OF_LIFE)
+            if piece is None:
+                # Without any text, or a fault.
+                job.result()
+        return StreamingResponse(_events(job, first, pieces), media_type="text/event-stream", headers=headers)
 
 
-async def _at_once(transcript: Transcript) -> AsyncIterator[str]:
-    for one in events(transcript):
-        yield one
-
-
-async def _later(job: asyncio.Future[Transcript]) -> AsyncGenerator[str]:
+async def _events(
+    job: asyncio.Future[Transcript], first: asyncio.Future[str | None], pieces: Pieces
+) -> AsyncGenerator[str]:
+    """The events of a job, which sends pieces and at its end None; `first` is the first of them."""
     try:
-        while not (await asyncio.wait({job}, timeout=SIGN_OF_LIFE))[0]:
-            yield ": the recording is being heard\n\n"
-        for one in events(job.result()):
-            yield one
+        following = first
+        while True:
+            while not (await asyncio.wait({following}, timeout=SIGN_OF_LIFE))[0]:
+                yield ": the recording is being heard\n\n"
+            piece = following.result()
+            if piece is None:
+                break
+            yield event({"type": "transcript.text.delta", "delta": piece})
+            following = asyncio.ensure_future(pieces.get())
+        yield event({"type": "transcript.text.done", "text": (await job).text})
     except Exception as error:
         fault = fault_of(error)
         yield event({"error": {"message": fault.sentence, "type": fault.kind, "code": fault.code}})
@@ -122,11 +132,16 @@ async def _later(job: asyncio.Future[Transcript]) -> AsyncGenerator[str]:
         job.cancel()
 
 
-async def _unless_gone(request: Request, job: asyncio.Future[Transcript], seconds: float | None = None) -> Transcript:
-    """A job's result. TimeoutError after so many seconds; the job goes on. A client that goes away cancels its job."""
+async def _unless_gone(
+    request: Request, job: asyncio.Future[Any], awaited: asyncio.Future[Result], seconds: float | None = None
+) -> Result:
+    """The result of what is `awaited` of a job. A client that goes away cancels the job: ClientDisconnect.
+
+    TimeoutError after so many seconds; the job goes on.
+    """
     gone = asyncio.ensure_future(_gone(request))
     try:
-        waited: set[asyncio.Future[Any]] = {job, gone}
+        waited: set[asyncio.Future[Any]] = {awaited, gone}
         await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     except BaseException:
         job.cancel()
@@ -134,8 +149,8 @@ async def _unless_gone(request: Request, job: asyncio.Future[Transcript], second
     finally:
         is_gone = gone.done()
         gone.cancel()
-    if job.done():
-        return job.result()
+    if awaited.done():
+        return awaited.result()
     if is_gone:
         job.cancel()
         raise ClientDisconnect
