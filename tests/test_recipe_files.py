@@ -68,6 +68,19 @@ def test_a_kind_alone_keeps_its_meaning_under_other_keys() -> None:
     ("document", "message"),
     [
         ({"embedding": {"shortlist": 16, "weights": {"bits": 16}}}, r"embedding\.shortlist 16: shortlist reads codes"),
+        (
+            {"embedding": {"rare": {"bits": 4, "after": 9}, "weights": {"bits": 4}}},
+            r"rare .*: must have fewer bits than .* 4",
+        ),
+        ({"embedding": {"rare": {"bits": 4, "after": 9}, "weights": {"bits": 16}}}, r"rare .*: must have fewer bits"),
+        (
+            {"embedding": {"rare": {"bits": 4, "after": 9}, "weights": {"bits": 6, "storage": "two-level"}}},
+            r"rare .*: two-level storage has one width for all tokens",
+        ),
+        (
+            {"embedding": {"rare": {"bits": 4, "after": 9}, "weights": {"bits": 6, "quantizer": {"method": "spqr"}}}},
+            r"rare .*: spqr rounds all rows together",
+        ),
         ({"stem": {"bits": 16, "activations": "int8-token"}}, r"stem\.activations 'int8-token': convolutions of 16"),
         (
             {"encoder": {"weights": W8, "activations": {"kind": "int8-static", "token": ["*"]}}},

@@ -21,6 +21,7 @@ from edge_asr_deploy.ptq.learning.reconstruction import Learned
 from edge_asr_deploy.ptq.methods import needs_statistics, qep
 from edge_asr_deploy.ptq.methods.quik import spec_of
 from edge_asr_deploy.ptq.needs import needs_samples
+from edge_asr_deploy.ptq.rare import rare_rows, round_table
 from edge_asr_deploy.ptq.rotation import rotate
 from edge_asr_deploy.ptq.rounding import by_spec, round_together
 from edge_asr_deploy.ptq.statistics import Statistics
@@ -281,7 +282,12 @@ class _Driver:
             if spec.correction is not None and statistics is not None and drift is not None:
                 for weight in weights.values():
                     weight.copy_(qep(weight, statistics.hessian, drift, spec.correction))
-            for quantized in round_together(weights, shared.component, spec, statistics, learned):
+            rare = rare_rows(self.recipe.embedding.rare, spec, self.model.config)
+            if rare is None or (table := self.structure.table) not in paths:
+                rounded = round_together(weights, shared.component, spec, statistics, learned)
+            else:
+                rounded = [round_table(weights[table], table, spec, rare, statistics)]
+            for quantized in rounded:
                 weights[quantized.name].copy_(torch.from_numpy(quantized.dequantize()))
                 self.done.append(quantized)
                 self.progress(quantized.name, len(self.done), self.total)

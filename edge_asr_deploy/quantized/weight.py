@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.quantized.inputs import InputRounding
 from edge_asr_deploy.quantized.outliers import FinerCodes, FloatColumns, Outliers, offset
+from edge_asr_deploy.quantized.rare import RareRows
 from edge_asr_deploy.quantized.scales import CodedScales, Scales, TwoLevelScales, by_channel
 
 
@@ -27,8 +28,8 @@ class QuantizedWeight:
     design. `inputs` says how the layer's input is rounded; None keeps it float.
 
     `name` is the module's path (`model.encoder.layers.0.fc1`); for the tied table it is that of the embedding, and
-    the output channels are the vocabulary. `error` is relative: of the layer's output on the calibration data where it
-    was calibrated, else of the matrix itself.
+    the output channels are the vocabulary, of which `rare` ones may be coarser. `error` is relative: of the layer's
+    output on the calibration data where it was calibrated, else of the matrix itself.
     """
 
     name: str
@@ -43,6 +44,7 @@ class QuantizedWeight:
     outliers: Outliers | None = None
     inputs: InputRounding | None = None
     error: float | None = None
+    rare: RareRows | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -62,6 +64,8 @@ class QuantizedWeight:
         if not self.symmetric:
             total += self.zero_points.size * self.zero_point_bits
         total += 0 if self.outliers is None else self.outliers.bits
+        if self.rare is not None:
+            total -= self.rare.number * self.codes.shape[1] * self.rare.dropped
         return total / self.codes.size
 
     @property
@@ -73,7 +77,7 @@ class QuantizedWeight:
 
     def rows(self, rows: slice) -> QuantizedWeight:
         """Some of the output channels; ValueError where those share statistics with others."""
-        if isinstance(self.scales, CodedScales) or isinstance(self.outliers, FinerCodes):
+        if isinstance(self.scales, CodedScales) or isinstance(self.outliers, FinerCodes) or self.rare is not None:
             raise ValueError(f"{self.name}: its output channels share statistics")
         columns = self.float_columns
         return replace(

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Protocol
 from pydantic import Field
 
 from edge_asr_deploy.recipe.activations import ActivationSpec
-from edge_asr_deploy.recipe.weights import LayerSpec, SpecModel, WeightSpec
+from edge_asr_deploy.recipe.weights import Bits, LayerSpec, SpecModel, WeightSpec
 
 
 class Component(SpecModel):
@@ -27,12 +27,28 @@ class Encoder(Component):
     attention: Literal["float", "int8"] = "float"
 
 
+class Rare(SpecModel):
+    """Tokens that are seldom said, in fewer bits than the rest of the table:
+
+        embedding: {rare: {bits: 4, after: 8000}, weights: {bits: 6, granularity: "group:64"}}
+
+    Byte-pair vocabularies number their tokens by how often they were merged, so that high ids are rare. What follows
+    the end of the text (languages, times) is not among them.
+    """
+
+    bits: Bits = Field(description="of these tokens' codes, fewer than the table's own")
+    after: int = Field(ge=1, description="the first id that is rare")
+
+
 class Embedding(Component):
     """The token table, which is also the vocabulary head."""
+
+    defaults_left_out: ClassVar[dict[str, object]] = {"activations": "float", "rare": None}
 
     shortlist: int = Field(
         0, ge=0, le=1024, description="best tokens scored again, exactly, after a 4-bit pass over all; 0: one full pass"
     )
+    rare: Rare | None = None
 
 
 class Stem(SpecModel):

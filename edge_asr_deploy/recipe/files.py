@@ -68,7 +68,11 @@ def stored_for(document: Document, targets: Sequence[Target]) -> Document:
     for component in COMPONENTS:
         spec = result[component]["weights"]
         if any(target.forms[component] == "int8" for target in targets):
-            result = lay_over(result, {component: {"weights": _storage_for_int8(spec["bits"], spec["granularity"])}})
+            changes: Document = {"weights": _storage_for_int8(spec["bits"], spec["granularity"])}
+            if component == "embedding":
+                # Multipliers leave no room for rows of another width.
+                changes["rare"] = None
+            result = lay_over(result, {component: changes})
     return result
 
 

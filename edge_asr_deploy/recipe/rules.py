@@ -29,6 +29,8 @@ def refusals(recipe: RecipeParts) -> Iterator[tuple[str, str]]:
                 yield f"{component}.activations{_shown(part.activations)}", remedy
     if remedy := shortlist_reads_codes(recipe.embedding):
         yield f"embedding.shortlist{_shown(recipe.embedding.shortlist)}", remedy
+    if (rare := recipe.embedding.rare) and (remedy := rare_rows_share_a_grid(recipe.embedding)):
+        yield f"embedding.rare {rare.model_dump()!r}", remedy
     if remedy := convolutions_need_8_bits(recipe.stem):
         yield f"stem.activations{_shown(recipe.stem.activations)}", remedy
     for recipe_rule in RECIPE_RULES:
@@ -167,6 +169,20 @@ def shortlist_reads_codes(part: Embedding) -> str | None:
     """The first pass over all tokens multiplies 4-bit codes, which a float table does not have."""
     if part.shortlist and not part.weights.is_integer:
         return f"shortlist reads codes; this table has {part.weights.bits} bits: leave it out"
+    return None
+
+
+def rare_rows_share_a_grid(part: Embedding) -> str | None:
+    """Codes of rare tokens are those of the table without their lowest bits, row by row."""
+    spec, rare = part.weights, part.rare
+    if rare is None:
+        return None
+    if not rare.bits < spec.bits <= 8:
+        return f"must have fewer bits than the table's {spec.bits}, which are integers"
+    if spec.storage != "plain":
+        return f"{spec.storage} storage has one width for all tokens; leave it out"
+    if not isinstance(spec.quantizer, RtnOptions | GptqOptions):
+        return f"{spec.quantizer.method} rounds all rows together; use quantizer rtn or gptq"
     return None
 
 

@@ -31,6 +31,9 @@ class TiedTable:
     """The embedding that is also the head, stored once: rows are looked up packed, the head unpacks all of them."""
 
     codes: list[ir.Value]
+    """Planes of the codes; where some rows are rare, without the bits that those lack."""
+    low: list[ir.Value]
+    """Planes of these bits: the rows before the rare ones, one of zeros for all of them, and the rows behind."""
     statistics: list[ir.Value] | None
     """Zero points, packed; wider ones than 4 bits as bytes. Where the weight has two levels, a byte for each group: its
     zero point and above it its multiplier less one. None where nothing differs between groups but the scale."""
@@ -43,7 +46,12 @@ class TiedTable:
         """Initializers [vocabulary, ...], packed along the channels, so that a row is a row of bytes."""
         check(weight)
         zeros = np.zeros_like(weight.zero_points) if weight.symmetric else weight.zero_points
-        codes = store(builder, weight.codes, weight.bits, 1, "codes")
+        dropped = 0 if weight.rare is None else weight.rare.dropped
+        codes = store(builder, weight.codes >> np.uint8(dropped), weight.bits - dropped, 1, "codes")
+        low = []
+        if weight.rare is not None:
+            few = np.delete(weight.codes, np.arange(weight.rare.start + 1, weight.rare.stop), axis=0)
+            low = store(builder, few & np.uint8((1 << dropped) - 1), dropped, 1, "low")
         statistics = None
         match weight.scales:
             case TwoLevelScales(floats, multipliers):
@@ -55,7 +63,7 @@ class TiedTable:
                 floats = plain.values
                 if not weight.symmetric:
                     statistics = store(builder, zeros, _zero_width(weight), 1, "zeros")
-        return cls(codes, statistics, builder.constant(floats, "scales"), weight)
+        return cls(codes, low, statistics, builder.constant(floats, "scales"), weight)
 
     def head(self, builder: Builder, bits: int | None = None) -> ir.Value:
         """The whole table as a matrix [channels, vocabulary] for the last MatMul; folded and fused at load.
@@ -64,15 +72,14 @@ class TiedTable:
         """
         weight = self.weight
         dropped = weight.bits - (bits or weight.bits)
-        codes, zeros, multipliers = self._whole(builder)
+        codes, zeros, multipliers = self._whole(builder, dropped)
         if zeros is None:
             zeros = middle_points(builder, weight)
+            zeros = _shifted(builder, zeros, dropped, "RIGHT")
         scales = self._channel_scales(builder)
         if multipliers is not None:
             scales = multiplied(builder, multipliers, scales)
         if dropped:
-            shift = builder.constant(np.array(dropped, dtype=np.uint8))
-            codes, zeros = (builder.op("BitShift", v, shift, direction="RIGHT") for v in (codes, zeros))
             scales = builder.op("Mul", scales, builder.constant(np.array(2**dropped, dtype=np.float32)))
         codes, zeros = (widen(builder, v, weight.bits - dropped) for v in (codes, zeros))
         return dequantize(builder, codes, scales, zeros, weight)
@@ -85,16 +92,43 @@ class TiedTable:
         )
         return matrix, builder.op("Squeeze", self._channel_scales(builder), builder.integers(0))
 
-    def _whole(self, builder: Builder) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
-        """Codes [channels, vocabulary], zero points and multipliers [groups, vocabulary], all uint8."""
+    def _whole(self, builder: Builder, dropped: int = 0) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
+        """Codes [channels, vocabulary], zero points and multipliers [groups, vocabulary], all uint8.
+
+        Codes and zero points come without their `dropped` lowest bits.
+        """
 
         def transposed(planes: list[ir.Value], bits: int, length: int) -> ir.Value:
             return builder.op("Transpose", unpack_nodes(builder, planes, bits, axis=1, length=length), perm=[1, 0])
 
-        codes = transposed(self.codes, self.weight.bits, self.weight.codes.shape[1])
+        columns, lacking = self.weight.codes.shape[1], self._lacking
+        codes = transposed(self.codes, self.weight.bits - lacking, columns)
+        if lacking > dropped:
+            low = transposed([self._for_all(builder, plane) for plane in self.low], lacking, columns)
+            codes = builder.op("BitwiseOr", _shifted(builder, codes, lacking, "LEFT"), low)
+        codes = _shifted(builder, codes, dropped - (0 if lacking > dropped else lacking), "RIGHT")
         if self.statistics is None:
             return codes, None, None
-        return codes, *self._apart(builder, transposed(self.statistics, _zero_width(self.weight), self._groups))
+        statistics = transposed(self.statistics, _zero_width(self.weight), self._groups)
+        zeros, multipliers = self._apart(builder, statistics)
+        return codes, None if zeros is None else _shifted(builder, zeros, dropped, "RIGHT"), multipliers
+
+    @property
+    def _lacking(self) -> int:
+        """Bits that the codes of rare rows lack; 0 where no rows are rare."""
+        return 0 if self.weight.rare is None else self.weight.rare.dropped
+
+    def _for_all(self, builder: Builder, plane: ir.Value) -> ir.Value:
+        """A plane of `low` with a row for every token."""
+        rare, rows = self.weight.rare, builder.integers(0)
+        assert rare is not None
+        zeros, behind = builder.integers(rare.start), builder.integers(rare.start + 1)
+        parts = [
+            builder.op("Slice", plane, builder.integers(0), zeros, rows),
+            builder.op("Expand", builder.op("Slice", plane, zeros, behind, rows), builder.integers(rare.number, 1, 1)),
+            builder.op("Slice", plane, behind, builder.integers(len(self.weight.codes)), rows),
+        ]
+        return builder.op("Concat", *parts, axis=0)
 
     def _apart(self, builder: Builder, statistics: ir.Value) -> tuple[ir.Value | None, ir.Value | None]:
         """Zero points and multipliers less one, of unpacked statistics."""
@@ -160,8 +194,17 @@ class TiedTable:
         """Of the rows for `tokens` (batch, rows), all float32: codes (batch, rows, groups, width), padded to whole
         groups; zero points (batch, rows, groups), or one for all; scales (batch, rows, groups or 1)."""
         weight = self.weight
+        columns, lacking = weight.codes.shape[1], self._lacking
         codes = [builder.op("Gather", plane, tokens, axis=0) for plane in self.codes]
-        values = float_nodes(builder, codes, weight.bits, weight.codes.shape[1])
+        values = float_nodes(builder, codes, weight.bits - lacking, columns)
+        if weight.rare is not None:
+            # All rare tokens read the row of zeros.
+            behind = builder.op("Sub", tokens, builder.integers(weight.rare.stop - 1))
+            places = builder.op("Min", tokens, builder.integers(weight.rare.start))
+            places = builder.op("Add", places, builder.op("Max", behind, builder.integers(0)))
+            low = [builder.op("Gather", plane, places, axis=0) for plane in self.low]
+            higher = builder.op("Mul", values, builder.constant(np.array(2**lacking, dtype=np.float32)))
+            values = builder.op("Add", higher, float_nodes(builder, low, lacking, columns))
         if self._ragged:
             values = builder.op("Pad", values, builder.integers(0, 0, 0, 0, 0, self._ragged))
         values = builder.op("Reshape", values, builder.integers(0, 0, self._groups, self._width))
@@ -203,6 +246,12 @@ class TiedTable:
     def _ragged(self) -> int:
         """Channels that the last group lacks."""
         return -int(self.weight.codes.shape[1]) % self._width
+
+
+def _shifted(builder: Builder, codes: ir.Value, bits: int, direction: str) -> ir.Value:
+    if not bits:
+        return codes
+    return builder.op("BitShift", codes, builder.constant(np.array(bits, dtype=np.uint8)), direction=direction)
 
 
 def _zero_width(weight: QuantizedWeight) -> int:
