@@ -162,3 +162,10 @@ def test_no_shipped_document_is_read_otherwise() -> None:
     assert len(paths) > 5
     for path in paths:
         assert read_mapping("recipe", path, "a name") == yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_what_is_left_out_may_be_excluded_as_well() -> None:
+    """`fit` writes recipes without keys that are null, `rare` among them."""
+    recipe = parse(for_bits("whisper", 5), "test")
+    assert recipe.embedding.rare is None
+    assert "rare" not in recipe.model_dump(mode="json", exclude_none=True)["embedding"]

@@ -38,7 +38,8 @@ class SpecModel(BaseModel):
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
         for key, default in self.defaults_left_out.items():
-            if document.get(key) == default:
+            # It may be excluded by whoever dumps.
+            if key in document and document[key] == default:
                 del document[key]
         return document
 
