@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -128,12 +129,16 @@ def bundle_record(recipe: Recipe) -> dict[str, Any]:
     return {"graphs": graphs, "numbers": numbers}
 
 
+# Names of what is stored of a matrix. Of tiny ones it is no longer than other constants, but numbers all the same.
+STORED = re.compile(r"/(codes|low|zeros|scales|scale_codes|statistics|multipliers|shifts)\d*(_\d+)?$")
+
+
 def structure(path: Path) -> str:
-    """Hash of a graph without the numbers of its larger tensors."""
+    """Hash of a graph without the numbers of stored matrices and of its larger tensors."""
     model = onnx.load(path, load_external_data=False)
     for graph in _graphs(model.graph):
         for tensor in graph.initializer:
-            if len(tensor.raw_data) > 64 or tensor.external_data:
+            if len(tensor.raw_data) > 64 or tensor.external_data or STORED.search(tensor.name):
                 tensor.ClearField("raw_data")
                 tensor.ClearField("external_data")
             if tensor.name.endswith(("gaps", "outliers")):  # How many there are follows from sums of floats.
