@@ -8,20 +8,16 @@ with a paired bootstrap interval, and errors by kind. What was heard is kept in 
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.heard import KINDS, RATE, Errors, Listener, Samples, kinds, rise, table
+from benchmarks.heard import KINDS, RATE, Errors, Listener, Samples, arguments, by_set, kinds, table
 from edge_asr_deploy.corpora.defaults import CALIBRATION, EVALUATION
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.corpora.utterance import Utterance
-from edge_asr_deploy.harness.evaluation.wer import pooled
 
 VOICES = 6
 # Louder samples than these would be clipped by any recorder.
@@ -54,10 +50,7 @@ def noisy(utterances: Sequence[Utterance], voices: Sequence[Samples], decibels: 
 
 def main() -> None:
     """Print the tables of the bundles named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundles", nargs="+", type=Path, help="the float bundle first")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("EDGE_ASR_DATA", ".")))
-    parser.add_argument("--store", type=Path, required=True, help="folder of what was heard")
+    parser = arguments(__doc__)
     parser.add_argument("--decibels", nargs="+", default=["5"], help="numbers, or `clean`")
     parser.add_argument("--voices", type=int, default=VOICES)
     parser.add_argument("--limit", type=int, help="at most so many clips of each set")
@@ -73,7 +66,7 @@ def main() -> None:
             if level == "clean"
             else noisy(utterances, voices, float(level), given.voices)
         )
-        found: dict[str, list[Errors]] = {}
+        found: dict[str, Sequence[Errors]] = {}
         for bundle in given.bundles:
             listener = Listener(bundle, given.store)
             heard = [listener.hear(clip) for clip in clips]
@@ -85,18 +78,11 @@ def main() -> None:
         print(f"\n{_report(found, utterances, level, hours)}", flush=True)
 
 
-def _report(found: dict[str, list[Errors]], utterances: Sequence[Utterance], level: str, hours: float) -> str:
-    (base, first), *others = found.items()
-    rows = []
-    for source in (*dict.fromkeys(one.source for one in utterances), "all, pooled"):
-        chosen = [i for i, one in enumerate(utterances) if source in (one.source, "all, pooled")]
-        before = [first[i] for i in chosen]
-        rises = [rise([errors[i] for i in chosen], before) for _, errors in others]
-        rows.append([source, f"{100 * pooled(one.counts for one in before).wer:.2f}", *rises])
-    headings = ["speech", f"{base} WER %", *(f"{bundle} rise" for bundle, _ in others)]
+def _report(found: dict[str, Sequence[Errors]], utterances: Sequence[Utterance], level: str, hours: float) -> str:
+    rates = by_set([one.source for one in utterances], found)
     by_kind = table(KINDS, [kinds(bundle, errors, hours) for bundle, errors in found.items()])
     title = "Clean" if level == "clean" else f"{level} dB"
-    return f"{title}:\n\n{table(headings, rows)}\n\n{by_kind}"
+    return f"{title}:\n\n{rates}\n\n{by_kind}"
 
 
 def _loudness(samples: Samples | np.ndarray) -> float:

@@ -5,8 +5,10 @@ The key of an entry covers what can change a text: the bundle's files, the sampl
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
@@ -31,6 +33,8 @@ from edge_asr_deploy.sources import source_hash
 RATE = 16_000
 # Deletions are counted by how many words in a row are gone.
 RUNS = ((1, 1), (2, 3), (4, 9), (10, None))
+# The row of all sets together.
+POOLED = "all, pooled"
 
 Samples = NDArray[np.float32]
 
@@ -144,6 +148,27 @@ def kinds(name: str, errors: Sequence[Errors], hours: float) -> list[str]:
 
 
 KINDS = ("bundle", "subst. / del. / ins.", "words deleted in runs of 1 / 2-3 / 4-9 / 10+", "loops (per hour)", "empty")
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """What every table of heard bundles is asked for with: bundles, `--data` and `--store`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("bundles", nargs="+", type=Path, help="the float bundle first")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("EDGE_ASR_DATA", ".")))
+    parser.add_argument("--store", type=Path, required=True, help="folder of what was heard")
+    return parser
+
+
+def by_set(sets: Sequence[str], found: dict[str, Sequence[Errors]]) -> str:
+    """A table of the first bundle's error rate and the rises of the others; `sets` names the set of each clip."""
+    (base, first), *others = found.items()
+    rows = []
+    for name in (*dict.fromkeys(sets), POOLED):
+        chosen = [index for index, one in enumerate(sets) if name in (one, POOLED)]
+        before = [first[index] for index in chosen]
+        rises = [rise([errors[index] for index in chosen], before) for _, errors in others]
+        rows.append([name, f"{100 * pooled(one.counts for one in before).wer:.2f}", *rises])
+    return table(["speech", f"{base} WER %", *(f"{bundle} rise" for bundle, _ in others)], rows)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,19 +9,15 @@ without marks on letters; languages detected; errors by kind. `--store` keeps wh
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from whisper_normalizer.basic import BasicTextNormalizer
 
-from benchmarks.heard import KINDS, RATE, Errors, Heard, Listener, kinds, rise, table, unseen
+from benchmarks.heard import KINDS, RATE, Errors, Heard, Listener, arguments, by_set, kinds, table, unseen
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.corpora.utterance import Utterance
-from edge_asr_deploy.harness.evaluation.wer import pooled
 
 SETS = {
     "asterisk_es": "es",
@@ -72,20 +68,14 @@ def errors_of(found: Sequence[Case], how: str, scorer: Callable[[str], str]) -> 
 
 def report(everything: dict[str, list[Case]], hours: float) -> str:
     """All tables, of bundles by name; the first is the one that the others are compared with."""
-    (base, first), *others = everything.items()
+    sets = [one.clips for one in next(iter(everything.values()))]
     parts = []
     for how in (GIVEN, DETECTED):
         for name, scorer in scorers().items():
-            baseline = errors_of(first, how, scorer)
-            scored = {bundle: errors_of(found, how, scorer) for bundle, found in others}
-            rows = []
-            for clips in (*dict.fromkeys(one.clips for one in first), "all, pooled"):
-                chosen = [i for i, one in enumerate(first) if clips in (one.clips, "all, pooled")]
-                before = [baseline[i] for i in chosen]
-                rises = [rise([errors[i] for i in chosen], before) for errors in scored.values()]
-                rows.append([clips, f"{100 * pooled(one.counts for one in before).wer:.2f}", *rises])
-            headings = ["speech", f"{base} WER %", *(f"{bundle} rise" for bundle in scored)]
-            parts.append(f"Language {how}, {name}:\n\n{table(headings, rows)}")
+            scored: dict[str, Sequence[Errors]] = {
+                bundle: errors_of(found, how, scorer) for bundle, found in everything.items()
+            }
+            parts.append(f"Language {how}, {name}:\n\n{by_set(sets, scored)}")
     parts.append(detection(everything))
     scorer = scorers()["marks dropped"]
     for how in (GIVEN, DETECTED):
@@ -110,10 +100,7 @@ def detection(everything: dict[str, list[Case]]) -> str:
 
 def main() -> None:
     """Print the tables of the bundles named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundles", nargs="+", type=Path, help="the float bundle first")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("EDGE_ASR_DATA", ".")))
-    parser.add_argument("--store", type=Path, required=True, help="folder of what was heard")
+    parser = arguments(__doc__)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--limit", type=int, help="at most so many clips of each set")
     given = parser.parse_args()

@@ -9,8 +9,6 @@ that of the first bundle's word; words that it has not lie between their neighbo
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -22,7 +20,7 @@ import jiwer
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.heard import KINDS, RATE, Errors, Heard, Listener, Samples, kinds, rise, rows_of, table
+from benchmarks.heard import KINDS, RATE, Errors, Heard, Listener, Samples, arguments, kinds, rise, rows_of, table
 from edge_asr_deploy.corpora.manifest import read_manifest
 from edge_asr_deploy.corpora.normalize import normalizer_for
 from edge_asr_deploy.harness.evaluation.wer import WordCounts, pooled
@@ -160,11 +158,7 @@ def lost(name: str, state: State, before: State, near: NDArray[np.bool_]) -> lis
 
 def main() -> None:
     """Print the tables of the bundles named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundles", nargs="+", type=Path, help="the float bundle first")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("EDGE_ASR_DATA", ".")))
-    parser.add_argument("--store", type=Path, required=True, help="folder of what was heard")
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     found = list(recordings(given.data))
     hours = sum(len(one.samples) for one in found) / RATE / 3600
     results: dict[str, list[Judged]] = {}
