@@ -94,11 +94,8 @@ class Recipe(SpecModel):
         for name, spec in specs.items():
             part: Component = getattr(self, name).model_copy(update={"weights": spec})
             if isinstance(part, Embedding):
-                # These specs give the whole table one width.
-                part = part.model_copy(update={"rare": None})
-            if isinstance(part, Embedding) and not spec.is_integer:
-                # A float table has no codes that a shortlist could be read from.
-                part = part.model_copy(update={"shortlist": 0})
+                # The whole table gets one width; a float table has no codes that a shortlist could be read from.
+                part = part.model_copy(update={"rare": None, "shortlist": part.shortlist if spec.is_integer else 0})
             changes[name] = part
         return self.model_copy(update=changes)
 

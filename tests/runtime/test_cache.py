@@ -152,7 +152,7 @@ def test_two_entries_that_do_not_fit_together_are_each_written_once(monkeypatch:
     """An SD card wears out when every start writes 43 MB."""
     monkeypatch.setattr(cache, "LIMIT", 1500)
     makers = {name: Maker(b"x" * 1000) for name in "abc"}
-    monkeypatch.setattr(cache, "_is_said", False)
+    cache._say_full.cache_clear()
     with pytest.warns(Note, match="is full of bundles used within the hour, .* delete it, or give") as said:
         for _ in range(5):
             entries = {name: cache.entry(f"kind/{name}", "this", maker) for name, maker in makers.items()}

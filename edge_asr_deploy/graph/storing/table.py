@@ -74,8 +74,7 @@ class TiedTable:
         dropped = weight.bits - (bits or weight.bits)
         codes, zeros, multipliers = self._whole(builder, dropped)
         if zeros is None:
-            zeros = middle_points(builder, weight)
-            zeros = _shifted(builder, zeros, dropped, "RIGHT")
+            zeros = _shifted(builder, middle_points(builder, weight), dropped, "RIGHT")
         scales = self._channel_scales(builder)
         if multipliers is not None:
             scales = multiplied(builder, multipliers, scales)
@@ -106,7 +105,8 @@ class TiedTable:
         if lacking > dropped:
             low = transposed([self._for_all(builder, plane) for plane in self.low], lacking, columns)
             codes = builder.op("BitwiseOr", _shifted(builder, codes, lacking, "LEFT"), low)
-        codes = _shifted(builder, codes, dropped - (0 if lacking > dropped else lacking), "RIGHT")
+            lacking = 0
+        codes = _shifted(builder, codes, dropped - lacking, "RIGHT")
         if self.statistics is None:
             return codes, None, None
         statistics = transposed(self.statistics, _zero_width(self.weight), self._groups)

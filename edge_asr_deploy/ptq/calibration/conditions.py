@@ -42,8 +42,9 @@ def harder(clips: Sequence[Callable[[], Samples]], index: int, share: float, see
     draw = np.random.default_rng([seed, index])
     match taken % 4:
         case 1:
+            # Repeated or cut to the same length.
             others = draw.choice(len(clips), size=VOICES)
-            voices = np.sum([_fitted(clips[other](), len(samples)) for other in others], axis=0)
+            voices = np.sum([np.resize(clips[other](), len(samples)) for other in others], axis=0)
             changed = _over(samples, voices, OVER_VOICES, draw)
         case 2:
             changed = _over(samples, _noise(len(samples), draw), OVER_NOISE, draw)
@@ -72,12 +73,6 @@ def _over(
     level = np.sqrt(_power(samples) / _power(background)) * _factor(-draw.uniform(*distance))
     mixed: NDArray[np.floating] = samples + background * level
     return mixed
-
-
-def _fitted(samples: Samples, length: int) -> Samples:
-    """Repeated or cut to `length`."""
-    fitted: Samples = np.resize(samples, length)
-    return fitted
 
 
 def _noise(length: int, draw: np.random.Generator) -> NDArray[np.floating]:

@@ -15,6 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,9 +31,6 @@ LIMIT = 1 << 30
 # Seconds in which an entry that was used stays in any case. So at most LIMIT is written anew in this time, and a bundle
 # that finds no place waits no longer for one.
 KEPT_SECONDS = 3600.0
-
-# Whether it was said that the cache is full.
-_is_said = False
 
 Stamp = list[int]
 Content = TypeVar("Content")
@@ -198,12 +196,9 @@ def _has_room(root: Path) -> bool:
     return sum(map(_size, kept)) < LIMIT
 
 
+@cache
 def _say_full(root: Path) -> None:
     """Once in a process: why it starts slowly, and what helps."""
-    global _is_said
-    if _is_said:
-        return
-    _is_said = True
     remedy = f"delete it, or give this program another folder: {VARIABLE}=FOLDER"
     said = f"the start-up cache {root} is full of bundles used within the hour, so this start takes longer; {remedy}"
     warnings.warn(Note(said), stacklevel=2)
