@@ -13,6 +13,8 @@ OPTION = "--zeroconf"
 SERVICE = "_wyoming._tcp.local."
 # No packet is sent there: it says by which of its addresses this machine reaches others.
 MULTICAST = ("224.0.0.251", 5353)
+# Time for an answer about a name, in milliseconds: a responder that spoke in the last second may wait one more.
+ANSWER = 1500
 
 
 def announced_address(name: str, host: str) -> str:
@@ -32,7 +34,7 @@ def announced_address(name: str, host: str) -> str:
 @asynccontextmanager
 async def announced(name: str, address: str, port: int) -> AsyncIterator[None]:
     """Announce a server until the end. UserError for a name that cannot be announced."""
-    from zeroconf import BadTypeInNameException, NonUniqueNameException
+    from zeroconf import BadTypeInNameException, DNSQuestionType, NonUniqueNameException
     from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
     try:
@@ -41,6 +43,11 @@ async def announced(name: str, address: str, port: int) -> AsyncIterator[None]:
     except (BadTypeInNameException, OSError) as error:
         raise UserError(OPTION, name, f"cannot be announced ({error}); choose another name") from None
     try:
+        # Zeroconf's own check asks for an answer to this address alone. Two servers on one machine share it, and the
+        # answer reaches the first: so ask for one that all hear.
+        taken = AsyncServiceInfo(SERVICE, about.name)
+        if await taken.async_request(zeroconf.zeroconf, ANSWER, question_type=DNSQuestionType.QM):
+            raise NonUniqueNameException
         await (await zeroconf.async_register_service(about))
         yield
     except (BadTypeInNameException, NonUniqueNameException):
