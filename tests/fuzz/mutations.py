@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -44,10 +45,10 @@ def changed_json(text: str, random: Random) -> str:
         return changed_bytes(text.encode(), random).decode("utf-8", "replace")
     document = json.loads(text)
     for _ in range(random.choice((1, 1, 2, 3))):
-        places = list(_places(document))
-        if not places:
+        found = list(places(document))
+        if not found:
             break
-        parent, key = random.choice(places)
+        parent, key = random.choice(found)
         if random.random() < 0.15:
             del parent[key]
         else:
@@ -58,11 +59,21 @@ def changed_json(text: str, random: Random) -> str:
         return "[" * 100_000
 
 
-def _places(value: Any) -> Any:
+def places(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every (container, key) of a document; without recursion, since an earlier change may be nested without end."""
+    within = [_inside(document)]
+    while within:
+        for value, key, inner in within[-1]:
+            yield value, key
+            within.append(_inside(inner))
+            break
+        else:
+            within.pop()
+
+
+def _inside(value: Any) -> Iterator[tuple[Any, Any, Any]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in list(items)[:200]:
-        yield value, key
-        yield from _places(inner)
+    return iter([(value, key, inner) for key, inner in list(items)[:200]])
 
 
 def _value(old: Any, random: Random) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fuzz.__main__ import outcome_of
+from tests.fuzz.mutations import places
 from tests.fuzz.running import Wrong, run
 from tests.fuzz.targets import TARGETS, Target
 
@@ -34,6 +35,13 @@ def test_hostile_input_is_taken_or_refused_in_one_line(prepared: tuple[str, Targ
     for seed, number in [*cases, *((SEED, number) for number in range(CASES))]:
         outcome = outcome_of(target, name, seed, number)
         assert not outcome.is_finding, f"{name} {seed} {number}: {outcome.kind}: {outcome.said}"
+
+
+def test_what_is_nested_without_end_can_be_changed_again() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert len(list(places(deep))) == 5000
 
 
 def test_what_is_found_is_a_finding(tmp_path: Path) -> None:
