@@ -26,7 +26,13 @@ from edge_asr_deploy.progress import Progress, shown, staged
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.rules import check_skips
 from edge_asr_deploy.selection import PACKAGES, chosen
-from edge_asr_deploy.stages import calibration_samples, compute_activations, compute_weights, load_model
+from edge_asr_deploy.stages import (
+    calibration_samples,
+    compute_activations,
+    compute_weights,
+    compute_window_end,
+    load_model,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     # These need torch or onnx, which are loaded only when there is something to compute.
     from edge_asr_deploy.graph.deployment import Deployment
     from edge_asr_deploy.ptq.calibration.samples import Sample
+    from edge_asr_deploy.quantized.model import WindowEnd
     from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 PROOF_CLIPS = 2
@@ -63,11 +70,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Made:
-    """A quantized Transformers model, its weights as integer codes, and the calibration samples that prove it."""
+    """A quantized Transformers model, its weights as integer codes, and the calibration samples that prove it.
+
+    `end` is that of its short windows, where one was learned.
+    """
 
     model: Any
     weights: Sequence[QuantizedWeight]
     samples: Sequence[Sample]
+    end: WindowEnd | None = None
 
 
 class TooCoarse(UserError):
@@ -113,9 +124,13 @@ def make(job: Job, language: str | None, progress: Progress) -> Made:
     check_skips(recipe, structure)
     transcribing = staged(progress, "transcribing calibration speech")
     samples = calibration_samples(model, job.checkpoint, recipe, job.speech.utterances, language, transcribing)
+    end = None
+    if recipe.encoder.end is not None:
+        ending = staged(progress, "learning the window's end")
+        end = compute_window_end(model, job.checkpoint, recipe, job.speech.utterances, language, ending)
     weights = compute_weights(model, recipe, samples, staged(progress, "quantizing"))
     weights = compute_activations(model, recipe, weights, samples, staged(progress, "measuring activations"))
-    return Made(model, weights, samples)
+    return Made(model, weights, samples, end)
 
 
 def write_files(folder: Path, job: Job, made: Made, progress: Progress, refuses_coarse: bool = True) -> Manifest:
@@ -130,7 +145,8 @@ def write_files(folder: Path, job: Job, made: Made, progress: Progress, refuses_
 
     checkpoint, recipe, exporting = job.checkpoint, job.recipe, staged(progress, "exporting")
     components = family(recipe.family).structure(made.model.config).components()
-    deployments = deploy(made.model, quantized_models(made.weights, recipe, components), folder, exporting)
+    models = quantized_models(made.weights, recipe, components, made.end)
+    deployments = deploy(made.model, models, folder, exporting)
     for side in SIDE_FILES:
         if (checkpoint.folder / side).exists():
             shutil.copyfile(checkpoint.folder / side, folder / side)

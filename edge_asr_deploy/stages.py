@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from edge_asr_deploy.cache import cache_root
+from edge_asr_deploy.cache import Values, cache_root
 from edge_asr_deploy.checkpoints import Checkpoint
 from edge_asr_deploy.checkpoints.checkpoint import hash_file
 from edge_asr_deploy.corpora.utterance import Utterance
@@ -19,6 +19,8 @@ from edge_asr_deploy.recipe.document import Recipe
 if TYPE_CHECKING:
     # Both need torch, which is loaded only when there is something to compute.
     from edge_asr_deploy.ptq.calibration.samples import Sample
+    from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
+    from edge_asr_deploy.quantized.model import WindowEnd
     from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 
@@ -64,12 +66,7 @@ def calibration_samples(
     `language` is that of all of them; without one the corpus tells it, or the model hears it (`samples.prompts`).
     """
     from edge_asr_deploy.ptq.calibration.samples import prepare
-    from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 
-    settings = checkpoint.folder / "generation_config.json"
-    rules = hash_file(settings) if settings.is_file() else "none"
-    version = metadata.version("transformers")
-    token_cache = TokenCache(cache_root(), checkpoint.sha256, rules, version, "language heard")
     return prepare(
         model,
         family(recipe.family),
@@ -78,8 +75,53 @@ def calibration_samples(
         recipe.calibration,
         language,
         progress=progress,
-        token_cache=token_cache,
+        token_cache=_token_cache(checkpoint),
     )
+
+
+def _token_cache(checkpoint: Checkpoint) -> TokenCache:
+    from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
+
+    return TokenCache(cache_root(), *_float_model(checkpoint), "language heard")
+
+
+def _float_model(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Everything that decides about what the float model says."""
+    settings = checkpoint.folder / "generation_config.json"
+    rules = hash_file(settings) if settings.is_file() else "none"
+    return checkpoint.sha256, rules, metadata.version("transformers")
+
+
+def compute_window_end(
+    model: Any,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    utterances: Sequence[Utterance],
+    language: str | None,
+    progress: Progress,
+) -> WindowEnd | None:
+    """What short windows end with, learned for `model`, which is still the float one, as `recipe.encoder.end` says.
+
+    It is the same for every width of the weights, and kept on disk: only the first export of a checkpoint learns it.
+    """
+    import numpy as np
+
+    from edge_asr_deploy.ptq.learning.window_end import learn_window_end
+    from edge_asr_deploy.quantized.model import WindowEnd
+
+    wanted = recipe.encoder.end
+    assert wanted is not None
+    speech = [utterance.fingerprint() for utterance in utterances]
+    spans = [str(utterance.span) for utterance in utterances]
+    key = (*_float_model(checkpoint), wanted.model_dump_json(), language or "heard", *speech, *spans)
+    kept, name = Values(cache_root() / "window-ends", *key), "positions"
+    if name not in kept:
+        folder, cache = checkpoint.folder, _token_cache(checkpoint)
+        made = learn_window_end(model, family(recipe.family), folder, utterances, wanted, language, progress, cache)
+        kept.put(name, None if made is None else made.positions.tolist())
+        kept.save()
+    positions = kept.get(name)
+    return None if positions is None else WindowEnd(np.array(positions, np.float32), wanted.margin)
 
 
 def compute_weights(model: Any, recipe: Recipe, samples: Sequence[Sample], progress: Progress) -> list[QuantizedWeight]:

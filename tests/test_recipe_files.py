@@ -96,6 +96,8 @@ def test_a_kind_alone_keeps_its_meaning_under_other_keys() -> None:
         ),
         ({"embedding": {"weights": {"quantizer": {"method": "spqr"}}}}, r"quantizer spqr: the tied table has no"),
         ({"family": "moonshine", "stem": {"bits": 8, "activations": "int8-dynamic"}}, "choose int8-token or float"),
+        ({"family": "moonshine", "encoder": {"end": {}}}, r"encoder\.end: is for Whisper's window"),
+        ({"encoder": {"end": {"frames": 26, "margin": 0.5}}}, r"end\.frames 26: the margin of 0\.5 s has 25 frames"),
     ],
 )
 def test_keys_that_do_not_fit_together_are_one_line(document: dict[str, Any], message: str) -> None:

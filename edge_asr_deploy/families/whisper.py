@@ -33,6 +33,9 @@ MEL_BINS = 80
 # An encoder input shorter than the window ends with this much of the window's last positions. Whisper stores something
 # about the whole clip there; without them the decoder does not notice where the speech ends.
 TAIL_SECONDS = 2
+# An encoder whose last positions were learned says in its graph's metadata, in seconds, how much silence they make of
+# the clip's end, and how much of it they are themselves.
+MARGIN_ENTRY, TAIL_ENTRY = "window_margin", "window_tail"
 # Cross-attention heads that follow the words, as OpenAI published them with its models (`_ALIGNMENT_HEADS` in
 # `whisper/__init__.py`), by layers and heads of the decoder, and whether it is multilingual.
 PUBLISHED: dict[tuple[int, int, bool], Heads] = {

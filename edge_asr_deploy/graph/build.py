@@ -19,7 +19,7 @@ from edge_asr_deploy.graph.placing.stem import place_decoder_stem, place_encoder
 from edge_asr_deploy.graph.placing.table import place_table
 from edge_asr_deploy.graph.rewriting.decoder import merge
 from edge_asr_deploy.graph.rewriting.encoder_attention import replace_encoder_attention
-from edge_asr_deploy.graph.rewriting.frames import free_length
+from edge_asr_deploy.graph.rewriting.frames import free_length, window_entries
 from edge_asr_deploy.quantized.model import QuantizedModel
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 
@@ -36,7 +36,8 @@ def encoder_graph(traced: Path, config: Any, quantized: QuantizedModel) -> tuple
     placed += place_linears(matmuls, quantized)
     placed += place_encoder_stem(encoder.graph, kind, quantized)
     if kind.fixed_window:
-        free_length(encoder.graph, config.max_source_positions)
+        free_length(encoder.graph, config.max_source_positions, quantized.end)
+        encoder.metadata_props.update(window_entries(quantized.end))
     return encoder, placed
 
 

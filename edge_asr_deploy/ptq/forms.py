@@ -9,21 +9,24 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.families.structure import LOWEST, Family, convolutions
 from edge_asr_deploy.quantized.inputs import Dynamic, InputRounding, per_row
-from edge_asr_deploy.quantized.model import FloatMatrix, Int8Attention, QuantizedModel
+from edge_asr_deploy.quantized.model import FloatMatrix, Int8Attention, QuantizedModel, WindowEnd
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.runtime.targets import TARGETS, Target
 
 
 def quantized_models(
-    weights: Sequence[QuantizedWeight], recipe: Recipe, components: Mapping[str, str]
+    weights: Sequence[QuantizedWeight],
+    recipe: Recipe,
+    components: Mapping[str, str],
+    end: WindowEnd | None = None,
 ) -> dict[str, QuantizedModel]:
-    """By target of the recipe, the model of these weights as it runs there.
+    """By target of the recipe, the model of these weights as it runs there, its short windows with this `end`.
 
     The weights have the rounding of inputs that the recipe gives them, `components` is module path -> component of
     every matrix. UserError where the two do not fit together.
     """
-    return {name: quantized_model(weights, recipe, components, TARGETS[name]) for name in recipe.target}
+    return {name: quantized_model(weights, recipe, components, TARGETS[name], end) for name in recipe.target}
 
 
 def quantized_model(
@@ -31,6 +34,7 @@ def quantized_model(
     recipe: Recipe,
     components: Mapping[str, str],
     target: Target = TARGETS["generic"],
+    end: WindowEnd | None = None,
 ) -> QuantizedModel:
     """The same for one target."""
     kind = family(recipe.family)
@@ -45,6 +49,7 @@ def quantized_model(
         convolutions=convolution_inputs(kind, recipe.stem.activations),
         attention=Int8Attention(kind.attention_blocks) if attention == "int8" else None,
         shortlist=recipe.embedding.shortlist,
+        end=end,
     )
 
 

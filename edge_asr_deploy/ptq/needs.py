@@ -8,9 +8,9 @@ from edge_asr_deploy.recipe.document import Recipe
 
 
 def needs_samples(recipe: Recipe) -> bool:
-    """True when something is made from calibration speech: rounded weights, or ranges of activations."""
+    """True when something is made from calibration speech: rounded weights, ranges of activations, a window's end."""
     specs = [recipe.component(name) for name in COMPONENTS]
     # Which layers a pattern matches is not known here, so each of them counts for every component.
     specs += [layer.over(spec) for layer in recipe.layers.values() for spec in specs]
     ranges = any(recipe.activations(name).kind == "int8-static" for name in COMPONENTS)
-    return ranges or any(needs_statistics(spec) for spec in specs)
+    return recipe.encoder.end is not None or ranges or any(needs_statistics(spec) for spec in specs)

@@ -19,12 +19,31 @@ class Component(SpecModel):
     activations: ActivationSpec = ActivationSpec()
 
 
-class Encoder(Component):
-    """The encoder's part; `attention` says what its attention multiplies: floats, or integers rounded as they come."""
+class LearnedEnd(SpecModel):
+    """The last positions of Whisper's short windows, learned on pieces of the calibration speech:
 
-    defaults_left_out: ClassVar[dict[str, object]] = {"activations": "float", "attention": "float"}
+        encoder: {end: {frames: 25, margin: 1.0, cuts: 96, steps: 300}}
+
+    A window then needs `margin` seconds behind the clip, where without this it needs 3. Labels are not read
+    (`ptq.learning.window_end`).
+    """
+
+    frames: int = Field(25, ge=1, le=100, description="so many positions, of 20 ms each")
+    margin: float = Field(1.0, gt=0, le=3, description="seconds of silence behind the clip, these frames included")
+    cuts: int = Field(96, ge=1, description="pieces of speech to learn from")
+    steps: int = Field(300, ge=1, description="each on one piece")
+
+
+class Encoder(Component):
+    """The encoder's part; `attention` says what its attention multiplies: floats, or integers rounded as they come.
+
+    `end`: what the windows of short clips end with; None stands for the last positions of the full window.
+    """
+
+    defaults_left_out: ClassVar[dict[str, object]] = {"activations": "float", "attention": "float", "end": None}
 
     attention: Literal["float", "int8"] = "float"
+    end: LearnedEnd | None = None
 
 
 class Rare(SpecModel):

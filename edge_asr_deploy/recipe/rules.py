@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import COMPONENTS, Structure
+from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND
 from edge_asr_deploy.recipe.activations import ActivationSpec
 from edge_asr_deploy.recipe.components import Component, Embedding, RecipeParts, Stem
 from edge_asr_deploy.recipe.methods import GptqOptions, Learning, RtnOptions
@@ -174,6 +175,18 @@ def moonshine_rounds_windows_apart(recipe: RecipeParts) -> Refusals:
         )
 
 
+def window_end_is_of_a_window(recipe: RecipeParts) -> Refusals:
+    """Only Whisper pads clips to a window, and what is learned is a part of the padding."""
+    end = recipe.encoder.end
+    if end is None:
+        return
+    if recipe.family != "whisper":
+        yield "encoder.end", "is for Whisper's window; Moonshine takes clips as they are: leave it out"
+    most = int(end.margin * FRAMES_PER_SECOND)
+    if end.frames > most:
+        yield f"encoder.end.frames {end.frames}", f"the margin of {end.margin:g} s has {most} frames; give at most that"
+
+
 def targets_have_kernels(recipe: RecipeParts) -> Refusals:
     """A target that multiplies a component as int8 needs codes that its integer kernel takes."""
     for name in recipe.target:
@@ -190,6 +203,7 @@ RECIPE_RULES = (
     readers_of_one_stream_share_its_rotation,
     target_decides_on_the_head,
     moonshine_rounds_windows_apart,
+    window_end_is_of_a_window,
     targets_have_kernels,
 )
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.families.whisper import TAIL_SECONDS
 from edge_asr_deploy.options import Option
 
-# The seconds of silence after the clip that `auto` stands for. docs/log/performance.md compares other values.
+# How much of its window Whisper's encoder gets: all of it (None), or the clip and so many seconds of silence; with
+# `auto` as many as the bundle was made for.
+Margin = float | Literal["auto"] | None
+# Of a bundle whose window's end was not learned. docs/log/performance.md compares other values.
 AUTO_MARGIN = 3.0
 ACCURACY_LEVEL = Option(
     "Accuracy level of the low-bit MatMul: 4 (onnxruntime's default) rounds activations to int8, 0 and 1 keep float.",
@@ -19,7 +21,8 @@ ACCURACY_LEVEL = Option(
 )
 TARGET = Option("Run the bundle's graphs for this target: generic, x86, pi4, pi5. Default: the CPU's.")
 AUDIO_CONTEXT = Option(
-    "How much audio Whisper's encoder gets: auto (the clip and 3 s of silence), full (30 s), or the clip and so many s."
+    "How much audio Whisper's encoder gets: auto (the clip and the silence that the bundle needs), full (30 s), or the "
+    "clip and so many s."
 )
 DEFAULT_AUDIO_CONTEXT = "auto"
 LANGUAGE = Option(
@@ -110,22 +113,21 @@ def opening(options: Opening) -> dict[str, Any]:
     return found if vad is None else {**found, "vad": parse_switch("--vad", vad)}
 
 
-def parse_audio_context(given: str | float | None) -> float | None:
-    """The margin after the clip in seconds, from `auto` or a number; None (the whole window) from `full` or None.
+def parse_audio_context(given: str | float | None) -> Margin:
+    """The margin after the clip: `auto` as it is, seconds from a number, None (the whole window) from `full` or None.
 
     UserError for anything else.
     """
     if given is None or given == "full":
         return None
     if given == "auto":
-        return AUTO_MARGIN
+        return "auto"
     try:
         margin = float(given)
     except ValueError:
         margin = math.nan
-    if not TAIL_SECONDS <= margin < math.inf:
-        remedy = f"give full, auto, or at least {TAIL_SECONDS} seconds of silence after the clip"
-        raise UserError("--audio-context", given, remedy)
+    if not 0 < margin < math.inf:
+        raise UserError("--audio-context", given, "give full, auto, or seconds of silence after the clip")
     return margin
 
 
@@ -136,11 +138,13 @@ def parse_switch(name: str, given: str) -> bool:
     return given == "on"
 
 
-def margin_of(family: str, margin: float | None) -> float | None:
+def margin_of(family: str, margin: Margin) -> Margin:
     """The margin that counts: Moonshine's encoder takes clips as they are, so that there is none."""
     return margin if family == "whisper" else None
 
 
-def describe_audio_context(margin: float | None) -> str:
+def describe_audio_context(margin: Margin) -> str:
     """An audio context in words, for results."""
-    return "full window" if margin is None else f"clip + {margin:g} s"
+    if margin is None:
+        return "full window"
+    return "clip + the bundle's margin" if margin == "auto" else f"clip + {margin:g} s"

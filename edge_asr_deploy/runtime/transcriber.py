@@ -16,6 +16,7 @@ import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
 from edge_asr_deploy.errors import Note, UserError
+from edge_asr_deploy.families.whisper import MARGIN_ENTRY, TAIL_ENTRY, TAIL_SECONDS
 from edge_asr_deploy.runtime.attempts import Attempts, Told
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE, read_audio
 from edge_asr_deploy.runtime.audio.samples import as_samples
@@ -31,6 +32,7 @@ from edge_asr_deploy.runtime.engine import Engine, Job, Stop, never, timings_of
 from edge_asr_deploy.runtime.options import (
     AUTO_MARGIN,
     DEFAULT_AUDIO_CONTEXT,
+    Margin,
     describe_audio_context,
     margin_of,
     parse_audio_context,
@@ -95,13 +97,14 @@ class Transcriber:
         """Load a bundle. With `verify`, every byte is first checked against the manifest. UserError when it is damaged.
 
         `target` names one of the bundle's targets; without it the CPU decides. `threads` and `accuracy_level` (of the
-        low-bit MatMul) replace the target's own; `settings` replaces all session settings at once. `audio_context` says
-        how much of its window Whisper's encoder gets: `auto` (the clip and 3 s of silence), `full` or None (30 s), or
-        seconds of silence after the clip. Bundles of earlier versions take full windows only, and get them for `auto`,
-        with a note. `batch` is the number of windows of long audio that are decoded together. With `vad` a network
-        finds where somebody speaks (`voice`): sounds without speech get no text, and pauses cost no time. `family`
-        (`whisper` or `moonshine`) and `graphs` describe a folder without a manifest, and no manifest is read if
-        `family` is given. Later starts reuse the verification and the optimized graphs in the start-up cache
+        low-bit MatMul) replace the target's own; `settings` replaces all session settings at once.
+        `audio_context` says how much of its window Whisper's encoder gets: `auto` (the clip and as much silence
+        as the bundle needs, 1 to 3 s), `full` or None (30 s), or seconds of silence after the clip. Bundles of
+        earlier versions take full windows only, and get them for `auto`, with a note. `batch` is the number of
+        windows of long audio that are decoded together. With `vad` a network finds where somebody speaks
+        (`voice`): sounds without speech get no text, and pauses cost no time. `family` (`whisper` or
+        `moonshine`) and `graphs` describe a folder without a manifest, and no manifest is read if `family` is
+        given. Later starts reuse the verification and the optimized graphs in the start-up cache
         (`runtime.startup`).
         """
         bundle, margin = Path(bundle), parse_audio_context(audio_context)
@@ -115,20 +118,13 @@ class Transcriber:
         settings = settings or chosen.settings(SessionOverrides(threads, accuracy_level))
         rules, margin = FAMILIES[family](bundle), margin_of(family, margin)
         session = open_optimized(bundle / encoder, settings, contents.get(encoder))
-        if margin == AUTO_MARGIN and not takes_any_length(session):
-            said = f"{bundle} was exported before short windows: every clip costs 30 s of encoder; export it again"
-            warnings.warn(Note(said), stacklevel=2)
-            margin = None
-        if margin is not None and not takes_any_length(session):
-            remedy = f"{bundle} only takes full windows; export it again"
-            raise UserError("--audio-context", describe_audio_context(margin), remedy)
         transcriber = cls(
             session,
             Decoder(open_optimized(bundle / decoder, settings, contents.get(decoder))),
             rules,
             TextDecoder(bundle, contents.get(TOKENIZER)),
             target,
-            margin,
+            _seconds(margin, session, bundle),
             batch,
             vad,
         )
@@ -248,6 +244,27 @@ class Transcriber:
         wanted = self._details.wanted(request) if request.needs_scores else None
         prompt = (*context, *family.prompt(language, task, times))
         return Job(prompt, self._margin, times, wanted, request.temperatures[0])
+
+
+def _seconds(margin: Margin, encoder: onnxruntime.InferenceSession, bundle: Path) -> float | None:
+    """The margin of this encoder, in seconds. UserError for one that it cannot take."""
+    if margin is None:
+        return None
+    if not takes_any_length(encoder):
+        if margin != "auto":
+            remedy = f"{bundle} only takes full windows; export it again"
+            raise UserError("--audio-context", describe_audio_context(margin), remedy)
+        said = f"{bundle} was exported before short windows: every clip costs 30 s of encoder; export it again"
+        warnings.warn(Note(said), stacklevel=3)
+        return None
+    entries = encoder.get_modelmeta().custom_metadata_map
+    if margin == "auto":
+        return float(entries.get(MARGIN_ENTRY, AUTO_MARGIN))
+    least = float(entries.get(TAIL_ENTRY, TAIL_SECONDS))
+    if margin < least:
+        remedy = f"{bundle} needs at least {least:g} s of silence after the clip; give more, or auto"
+        raise UserError("--audio-context", describe_audio_context(margin), remedy)
+    return margin
 
 
 def takes_any_length(encoder: onnxruntime.InferenceSession) -> bool:

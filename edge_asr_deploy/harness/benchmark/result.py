@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_asr_deploy.harness.evaluation.result import Percentiles, Size, Speed, SpeedRatios
 from edge_asr_deploy.harness.machine.environment import Environment
 from edge_asr_deploy.harness.machine.state import BoardState
+from edge_asr_deploy.runtime.options import Margin
 
 
 class _Model(BaseModel):
@@ -149,8 +150,10 @@ class Options(_Model):
     threads: tuple[int, ...] = (2,)
     accuracy_level: int | None = Field(None, description="of onnxruntime's MatMulNBits; null: its default, 4")
     target: str | None = Field(None, description="whose graphs of the bundle were asked for; null: the CPU's")
-    audio_context: float | None = Field(
-        None, description="seconds after the clip that Whisper's encoder is given; null: its window. Not the baseline's"
+    audio_context: Margin = Field(
+        None,
+        description="seconds after the clip that Whisper's encoder is given; auto: the bundle's own; null: its window. "
+        "Not the baseline's",
     )
     language: str = "en"
     lengths: tuple[float, ...]

@@ -40,7 +40,7 @@ from edge_asr_deploy.printing import note_line
 from edge_asr_deploy.progress import Progress, shown
 from edge_asr_deploy.runtime.cpu import cpu_features
 from edge_asr_deploy.runtime.decoding.configuration import read_json
-from edge_asr_deploy.runtime.options import describe_audio_context, margin_of
+from edge_asr_deploy.runtime.options import Margin, describe_audio_context, margin_of
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.targets import SessionOverrides, choose
 
@@ -202,7 +202,7 @@ def _measured(folder: Path, manifest: Manifest, accuracy: Accuracy, speed: Speed
     )
 
 
-def _settings(options: EvaluateOptions, target: str, session: SessionSettings, margin: float | None) -> Settings:
+def _settings(options: EvaluateOptions, target: str, session: SessionSettings, margin: Margin) -> Settings:
     level = DEFAULT_ACCURACY_LEVEL if session.accuracy_level is None else session.accuracy_level
     because = "onnxruntime's default" if level == DEFAULT_ACCURACY_LEVEL else "the target's"
     if options.accuracy_level is not None:

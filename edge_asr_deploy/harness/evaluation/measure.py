@@ -19,6 +19,7 @@ from edge_asr_deploy.harness.evaluation.result import Clip, Percentiles, Speed
 from edge_asr_deploy.harness.evaluation.speech import Item
 from edge_asr_deploy.harness.evaluation.transcripts import Text, TranscriptCache
 from edge_asr_deploy.progress import Counter, Progress
+from edge_asr_deploy.runtime.options import Margin
 from edge_asr_deploy.runtime.session import SessionSettings
 
 
@@ -34,7 +35,7 @@ class Subject:
     bundle: Path
     options: dict[str, str]
     target: str | None = None
-    audio_context: float | None = None
+    audio_context: Margin = None
 
     def worker(self, settings: SessionSettings) -> Worker:
         """This bundle in a process of its own."""

@@ -12,6 +12,7 @@ from edge_asr_deploy.runtime.options import (
     AUDIO_CONTEXT,
     DEFAULT_AUDIO_CONTEXT,
     TARGET,
+    Margin,
     parse_audio_context,
 )
 
@@ -59,6 +60,6 @@ class EvaluateOptions:
     seed: int = 0
 
     @property
-    def margin(self) -> float | None:
+    def margin(self) -> Margin:
         """Seconds of silence after the clip for Whisper's encoder; None for its whole window. UserError if invalid."""
         return parse_audio_context(self.audio_context)

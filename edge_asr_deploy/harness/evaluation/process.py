@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from edge_asr_deploy.errors import UserError
+from edge_asr_deploy.runtime.options import Margin
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.startup.cache import VARIABLE as STARTUP_CACHE
 from edge_asr_deploy.runtime.transcript import Transcript
@@ -45,7 +46,7 @@ class Worker:
         bundle: Path,
         settings: SessionSettings,
         target: str | None = None,
-        audio_context: float | None = None,
+        audio_context: Margin = None,
         caches: bool = True,
         vad: bool = True,
     ) -> None:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from edge_asr_deploy.cache import cache_root
 from edge_asr_deploy.files import write_atomically
 from edge_asr_deploy.harness.machine.environment import cpu_name
+from edge_asr_deploy.runtime.options import Margin
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.sealing import sealed, unsealed
@@ -54,7 +55,7 @@ class TranscriptCache:
         settings: SessionSettings,
         options: dict[str, str],
         target: str | None = None,
-        audio_context: float | None = None,
+        audio_context: Margin = None,
     ) -> None:
         parts = {
             "bundle": bundle_hash,

@@ -13,6 +13,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.files import write_output
 from edge_asr_deploy.harness.gate.tolerances import Tolerances
 from edge_asr_deploy.harness.machine.environment import Environment
+from edge_asr_deploy.runtime.options import Margin
 
 FOLDER = "baselines"
 SCHEMA: Literal[1] = 1
@@ -53,7 +54,9 @@ class Listening(_Model):
 
     threads: int = Field(2, ge=1)
     accuracy_level: int | None = Field(None, ge=0, le=4)
-    audio_context: float | None = Field(None, description="seconds after the clip for Whisper's encoder; null: all")
+    audio_context: Margin = Field(
+        None, description="seconds after the clip for Whisper's encoder; auto: the bundle's own; null: its window"
+    )
     language: str = "en"
 
 

@@ -42,7 +42,7 @@ from edge_asr_deploy.harness.gate.targets import target_files
 from edge_asr_deploy.harness.gate.tolerances import Tolerances, excess, override
 from edge_asr_deploy.harness.machine.environment import environment
 from edge_asr_deploy.progress import Progress, shown
-from edge_asr_deploy.runtime.options import AUTO_MARGIN, margin_of
+from edge_asr_deploy.runtime.options import margin_of
 
 
 def check(bundles: Sequence[Path], options: CheckOptions, console: Console | None = None) -> Report:
@@ -91,7 +91,7 @@ def record_of(bundle: Path, path: Path, old: Baseline | None, options: CheckOpti
     manifest = verify(bundle)
     if old is not None:
         refuse_other_model(manifest, old, path)
-    given = {"audio_context": margin_of(manifest.family, AUTO_MARGIN), **options.listening}
+    given = {"audio_context": margin_of(manifest.family, "auto"), **options.listening}
     listening = Listening(**(given if old is None else {**old.listening.model_dump(), **options.listening}))
     tolerances = override(old.tolerances if old else Tolerances(), options.tolerance)
     facts = facts_of(bundle, manifest)

@@ -1,0 +1,173 @@
+"""The end of Whisper's short windows, learned: the float model's answers for full windows are the teacher.
+
+Whisper's encoder takes 30 s, however long the clip is, and keeps something about the whole clip in the last frames of
+its window. A shorter window therefore needs such an end, too. The positions of its last frames are free, because
+nothing is said there. They are chosen so that the decoder's distributions come out as those of the full window:
+
+    min over end of  sum over cuts, tokens of  KL( p(token | full window) || p(token | clip, silence, end) )
+
+by Adam (arXiv 1412.6980) with a rate that falls by a cosine. No label is read: the text is the model's own. A few
+thousand numbers are learned, so that a minute on short cuts of the calibration speech is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import gelu
+
+from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
+from edge_asr_deploy.families import Family
+from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
+from edge_asr_deploy.progress import Progress, silent
+from edge_asr_deploy.ptq.calibration.samples import BATCH, Sample, encode
+from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
+from edge_asr_deploy.quantized.model import WindowEnd
+from edge_asr_deploy.recipe.components import LearnedEnd
+from edge_asr_deploy.runtime.decoding.audio_context import context_seconds
+from edge_asr_deploy.runtime.options import AUTO_MARGIN
+
+# Cuts are as long as what gains most from a short window: commands and sentences, in seconds.
+SHORTEST, LONGEST = 1.5, 12.0
+# Of so many cuts one is kept aside: it says whether the learned end is better than the window's own.
+ASIDE = 8
+RATE = 0.02
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A piece of calibration speech: its sample, and what the full window says, log-probabilities (tokens, words)."""
+
+    samples: int
+    sample: Sample
+    expected: Tensor
+
+
+def learn_window_end(
+    model: Any,
+    kind: Family,
+    folder: Path,
+    utterances: Sequence[Utterance],
+    wanted: LearnedEnd,
+    language: str | None = None,
+    progress: Progress = silent,
+    token_cache: TokenCache | None = None,
+) -> WindowEnd | None:
+    """The learned end of a float Whisper's short windows. None where the window's own end is nearer to the full window.
+
+    `folder` is the checkpoint's, `language` that of all utterances, None where each has its own.
+    """
+    pieces = cuts(utterances, wanted.cuts)
+    made: list[Cut] = []
+    for start in range(0, len(pieces), BATCH):
+        made += _taught(model, kind, folder, pieces[start : start + BATCH], language, token_cache)
+        progress("teacher", len(made), len(pieces))
+    if token_cache is not None:
+        token_cache.save()
+    aside, taught = made[::ASIDE], [cut for index, cut in enumerate(made) if index % ASIDE]
+    window = _Window(model)
+    end = window.learn(taught or aside, wanted, progress)
+    with torch.no_grad():
+        learned = window.mean_divergence(aside, end, wanted.margin)
+        own = window.mean_divergence(aside, window.last(TAIL_SECONDS * FRAMES_PER_SECOND), AUTO_MARGIN)
+    return WindowEnd(end.numpy().astype(np.float16).astype(np.float32), wanted.margin) if learned < own else None
+
+
+def cuts(utterances: Sequence[Utterance], number: int) -> list[tuple[NDArray[np.float32], str | None]]:
+    """`number` pieces of the utterances in turn, each samples (n,) and its language; the same ones every time."""
+    random = Random(0)
+    pieces = []
+    for index in range(number):
+        utterance = utterances[index % len(utterances)]
+        samples = utterance.samples()
+        length = min(len(samples), int(random.uniform(SHORTEST, LONGEST) * SAMPLE_RATE))
+        start = random.randint(0, len(samples) - length)
+        pieces.append((samples[start : start + length], utterance.language))
+    return pieces
+
+
+def _taught(
+    model: Any,
+    kind: Family,
+    folder: Path,
+    pieces: Sequence[tuple[NDArray[np.float32], str | None]],
+    language: str | None,
+    token_cache: TokenCache | None,
+) -> list[Cut]:
+    from transformers import AutoFeatureExtractor
+
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    clips = {str(index): samples for index, (samples, _) in enumerate(pieces)}
+    languages = [language or own for _, own in pieces]
+    samples = encode(model, kind, extractor, clips, languages, None, token_cache)
+    made = []
+    with torch.no_grad():
+        for clip, sample in zip(clips.values(), samples, strict=True):
+            answer = model(input_features=sample.inputs, decoder_input_ids=sample.tokens, use_cache=False)
+            # Half the bytes: a hundred cuts of 25 tokens are 500 MB in float32.
+            made.append(Cut(len(clip), sample, answer.logits[0].log_softmax(-1).half()))
+    return made
+
+
+class _Window:
+    """Whisper's encoder for short windows, in PyTorch, as `graph.rewriting.frames` writes it."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.encoder = model, model.get_encoder()
+        self.positions: Tensor = self.encoder.embed_positions.weight.detach()
+
+    def last(self, frames: int) -> Tensor:
+        """The window's own last positions (frames, channels)."""
+        return self.positions[-frames:].clone()
+
+    def learn(self, made: Sequence[Cut], wanted: LearnedEnd, progress: Progress) -> Tensor:
+        """The learned positions (frames, channels)."""
+        end = self.last(wanted.frames).requires_grad_()
+        adam = torch.optim.Adam([end], RATE)
+        rates = torch.optim.lr_scheduler.CosineAnnealingLR(adam, wanted.steps)
+        random, order = Random(0), list[Cut]()
+        for step in range(wanted.steps):
+            if not order:
+                order = random.sample(made, len(made))
+            # Not `backward`: it would also find the gradients of all weights.
+            [end.grad] = torch.autograd.grad(self.divergence(order.pop(), end, wanted.margin), [end])
+            adam.step()
+            rates.step()
+            progress("learning", step + 1, wanted.steps)
+        return end.detach()
+
+    def mean_divergence(self, made: Sequence[Cut], end: Tensor, margin: float) -> float:
+        """The mean of `divergence` over cuts."""
+        return float(torch.stack([self.divergence(cut, end, margin) for cut in made]).mean())
+
+    def divergence(self, cut: Cut, end: Tensor, margin: float) -> Tensor:
+        """KL in nats per token between the full window's answers and those of a short window with this end."""
+        window = len(self.positions) // FRAMES_PER_SECOND
+        frames = round(context_seconds(cut.samples, margin, window) * FRAMES_PER_SECOND)
+        positions = self.positions
+        if frames < len(positions):
+            positions = torch.cat([positions[: max(frames - len(end), 0)], end[max(len(end) - frames, 0) :]])
+        hidden = self._encode(cut.sample.inputs[:, :, : 2 * frames], positions)
+        decoder = self.model.get_decoder()
+        answer = decoder(input_ids=cut.sample.tokens, encoder_hidden_states=hidden, use_cache=False)
+        said = self.model.get_output_embeddings()(answer.last_hidden_state)[0].log_softmax(-1)
+        expected = cut.expected.float()
+        divergence: Tensor = (expected.exp() * (expected - said)).sum(-1).mean()
+        return divergence
+
+    def _encode(self, features: Tensor, positions: Tensor) -> Tensor:
+        """Encoder output (1, frames, channels) of log-mel features (1, mels, 2 * frames)."""
+        encoder = self.encoder
+        hidden = gelu(encoder.conv2(gelu(encoder.conv1(features)))).transpose(1, 2) + positions
+        for layer in encoder.layers:
+            hidden = layer(hidden, attention_mask=None, layer_head_mask=None)[0]
+        output: Tensor = encoder.layer_norm(hidden)
+        return output
