@@ -120,7 +120,7 @@ def reseal(bundle: Path) -> None:
         text = json.dumps(document)
         text = text.replace(UNSEALED, hashlib.sha256(text.encode()).hexdigest(), 1)
         (bundle / MANIFEST).write_text(text)
-    except (ValueError, LookupError, TypeError, AttributeError, OSError):
+    except (RecursionError, ValueError, LookupError, TypeError, AttributeError, OSError):
         return
 
 
