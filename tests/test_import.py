@@ -75,7 +75,7 @@ INNER = {
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": (
         *("transcriber", "live", "attempts", "engine", "times", "decoding", "transcript", "voice", "startup", "audio"),
-        *("options", "targets", "session", "exact", "cpu"),
+        *("options", "targets", "session", "exact", "cpu", "products"),
     ),
     "ptq": ("quantize", "learning.blockwise", "activations", "rounding", "folding", "calibration", "methods", "grid"),
 }

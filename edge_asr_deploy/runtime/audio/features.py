@@ -9,6 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from edge_asr_deploy.runtime.audio.reading import SAMPLE_RATE
+from edge_asr_deploy.runtime.products import product
 
 N_FFT = 400
 HOP = 160
@@ -30,7 +31,7 @@ class LogMel:
         log_mel = np.empty((self.mel_bins, len(frames)), np.float32)
         for start in range(0, len(frames), BLOCK):
             block = slice(start, start + BLOCK)
-            log_mel[:, block] = np.log10(np.maximum(self._power(frames[block]) @ self._filters, FLOOR)).T
+            log_mel[:, block] = np.log10(np.maximum(product(self._power(frames[block]), self._filters), FLOOR)).T
         lowest = max(log_mel.max() - DYNAMIC_RANGE, np.log10(FLOOR))
         # Frames beyond the samples are silent, so they have the lowest value.
         features = np.full((1, self.mel_bins, self.length // HOP), (lowest + 4) / 4, np.float32)

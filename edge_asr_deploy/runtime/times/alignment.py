@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asr_deploy.runtime.decoding.recording import Recorded
+from edge_asr_deploy.runtime.products import product
 
 MEDIAN_WIDTH = 7
 # Pairs of places whose exchange in this order brings the median of seven values to the middle (N. Devillard's
@@ -32,7 +33,7 @@ def token_frames(recorded: Recorded, heads: Sequence[tuple[int, int]], frames: i
     total: NDArray[np.float32] = np.zeros(1, np.float32)
     for layer, head in heads:
         keys = recorded.keys[layer][head, :, :frames]
-        attention = _normalized(recorded.queries[layer][head] @ keys)
+        attention = _normalized(product(recorded.queries[layer][head], keys))
         total = np.add(total, attention, out=attention)
     # The last token of the prompt looks for the first token of the text.
     return path_starts(-smooth(total[prompt - 1 :]))
