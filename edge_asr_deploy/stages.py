@@ -19,7 +19,6 @@ from edge_asr_deploy.recipe.document import Recipe
 if TYPE_CHECKING:
     # Both need torch, which is loaded only when there is something to compute.
     from edge_asr_deploy.ptq.calibration.samples import Sample
-    from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
     from edge_asr_deploy.quantized.model import WindowEnd
     from edge_asr_deploy.quantized.weight import QuantizedWeight
 
@@ -66,6 +65,7 @@ def calibration_samples(
     `language` is that of all of them; without one the corpus tells it, or the model hears it (`samples.prompts`).
     """
     from edge_asr_deploy.ptq.calibration.samples import prepare
+    from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 
     return prepare(
         model,
@@ -75,14 +75,8 @@ def calibration_samples(
         recipe.calibration,
         language,
         progress=progress,
-        token_cache=_token_cache(checkpoint),
+        token_cache=TokenCache(cache_root(), *_float_model(checkpoint), "language heard"),
     )
-
-
-def _token_cache(checkpoint: Checkpoint) -> TokenCache:
-    from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
-
-    return TokenCache(cache_root(), *_float_model(checkpoint), "language heard")
 
 
 def _float_model(checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -116,8 +110,8 @@ def compute_window_end(
     key = (*_float_model(checkpoint), wanted.model_dump_json(), language or "heard", *speech, *spans)
     kept, name = Values(cache_root() / "window-ends", *key), "positions"
     if name not in kept:
-        folder, cache = checkpoint.folder, _token_cache(checkpoint)
-        made = learn_window_end(model, family(recipe.family), folder, utterances, wanted, language, progress, cache)
+        kind, folder = family(recipe.family), checkpoint.folder
+        made = learn_window_end(model, kind, folder, utterances, wanted, language, progress)
         kept.put(name, None if made is None else made.positions.tolist())
         kept.save()
     positions = kept.get(name)

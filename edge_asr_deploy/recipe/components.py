@@ -22,14 +22,14 @@ class Component(SpecModel):
 class LearnedEnd(SpecModel):
     """The last positions of Whisper's short windows, learned on pieces of the calibration speech:
 
-        encoder: {end: {frames: 25, margin: 1.0, cuts: 96, steps: 300}}
+        encoder: {end: {frames: 40, margin: 1.4, cuts: 96, steps: 300}}
 
     A window then needs `margin` seconds behind the clip, where without this it needs 3. Labels are not read
     (`ptq.learning.window_end`).
     """
 
-    frames: int = Field(25, ge=1, le=100, description="so many positions, of 20 ms each")
-    margin: float = Field(1.0, gt=0, le=3, description="seconds of silence behind the clip, these frames included")
+    frames: int = Field(40, ge=1, le=100, description="so many positions, of 20 ms each")
+    margin: float = Field(1.4, gt=0, le=3, description="seconds of silence behind the clip, these frames included")
     cuts: int = Field(96, ge=1, description="pieces of speech to learn from")
     steps: int = Field(300, ge=1, description="each on one piece")
 

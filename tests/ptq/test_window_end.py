@@ -16,7 +16,7 @@ from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.families import family
 from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
 from edge_asr_deploy.ptq.learning import window_end
-from edge_asr_deploy.ptq.learning.window_end import LONGEST, SHORTEST, Cut, cuts, learn_window_end
+from edge_asr_deploy.ptq.learning.window_end import LONG, PARTS, PAUSE, SHORT, Cut, cuts, learn_window_end
 from edge_asr_deploy.quantized.model import WindowEnd
 from edge_asr_deploy.recipe.components import LearnedEnd
 from tests.support import short, tiny
@@ -50,18 +50,23 @@ def learn(model: Any, folder: Path, wanted: LearnedEnd = WANTED) -> WindowEnd | 
 def test_pieces_of_all_speech_are_as_long_as_commands_and_sentences() -> None:
     made = cuts(speech(), 20)
     assert len(made) == 20
-    assert all(SHORTEST * SAMPLE_RATE <= len(samples) <= LONGEST * SAMPLE_RATE for samples, _ in made)
+    seconds = [len(samples) / SAMPLE_RATE for samples, _ in made]
+    assert all(2 * PARTS[0] + PAUSE[0] <= one <= 2 * PARTS[1] + PAUSE[1] for one in (*seconds[::5], *seconds[1::5]))
+    assert all(LONG[0] - 0.01 <= one <= 20 for one in seconds[2::5]), "the speech is 20 s long"
+    assert all(SHORT[0] - 0.01 <= one <= SHORT[1] for one in (*seconds[3::5], *seconds[4::5]))
     assert all(language == "en" for _, language in made)
     np.testing.assert_array_equal(made[3][0], cuts(speech(), 20)[3][0])
 
 
 def test_speech_that_is_shorter_is_taken_whole() -> None:
-    assert [len(samples) for samples, _ in cuts(speech(1.0), 3)] == [SAMPLE_RATE] * 3
+    made = cuts(speech(1.0), 5)
+    assert [len(samples) for samples, _ in made[2:]] == [SAMPLE_RATE] * 3
+    assert all(len(samples) > 2 * SAMPLE_RATE for samples, _ in made[:2]), "with a pause between"
 
 
 def test_what_is_learned_is_nearer_to_the_full_window(folder: Path) -> None:
     model = whisper()
-    made = window_end._taught(model, family("whisper"), folder, cuts(speech(), 4), None, None)
+    made = window_end._taught(model, family("whisper"), folder, cuts(speech(), 4), None)
     window = window_end._Window(model)
     learned = window.learn(made, WANTED, lambda *call: None)
     assert learned.shape == (10, 32)
@@ -73,7 +78,7 @@ def test_what_is_learned_is_nearer_to_the_full_window(folder: Path) -> None:
 
 def test_a_full_window_differs_in_nothing(folder: Path) -> None:
     model = whisper()
-    [cut] = window_end._taught(model, family("whisper"), folder, cuts(speech(), 1), None, None)
+    [cut] = window_end._taught(model, family("whisper"), folder, cuts(speech(), 1), None)
     window = window_end._Window(model)
     with torch.no_grad():
         assert float(window.divergence(cut, torch.zeros(10, 32), margin=40)) == pytest.approx(0, abs=1e-4)

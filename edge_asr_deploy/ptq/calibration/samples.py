@@ -91,10 +91,12 @@ def encode(
     languages: Sequence[str | None] = (),
     task: str | None = None,
     token_cache: TokenCache | None = None,
+    most: int | None = None,
 ) -> list[Sample]:
     """Samples of a batch of clips (name -> samples at 16 kHz), which must be one clip unless the window is fixed.
 
-    `languages`: of each clip, None where it is not known.
+    `languages`: of each clip, None where it is not known. `most`: so many tokens of text at most, where the family has
+    no limit of its own.
     """
     languages = languages or [None] * len(clips)
     frames = []
@@ -108,7 +110,7 @@ def encode(
     remembered = [token_cache.get(*clip) if token_cache else None for clip in heard]
     tokens = [torch.tensor([row]) for row in remembered if row is not None]
     if len(tokens) < len(clips):
-        cap = None if family.fixed_window else family.length_cap(len(next(iter(clips.values()))))
+        cap = most if family.fixed_window else family.length_cap(len(next(iter(clips.values()))))
         tokens = transcribe(model, inputs, prompts(model, family, inputs, languages, task), cap)
         for (audio, language), row in zip(heard, tokens, strict=True):
             if token_cache is not None:

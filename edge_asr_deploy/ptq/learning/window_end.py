@@ -7,7 +7,8 @@ nothing is said there. They are chosen so that the decoder's distributions come 
     min over end of  sum over cuts, tokens of  KL( p(token | full window) || p(token | clip, silence, end) )
 
 by Adam (arXiv 1412.6980) with a rate that falls by a cosine. No label is read: the text is the model's own. A few
-thousand numbers are learned, so that a minute on short cuts of the calibration speech is enough.
+thousand numbers are learned, so that minutes on pieces of the calibration speech are enough. Some pieces are joined by
+a pause: an end that was learned without them took a pause between two sentences for the end of the clip.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ from edge_asr_deploy.families import Family
 from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
 from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq.calibration.samples import BATCH, Sample, encode
-from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 from edge_asr_deploy.quantized.model import WindowEnd
 from edge_asr_deploy.recipe.components import LearnedEnd
 from edge_asr_deploy.runtime.decoding.audio_context import context_seconds
 from edge_asr_deploy.runtime.options import AUTO_MARGIN
 
-# Cuts are as long as what gains most from a short window: commands and sentences, in seconds.
-SHORTEST, LONGEST = 1.5, 12.0
+# Seconds of a piece: two of five are two sentences with a pause between them, one is long, two are commands.
+PARTS, PAUSE, LONG, SHORT = (1.0, 7.0), (0.2, 1.2), (8.0, 25.0), (1.5, 8.0)
+# A pause is not without any sound, full scale 1.
+QUIET = 1e-4
+# Texts are cut at this part of the decoder's positions, 149 tokens: longer ones are loops, and cost more than they teach.
+MOST = 1 / 3
 # Of so many cuts one is kept aside: it says whether the learned end is better than the window's own.
 ASIDE = 8
-RATE = 0.02
+RATE = 0.015
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,6 @@ def learn_window_end(
     wanted: LearnedEnd,
     language: str | None = None,
     progress: Progress = silent,
-    token_cache: TokenCache | None = None,
 ) -> WindowEnd | None:
     """The learned end of a float Whisper's short windows. None where the window's own end is nearer to the full window.
 
@@ -68,10 +71,8 @@ def learn_window_end(
     pieces = cuts(utterances, wanted.cuts)
     made: list[Cut] = []
     for start in range(0, len(pieces), BATCH):
-        made += _taught(model, kind, folder, pieces[start : start + BATCH], language, token_cache)
-        progress("teacher", len(made), len(pieces))
-    if token_cache is not None:
-        token_cache.save()
+        made += _taught(model, kind, folder, pieces[start : start + BATCH], language)
+        progress("teacher", min(start + BATCH, len(pieces)), len(pieces))
     aside, taught = made[::ASIDE], [cut for index, cut in enumerate(made) if index % ASIDE]
     window = _Window(model)
     end = window.learn(taught or aside, wanted, progress)
@@ -83,14 +84,23 @@ def learn_window_end(
 
 def cuts(utterances: Sequence[Utterance], number: int) -> list[tuple[NDArray[np.float32], str | None]]:
     """`number` pieces of the utterances in turn, each samples (n,) and its language; the same ones every time."""
-    random = Random(0)
+    random, noise = Random(0), np.random.default_rng(0)
+
+    def part(samples: NDArray[np.float32], seconds: tuple[float, float]) -> NDArray[np.float32]:
+        length = min(len(samples), int(random.uniform(*seconds) * SAMPLE_RATE))
+        start = random.randint(0, len(samples) - length)
+        return samples[start : start + length]
+
     pieces = []
     for index in range(number):
         utterance = utterances[index % len(utterances)]
         samples = utterance.samples()
-        length = min(len(samples), int(random.uniform(SHORTEST, LONGEST) * SAMPLE_RATE))
-        start = random.randint(0, len(samples) - length)
-        pieces.append((samples[start : start + length], utterance.language))
+        if index % 5 < 2:
+            pause = noise.standard_normal(int(random.uniform(*PAUSE) * SAMPLE_RATE), np.float32) * QUIET
+            piece = np.concatenate([part(samples, PARTS), pause.astype(np.float32), part(samples, PARTS)])
+        else:
+            piece = part(samples, LONG if index % 5 == 2 else SHORT)
+        pieces.append((piece, utterance.language))
     return pieces
 
 
@@ -100,14 +110,14 @@ def _taught(
     folder: Path,
     pieces: Sequence[tuple[NDArray[np.float32], str | None]],
     language: str | None,
-    token_cache: TokenCache | None,
 ) -> list[Cut]:
     from transformers import AutoFeatureExtractor
 
     extractor = AutoFeatureExtractor.from_pretrained(folder)
     clips = {str(index): samples for index, (samples, _) in enumerate(pieces)}
     languages = [language or own for _, own in pieces]
-    samples = encode(model, kind, extractor, clips, languages, None, token_cache)
+    most = int(MOST * model.config.max_target_positions)
+    samples = encode(model, kind, extractor, clips, languages, most=most)
     made = []
     with torch.no_grad():
         for clip, sample in zip(clips.values(), samples, strict=True):

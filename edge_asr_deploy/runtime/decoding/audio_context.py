@@ -13,7 +13,7 @@ from edge_asr_deploy.runtime.decoding.decoder import Decoded
 from edge_asr_deploy.runtime.decoding.loops import ends_twice, is_runaway
 
 # Lengths are multiples of this, because onnxruntime plans its memory again for every new length.
-STEP_SECONDS = 0.2
+STEP_SECONDS = 1.0
 
 
 def context_seconds(samples: int, margin: float, window: int) -> float:
