@@ -165,15 +165,15 @@ def _words(code: str) -> list[str]:
     return [code[at : at + 8] for at in range(0, len(code), 8)]
 
 
-def blocks_of(machine: Emulator, cpu: str, task: Task, folder: Path) -> tuple[Ran, str]:
-    """What a command runs, and its text."""
+def blocks_of(machine: Emulator, cpu: str, task: Task, folder: Path) -> Ran:
+    """What a command runs."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise Unavailable("a C compiler is missing")
     plugin, output = folder / "blocks.so", folder / "blocks"
     subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", plugin, BLOCKS], check=True)
-    [result] = watched(machine, cpu, [task], f"{plugin},out={output},cache={BOARDS[cpu].cache}")
-    return read_blocks(output.read_text()), result["text"]
+    watched(machine, cpu, [task], f"{plugin},out={output},cache={BOARDS[cpu].cache}")
+    return read_blocks(output.read_text())
 
 
 def rows(machine: Emulator, simulator: Simulator, audio: Path, bundles: Sequence[Path]) -> Iterator[str]:
@@ -186,7 +186,7 @@ def rows(machine: Emulator, simulator: Simulator, audio: Path, bundles: Sequence
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for bundle, (context, task) in zip(bundles, commands(audio, bundles, cpu, folder), strict=True):
-                ran, _ = blocks_of(machine, cpu, task, folder)
+                ran = blocks_of(machine, cpu, task, folder)
                 cycles = simulator.cycles(hottest(ran), board.model)
                 sums = [0.0] * 5
                 for part in COUNTED:

@@ -147,8 +147,8 @@ def _command(task: Task, settings: SessionSettings) -> dict[str, Any]:
     encoder, decoder = _Marking(task.encoder, settings, "before"), _Marking(task.decoder, settings, "python")
     parts = (encoder, Decoder(decoder), family, TextDecoder(bundle))
     Transcriber(*parts, margin=AUTO_MARGIN).warm_up()
-    transcriber = Transcriber(*parts, margin=parse_audio_context(task.command))
-    # Noise: loads what finds speech, and gets no further.
+    transcriber = Transcriber(*parts, margin=parse_audio_context(task.command), vad=task.vad)
+    # Noise: loads what finds speech, and gets no further with it.
     transcriber.transcribe(np.random.default_rng(0).normal(scale=0.01, size=SAMPLE_RATE).astype(np.float32))
     encoder.runs, decoder.runs = repeat("encoder"), chain(["prompt"], repeat("step"))
     _mark("other")
