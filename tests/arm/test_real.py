@@ -38,7 +38,7 @@ FARTHER = 1.05
 FORMS = ("float", "w8", "w4", "pi4", "pi5")
 PICKED = {"cortex-a72": "pi4", "cortex-a76": "pi5"}
 # Instructions of a decoder step, at most so many times those of the float bundle.
-DEAREST = {"cortex-a72": 1.05, "cortex-a76": 0.8}
+DEAREST = {"cortex-a72": 0.97, "cortex-a76": 0.8}
 
 
 @dataclass(frozen=True)

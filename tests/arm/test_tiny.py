@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("optimum.exporters.onnx")
 
 from tests.support.arm_bundles import recipes, tiny_bundle
+from tools.arm.command import COUNTED
 from tools.arm.emulator import CPUS, Emulator
 from tools.arm.measure import Measured, emulated, prepared, target_for
 from tools.arm.probe import Task, run
@@ -120,6 +121,17 @@ def test_nothing_is_computed_in_float16(cpu: str, machine: Emulator, case: Case)
     assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in stored), "scales are stored so"
     found = emulated(machine, cpu, case.graphs(), counted=False)
     assert [one.result["halves"] for one in found] == [[] for _ in FORMS]
+
+
+def test_every_part_of_a_command_is_counted(
+    cpu: str, counting: Emulator, case: Case, counted: dict[str, Measured]
+) -> None:
+    whole, parts = case.whole["float"], case.parts["float"]
+    [measured] = emulated(counting, cpu, [replace(whole, encoder=parts.encoder, decoder=parts.decoder, command="full")])
+    assert measured.result["transcript"]
+    assert {part: measured.counts[part].total > 10_000 for part in COUNTED} == dict.fromkeys(COUNTED, True)
+    # A window of 30 s, not the second of the other tests.
+    assert measured.counts["encoder"].total > 25 * counted["float"].counts["encoder"].total
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -15,9 +15,10 @@ import onnx_ir as ir
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.graph.onnx_tools.builder import Builder
-from edge_asr_deploy.graph.storing.integer import round_input, scaled_product
+from edge_asr_deploy.graph.placing.table import int8_logits
 from edge_asr_deploy.graph.storing.table import TiedTable
 from edge_asr_deploy.graph.storing.weights import float_matrix, matmul_weight, narrow_tensor
+from edge_asr_deploy.harness.inspection.inspect import optimized
 from edge_asr_deploy.quantized.inputs import Dynamic
 from edge_asr_deploy.quantized.scales import PlainScales, TwoLevelScales
 from tests.support.optimized import large_dequantize, operators
@@ -95,7 +96,7 @@ def test_a_two_level_table_serves_the_embedding_and_both_heads(
     x = ir.Value(name="x", type=FLOAT, shape=ir.Shape(["batch", "steps", columns]))
     tokens = ir.Value(name="tokens", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["batch", "steps"]))
     table = TiedTable.store(builder, weight)
-    whole = scaled_product(builder, round_input(builder, x, Dynamic()), *table.int8_head(builder))
+    whole = int8_logits(builder, x, Dynamic(), table)
     outputs = {
         "y": (builder.op("MatMul", x, table.head(builder)), ["batch", "steps", 500]),
         "z": (whole, ["batch", "steps", 500]),
@@ -104,6 +105,11 @@ def test_a_two_level_table_serves_the_embedding_and_both_heads(
     path = save(tmp_path / "t.onnx", builder, [x, tokens], outputs)
     counts = operators(path)
     assert (counts["MatMulNBits"], counts["DynamicQuantizeMatMul"]) == (1, 1)
+    # Of a scale for every token onnxruntime makes a copy in every call.
+    graph = optimized(path).graph
+    [kernel] = [node for node in graph.node if node.op_type == "DynamicQuantizeMatMul"]
+    [scale] = [tensor for tensor in graph.initializer if tensor.name == kernel.input[2]]
+    assert np.prod(scale.dims) == 1
     chosen = np.array([[0, 7, 499], [3, 3, 250]])
     # Whole numbers up to 255, the ends among them, are what the rounding of activations leaves as they are.
     hidden = random.integers(0, 256, (2, 3, columns)).astype(np.float32)

@@ -63,6 +63,10 @@ class Emulator:
         [python] = (self.folder / "root/usr/lib").glob("python3.*")
         _wheels(python.name.removeprefix("python"), ["--no-deps", *requirements], target)
 
+    def counter(self, counts: Path) -> str:
+        """The plugin for `run` that writes counted instructions to the file `counts`."""
+        return f"{self._counter},out={counts}"
+
     @property
     def _counter(self) -> Path:
         return self.folder / "counter.so"
@@ -71,20 +75,20 @@ class Emulator:
         self,
         cpu: str,
         arguments: Sequence[str | Path],
-        counts: Path | None = None,
+        plugin: str | None = None,
         timeout: float = 600,
         environment: Mapping[str, str] | None = None,
         packages: Path | None = None,
     ) -> str:
-        """What the emulated Python prints for these arguments; counted instructions go to the file `counts`.
+        """What the emulated Python prints for these arguments. `plugin` is qemu's: a file and its settings.
 
         `packages` is a folder of `wheels_for` that comes before the emulator's own.
 
         RuntimeError with the end of its error messages when it fails.
         """
-        plugin = [] if counts is None else ["-plugin", f"{self._counter},out={counts}"]
+        watched = [] if plugin is None else ["-plugin", plugin]
         qemu, python = self.folder / "host/usr/bin/qemu-aarch64", self.folder / "root/usr/bin/python3"
-        settings = ["-cpu", cpu, "-L", str(self.folder / "views" / cpu), "-U", "LD_LIBRARY_PATH", *plugin]
+        settings = ["-cpu", cpu, "-L", str(self.folder / "views" / cpu), "-U", "LD_LIBRARY_PATH", *watched]
         command = [qemu, *settings, python, *arguments]
         variables = {
             "PATH": os.environ.get("PATH", ""),

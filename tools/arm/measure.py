@@ -52,19 +52,27 @@ class Measured:
 
 
 def emulated(emulator: Emulator, cpu: str, tasks: Sequence[Task], counted: bool = True) -> list[Measured]:
-    """Run tasks as `cpu`, all in one process.
+    """Run tasks as `cpu`, all in one process."""
+    with tempfile.TemporaryDirectory() as name:
+        counts = Path(name, "counts")
+        results = watched(emulator, cpu, tasks, emulator.counter(counts) if counted else None)
+        parts = read_counts(counts.read_text()) if counted else [{} for _ in results]
+    return [Measured(result, part) for result, part in zip(results, parts, strict=True)]
+
+
+def watched(emulator: Emulator, cpu: str, tasks: Sequence[Task], plugin: str | None) -> list[dict[str, Any]]:
+    """The results of tasks as `cpu`, all in one process, under a plugin of qemu's.
 
     All that it reads is copied to paths of one length: longer ones move the heap, and small counts by a percent.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        job, output, counts, probe = (folder / name for name in ("job", "result", "counts", "probe.py"))
+        job, output, probe = (folder / name for name in ("job", "result", "probe.py"))
         shutil.copy(PROBE, probe)
         write_job([_copied(task, folder) for task in tasks], job)
-        emulator.run(cpu, [probe, job, output], counts=counts if counted else None, timeout=1800)
-        results = json.loads(output.read_text())
-        parts = read_counts(counts.read_text()) if counted else [{} for _ in results]
-    return [Measured(result, part) for result, part in zip(results, parts, strict=True)]
+        emulator.run(cpu, [probe, job, output], plugin=plugin, timeout=3600)
+        results: list[dict[str, Any]] = json.loads(output.read_text())
+    return results
 
 
 def _copied(task: Task, folder: Path) -> Task:
