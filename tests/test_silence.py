@@ -111,14 +111,16 @@ def test_a_connection_and_a_file_would_be_noticed(tmp_path: Path) -> None:
     assert found.reached and found.created == [tmp_path / "home" / "trace"]
 
 
-@pytest.mark.parametrize("given", [{}, {"HF_HUB_DISABLE_TELEMETRY": "0", "RAY_USAGE_STATS_ENABLED": "1"}])
+@pytest.mark.parametrize(
+    "given", [{}, {"HF_HUB_DISABLE_TELEMETRY": "0", "RAY_USAGE_STATS_ENABLED": "1"}, {"GOMP_SPINCOUNT": "5"}]
+)
 def test_other_packages_are_told_too_unless_the_user_says_otherwise(given: dict[str, str]) -> None:
     names = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "HF_UPDATE_DOWNLOAD_COUNTS")
-    names += ("RAY_USAGE_STATS_ENABLED",)
+    names += ("RAY_USAGE_STATS_ENABLED", "GOMP_SPINCOUNT")
     program = f"import edge_asr_deploy, os; print(*(os.environ[name] for name in {names}))"
     environment = {name: value for name, value in os.environ.items() if name not in names} | given
     environment["PYTHONPATH"] = str(ROOT)
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     expected = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
-    expected |= {"RAY_USAGE_STATS_ENABLED": "0", **given}
+    expected |= {"RAY_USAGE_STATS_ENABLED": "0", "GOMP_SPINCOUNT": "1000", **given}
     assert ran.stdout.split() == [expected[name] for name in names]

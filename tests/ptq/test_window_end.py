@@ -21,7 +21,7 @@ from edge_asr_deploy.quantized.model import WindowEnd
 from edge_asr_deploy.recipe.components import LearnedEnd
 from tests.support import short, tiny
 
-WANTED = LearnedEnd(frames=10, margin=0.4, cuts=9, steps=40)
+WANTED = LearnedEnd(frames=10, margin=0.4, cuts=5, steps=15)
 
 
 def speech(seconds: float = 20.0) -> list[Utterance]:

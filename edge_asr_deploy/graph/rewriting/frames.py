@@ -36,9 +36,9 @@ def free_length(graph: ir.Graph, positions: int, end: WindowEnd | None) -> None:
         ends = builder.op("Concat", own, learned, axis=0)
         is_whole = builder.op("Equal", frames, whole)
         last = builder.op("Where", is_whole, builder.integers(length), builder.integers(2 * length))
-    first = builder.op("Slice", table, zero, head, zero)
-    behind = builder.op("Slice", ends, builder.op("Sub", last, tail), last, zero)
-    add.replace_input_with(1, builder.op("Concat", first, behind, axis=0))
+    start = builder.op("Sub", last, tail)
+    rows = [builder.op("Slice", table, zero, head, zero), builder.op("Slice", ends, start, last, zero)]
+    add.replace_input_with(1, builder.op("Concat", *rows, axis=0))
     builder.add_to(graph)
     # Traced shapes are those of a full window. They become names instead of being dropped: onnxruntime fuses only
     # tensors that it knows to have the same shape.

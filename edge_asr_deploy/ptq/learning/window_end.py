@@ -39,7 +39,7 @@ from edge_asr_deploy.runtime.options import AUTO_MARGIN
 PARTS, PAUSE, LONG, SHORT = (1.0, 7.0), (0.2, 1.2), (8.0, 25.0), (1.5, 8.0)
 # A pause is not without any sound, full scale 1.
 QUIET = 1e-4
-# Texts are cut at this part of the decoder's positions, 149 tokens: longer ones are loops, and cost more than they teach.
+# Texts are cut at this part of the decoder's positions (149 tokens). Longer ones are loops, which teach little.
 MOST = 1 / 3
 # Of so many cuts one is kept aside: it says whether the learned end is better than the window's own.
 ASIDE = 8
