@@ -36,9 +36,9 @@ _SILENT = {
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-# PyTorch's threads wait for each other by spinning, by default 300,000 times. Beside a busy program an export then takes
-# many times as long, because each waits for one that has no core; 1,000 times cost nothing on a machine of its own.
-# Read when PyTorch is imported.
+# PyTorch's threads wait for each other by spinning, by default 300,000 times. Beside a busy program an export then
+# takes many times as long, because each waits for one that has no core; 1,000 times cost nothing on a machine of its
+# own. Read when PyTorch is imported.
 _PATIENCE = {"GOMP_SPINCOUNT": "1000"}
 for _name, _value in (_SILENT | _PATIENCE).items():
     os.environ.setdefault(_name, _value)
