@@ -124,7 +124,7 @@ class Transcriber:
             rules,
             TextDecoder(bundle, contents.get(TOKENIZER)),
             target,
-            _seconds(margin, session, bundle),
+            margin_seconds(margin, session, bundle),
             batch,
             vad,
         )
@@ -246,7 +246,7 @@ class Transcriber:
         return Job(prompt, self._margin, times, wanted, request.temperatures[0])
 
 
-def _seconds(margin: Margin, encoder: onnxruntime.InferenceSession, bundle: Path) -> float | None:
+def margin_seconds(margin: Margin, encoder: onnxruntime.InferenceSession, bundle: Path) -> float | None:
     """The margin of this encoder, in seconds. UserError for one that it cannot take."""
     if margin is None:
         return None

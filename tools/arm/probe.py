@@ -27,7 +27,7 @@ from edge_asr_deploy.runtime.decoding.decoder import Decoder, from_numpy, greedy
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.options import AUTO_MARGIN, parse_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
-from edge_asr_deploy.runtime.transcriber import FAMILIES, Transcriber
+from edge_asr_deploy.runtime.transcriber import FAMILIES, Transcriber, margin_seconds
 
 # Of counter.c.
 MARK = 7411
@@ -147,7 +147,8 @@ def _command(task: Task, settings: SessionSettings) -> dict[str, Any]:
     encoder, decoder = _Marking(task.encoder, settings, "before"), _Marking(task.decoder, settings, "python")
     parts = (encoder, Decoder(decoder), family, TextDecoder(bundle))
     Transcriber(*parts, margin=AUTO_MARGIN).warm_up()
-    transcriber = Transcriber(*parts, margin=parse_audio_context(task.command), vad=task.vad)
+    margin = margin_seconds(parse_audio_context(task.command), encoder, bundle)
+    transcriber = Transcriber(*parts, margin=margin, vad=task.vad)
     # Noise: loads what finds speech, and gets no further with it.
     transcriber.transcribe(np.random.default_rng(0).normal(scale=0.01, size=SAMPLE_RATE).astype(np.float32))
     encoder.runs, decoder.runs = repeat("encoder"), chain(["prompt"], repeat("step"))
