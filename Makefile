@@ -45,16 +45,15 @@ test-real: $(VENV)/.models
 	$(BIN)/python -m pytest -m "(real or real_full) and not arm" --timeout 7200
 
 # Our bundles beside other runtimes on the same checkpoints, see docs/log/peers.md. Stopped, it goes on where it was.
-# MODELS, BUNDLES (a folder; else they are exported), OURS and OURS_CUT (bundles and options, separated by semicolons),
+# MODELS, BUNDLES (a folder; else they are exported), OURS (bundles and options, separated by semicolons),
 # ROUNDS, FRESH=1 (time anew), WER=1 (also hear all evaluation speech: hours).
 PEERS = .venv-peers
 MODELS ?= whisper-tiny.en moonshine-tiny
 BUNDLES ?=
 OURS ?= w4;w8;w3
-OURS_CUT ?=
 WORK ?= exported/peers
 ROUNDS ?= 3
-PEERS_ARGUMENTS = --work $(WORK) --python $(PEERS)/bin/python $(MODELS:%=--model %) $(if $(BUNDLES),--bundles $(BUNDLES)) $(call each,--ours,$(OURS)) $(call each,--ours-cut,$(OURS_CUT))
+PEERS_ARGUMENTS = --work $(WORK) --python $(PEERS)/bin/python $(MODELS:%=--model %) $(if $(BUNDLES),--bundles $(BUNDLES)) $(call each,--ours,$(OURS))
 each = $(shell printf "%s" "$(2)" | sed "s/ *; */\" $(1) \"/g; s/^..*\$$/$(1) \"&\"/")
 bench-peers: $(VENV)/.models $(PEERS)/.done
 	$(BIN)/python -m benchmarks prepare $(PEERS_ARGUMENTS)

@@ -36,7 +36,6 @@ Work = Annotated[Path, typer.Option(help="Folder that keeps rivals' files, clips
 Python = Annotated[Path, typer.Option(help="The interpreter where the rivals are installed.")]
 Bundles = Annotated[Path | None, typer.Option(help="Folder with bundles named MODEL-NAME; else they are exported.")]
 Ours = Annotated[list[str], typer.Option("--ours", help="One of our bundles and options: `w4 --accuracy-level 1`.")]
-Cut = Annotated[list[str], typer.Option(help="The same, where the options make it encode less than a full window.")]
 Only = Annotated[str, typer.Option(help="Regular expression: which configurations, such as `whisper.cpp|edge`.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Run again what failed.")]
 Budget = Annotated[float | None, typer.Option(help="Begin no cell after so many seconds; run again to go on.")]
@@ -65,13 +64,12 @@ def prepare(
     python: Python = DEFAULTS["python"],  # type: ignore[assignment]
     bundles: Bundles = None,
     ours_: Ours = ["w4"],  # noqa: B006
-    ours_cut: Cut = [],  # noqa: B006
     only: Only = ".",
 ) -> None:
     """Convert the checkpoints for every rival, export our bundles, write the clips. Nothing is timed."""
     speech.timed(work / "clips")
     for one in model:
-        for subject in _subjects(one, _chosen(one, ours_, ours_cut, only), work, python, bundles):
+        for subject in _subjects(one, _chosen(one, ours_, only), work, python, bundles):
             state = subject.reason or "ready"
             MESSAGES.print(f"{one} | {subject.configuration.rival} {subject.configuration.name}: {state}", markup=False)
 
@@ -84,7 +82,6 @@ def time_(
     python: Python = DEFAULTS["python"],  # type: ignore[assignment]
     bundles: Bundles = None,
     ours_: Ours = ["w4"],  # noqa: B006
-    ours_cut: Cut = [],  # noqa: B006
     only: Only = ".",
     threads: Annotated[str, typer.Option(help="Numbers of cores that a process is confined to.")] = "1,2",
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes of every configuration.")] = 3,
@@ -107,7 +104,7 @@ def time_(
     by_part = {"clips": short, "long": [short[0], clips[-1]]}
     left = 0
     for one in model:
-        chosen = _chosen(one, ours_, ours_cut, only)
+        chosen = _chosen(one, ours_, only)
         cells = timed_cells(resolve(one).name, chosen, numbers("--threads", threads, int), rounds, long)
         runner = _runner(one, chosen, store, work, python, bundles, retry)
         _refuse_other_code(store, runner, cells)
@@ -123,7 +120,6 @@ def wer(
     python: Python = DEFAULTS["python"],  # type: ignore[assignment]
     bundles: Bundles = None,
     ours_: Ours = ["w4"],  # noqa: B006
-    ours_cut: Cut = [],  # noqa: B006
     only: Only = ".",
     shares: Annotated[
         int, typer.Option(min=1, max=speech.SHARES, help=f"How many of the {speech.SHARES} shares of the speech.")
@@ -139,7 +135,7 @@ def wer(
     left = 0
     for part in list(parts)[:shares]:
         for one in model:
-            chosen = [each for each in _chosen(one, ours_, ours_cut, only) if not each.long_only]
+            chosen = [each for each in _chosen(one, ours_, only) if not each.long_only]
             cells = [Cell(resolve(one).name, configuration, 1, part) for configuration in chosen]
             left += _runner(one, chosen, store, work, python, bundles, retry).run(cells, parts, budget, jobs)
     _finish(left)
@@ -157,9 +153,9 @@ def report_(
         typer.echo(text)
 
 
-def _chosen(model: str, names: Sequence[str], cut: Sequence[str], only: str) -> list[Configuration]:
+def _chosen(model: str, names: Sequence[str], only: str) -> list[Configuration]:
     family = resolve(model).family
-    everything = [*RIVALS[family], *map(ours, names), *(ours(name, full_window=False) for name in cut)]
+    everything = [*RIVALS[family], *map(ours, names)]
     return [one for one in everything if re.search(only, f"{one.rival} {one.name}")]
 
 

@@ -98,9 +98,9 @@ class Cell:
         return f"{self.model} | {one.rival} | {one.name} | {self.threads} | {self.part} | {self.round}"
 
 
-def ours(name: str, full_window: bool = True) -> Configuration:
-    """Our runtime on the bundle MODEL-NAME, with what options follow the name."""
-    return Configuration(OURS, name, shlex.split(name)[0], full_window)
+def ours(name: str) -> Configuration:
+    """Our runtime on the bundle MODEL-NAME, with what options follow the name; without any it encodes what it needs."""
+    return Configuration(OURS, name, shlex.split(name)[0], full_window="--audio-context full" in name)
 
 
 def timed_cells(

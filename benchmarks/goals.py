@@ -22,15 +22,13 @@ SHORT, MIDDLE, WINDOW = BANDS
 class Goal:
     """`value` of ours over that of the best rival must be at most `limit`; without `rivals` the value itself.
 
-    `models`: names start with it. `window`: only ours that encode the full window (True), or less (False). `unit`
-    and `scale` are for people. `every_count`: it depends on the number of threads.
+    `models`: names start with it. `unit` and `scale` are for people. `every_count`: it depends on the thread count.
     """
 
     title: str
     limit: float
     value: Callable[[Summary], float | None]
     models: str = ""
-    window: bool | None = None
     rivals: bool = True
     unit: str = ""
     scale: float = 1.0
@@ -50,11 +48,11 @@ def _steps(one: Summary) -> float | None:
 
 
 GOALS = (
-    Goal(f"RTF, {MIDDLE}, full window", 0.45, _rtf(MIDDLE), "whisper", True),
-    Goal(f"RTF, {MIDDLE}, audio context cut", 0.30, _rtf(MIDDLE), "whisper", False),
-    Goal(f"RTF, {SHORT}", 0.40, _rtf(SHORT), "whisper"),
-    Goal(f"RTF, {LONG}", 0.45, _rtf(LONG), "whisper"),
-    *(Goal(f"RTF, {band}", 0.60, _rtf(band), "moonshine") for band in BANDS),
+    Goal(f"RTF, {SHORT}", 0.15, _rtf(SHORT), "whisper"),
+    Goal(f"RTF, {MIDDLE}", 0.25, _rtf(MIDDLE), "whisper"),
+    Goal(f"RTF, {WINDOW}", 0.40, _rtf(WINDOW), "whisper"),
+    Goal(f"RTF, {LONG}", 0.40, _rtf(LONG), "whisper"),
+    *(Goal(f"RTF, {band}", 0.45, _rtf(band), "moonshine") for band in BANDS),
     Goal("model files", 0.75, lambda one: one.bytes, unit="MB", scale=1e-6, every_count=False),
     Goal("peak memory", 1.00, lambda one: one.rss, unit="MB", scale=1e-6),
     Goal("load, second start", 0.10, lambda one: one.second_load, "whisper-tiny.en", rivals=False, unit="s"),
@@ -131,7 +129,7 @@ def judge(summaries: Sequence[Summary], accuracy: Accuracy) -> list[Row]:
             seen.add(model)
             here = [one for one in summaries if (one.model, one.threads) == (model, threads)]
             best = best_rival(goal, model, threads, summaries, accuracy) if goal.rivals else None
-            mine = [one for one in here if one.rival == OURS and goal.window in (None, one.full_window)]
+            mine = [one for one in here if one.rival == OURS]
             rows.append(
                 Row(goal, model, threads, best, tuple(_verdict(goal, one, best, accuracy, summaries) for one in mine))
             )

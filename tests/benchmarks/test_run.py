@@ -160,7 +160,7 @@ def test_a_process_that_cannot_run_the_rival_is_recorded(tmp_path: Path) -> None
 
 
 def test_options_follow_the_bundle() -> None:
-    one = ours("w4 --accuracy-level 1 --spinning false", full_window=False)
+    one = ours("w4 --accuracy-level 1 --spinning false")
     assert (one.form, one.options) == ("w4", {"accuracy_level": "1", "spinning": "false"})
     with pytest.raises(UserError, match="pairs of --option and value"):
         ours("w4 --accuracy-level").options  # noqa: B018
