@@ -158,7 +158,7 @@ def test_an_audio_context_that_cannot_be_ends_it_before_anything_runs(
 ) -> None:
     ran = invoke("one.wav", "--audio-context", "most", *board)
     assert isinstance(ran.exception, UserError)
-    assert "most: give full, auto, or at least 2 seconds" in str(ran.exception)
+    assert "most: give full, auto, or seconds of silence" in str(ran.exception)
     assert fake.opened is None
 
 

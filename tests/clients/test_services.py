@@ -136,7 +136,9 @@ def test_wyoming(case: Case, tmp_path: Path, rate: int, subtype: str) -> None:
     [program] = found["info"]["asr"]
     assert program["installed"] and program["models"][0]["languages"] == ["en"]
     expected = case.text if rate == own else Transcriber.open(bundle_of(case)).transcribe(wav).text
-    assert found["texts"] == found["at once"] == [expected] * 3
+    # Whether a pause within it is decoded before its end depends on how fast it is sent.
+    assert [len(found["texts"]), len(found["at once"])] == [3, 3]
+    assert all(is_near(text, expected) for text in (*found["texts"], *found["at once"]))
     check_live(**found["live"], expected=expected)
     assert found["language"].startswith("connection lost: language: de: this model was made for one language")
 
@@ -145,9 +147,13 @@ def check_live(kinds: list[str], early: list[str], chunks: list[str], text: str,
     """Most of the text is there before the end, and nothing of it is taken back."""
     assert kinds == ["transcript-start", *["transcript-chunk"] * len(chunks), "transcript", "transcript-stop"]
     assert "".join(chunks) == text and len("".join(early)) > len(text) / 3
+    assert is_near(text, expected)
+
+
+def is_near(text: str, expected: str) -> bool:
+    """Whether most words are the same. The clip's last ones are hard: a file has three errors there, too."""
     normalize = normalizer_for("en")
-    # The clip's last words are hard: a file has three errors there, too.
-    assert count(normalize(expected), normalize(text)).wer < 0.2
+    return count(normalize(expected), normalize(text)).wer < 0.2
 
 
 def bundle_of(case: Case) -> Path:
