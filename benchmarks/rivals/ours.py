@@ -11,7 +11,6 @@ from typing import Any
 import onnxruntime
 
 from benchmarks.worker import Heard, Job, Opened
-from edge_asr_deploy.runtime.options import parse_audio_context
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
 
@@ -31,10 +30,8 @@ def load(job: Job) -> Opened:
         place = next((place for place, names in zip(places, known, strict=True) if name in names), None)
         if place is None:
             raise ValueError(f"no option {name}; there are {sorted(set().union(*known))}")
-        place[name] = parse_audio_context(value) if name == "audio_context" else _value(value)
+        place[name] = _value(value)
     settings, opening, hearing = places
-    # The names of configurations say what they are given: without the option a full window, as rivals compute it.
-    opening.setdefault("audio_context", "full")
     if job.language:
         hearing["language"] = job.language
     transcriber = Transcriber.open(folder, SessionSettings(**{"threads": job.threads, **settings}), **opening)
