@@ -35,11 +35,7 @@ def test_other_margins_are_refused(text: str) -> None:
 @given(samples=st.integers(1, 30 * 16_000), margin=st.floats(0.5, 40))
 def test_the_context_holds_clip_and_margin_and_little_more(samples: int, margin: float) -> None:
     seconds, wanted = context_seconds(samples, margin, 30), samples / 16_000 + margin
-    sample = 1.01 / 16_000
-    assert seconds == 30 if wanted > 30 else wanted - sample < seconds < wanted + STEP_SECONDS + sample
-    assert round(seconds * 100) % 20 == 0 and seconds * 100 == pytest.approx(round(seconds * 100)), (
-        "frames of both sizes"
-    )
+    assert seconds == 30 if wanted > 30 else wanted <= seconds < wanted + STEP_SECONDS
 
 
 def decoded(capped: bool = False, ending: float = -0.01) -> Decoded:

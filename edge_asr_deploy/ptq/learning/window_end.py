@@ -161,7 +161,7 @@ class _Window:
     def divergence(self, cut: Cut, end: Tensor, margin: float) -> Tensor:
         """KL in nats per token between the full window's answers and those of a short window with this end."""
         window = len(self.positions) // FRAMES_PER_SECOND
-        frames = round(context_seconds(cut.samples, margin, window) * FRAMES_PER_SECOND)
+        frames = context_seconds(cut.samples, margin, window) * FRAMES_PER_SECOND
         positions = self.positions
         if frames < len(positions):
             positions = torch.cat([positions[: max(frames - len(end), 0)], end[max(len(end) - frames, 0) :]])

@@ -13,13 +13,13 @@ from edge_asr_deploy.runtime.decoding.decoder import Decoded
 from edge_asr_deploy.runtime.decoding.loops import ends_twice, is_runaway
 
 # Lengths are multiples of this, because onnxruntime plans its memory again for every new length.
-STEP_SECONDS = 1.0
+STEP_SECONDS = 1
 
 
-def context_seconds(samples: int, margin: float, window: int) -> float:
+def context_seconds(samples: int, margin: float, window: int) -> int:
     """Seconds of audio that the encoder gets for a clip: its length and the margin, rounded up, at most a window."""
-    steps = math.ceil(round(samples + margin * SAMPLE_RATE) / (STEP_SECONDS * SAMPLE_RATE))
-    return min(window, steps * STEP_SECONDS)
+    wanted = samples / SAMPLE_RATE + margin
+    return min(window, math.ceil(wanted / STEP_SECONDS) * STEP_SECONDS)
 
 
 def is_doubtful(decoded: Decoded, text: str) -> bool:

@@ -67,7 +67,7 @@ class Family(Protocol):
     def languages(self) -> dict[int, str]:
         """The language tokens and their names, for detection."""
 
-    def inputs(self, samples: NDArray[np.float32], seconds: float | None = None) -> dict[str, NDArray[np.generic]]:
+    def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
         """The inputs of encoder and decoder for samples (n,) at 16 kHz, by their names in Optimum's graphs.
 
         `seconds` says how much of a fixed window the encoder gets; None stands for the whole window.

@@ -46,7 +46,7 @@ class Moonshine:
         """Empty: a Moonshine knows one language and has no token for it."""
         return {}
 
-    def inputs(self, samples: NDArray[np.float32], seconds: float | None = None) -> dict[str, NDArray[np.generic]]:
+    def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
         """`input_values`: float32 (1, n), and masks of the same length for encoder and decoder.
 
         The decoder downsamples its mask itself, so both masks count samples. `seconds` is ignored, because Moonshine

@@ -72,12 +72,10 @@ class Whisper:
         """Every language token of a multilingual model."""
         return {token: name.strip("<|>") for name, token in self._languages.items()}
 
-    def inputs(self, samples: NDArray[np.float32], seconds: float | None = None) -> dict[str, NDArray[np.generic]]:
+    def inputs(self, samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
         """`input_features`: float32 (1, mel bins, 100 * seconds), the beginning of the full window's features."""
         features = self._log_mel(samples)
-        return {
-            "input_features": features if seconds is None else features[:, :, : round(seconds * SAMPLE_RATE) // HOP]
-        }
+        return {"input_features": features if seconds is None else features[:, :, : seconds * SAMPLE_RATE // HOP]}
 
     def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
         """`encoder_hidden_states`. All rows have the same number of frames."""
