@@ -136,8 +136,10 @@ def test_wyoming(case: Case, tmp_path: Path, rate: int, subtype: str) -> None:
     [program] = found["info"]["asr"]
     assert program["installed"] and program["models"][0]["languages"] == ["en"]
     expected = case.text if rate == own else Transcriber.open(bundle_of(case)).transcribe(wav).text
-    # Whether a pause within it is decoded before its end depends on how fast it is sent.
     assert [len(found["texts"]), len(found["at once"])] == [3, 3]
+    if rate == own:
+        assert found["texts"] == found["at once"] == [expected] * 3
+    # Resampled piece by piece, and with a pause that is decoded early or not, one of its hard words may differ.
     assert all(is_near(text, expected) for text in (*found["texts"], *found["at once"]))
     check_live(**found["live"], expected=expected)
     assert found["language"].startswith("connection lost: language: de: this model was made for one language")
