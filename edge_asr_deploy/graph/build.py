@@ -13,7 +13,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
 from edge_asr_deploy.families.structure import HEAD
 from edge_asr_deploy.graph.onnx_tools.editing import load
-from edge_asr_deploy.graph.onnx_tools.trace import DECODER, DECODER_WITH_PAST, ENCODER
+from edge_asr_deploy.graph.onnx_tools.trace import DECODER, DECODER_WITH_PAST, ENCODER, Matrix
 from edge_asr_deploy.graph.placing.linears import place_linears, place_rotation
 from edge_asr_deploy.graph.placing.stem import place_decoder_stem, place_encoder_stem
 from edge_asr_deploy.graph.placing.table import place_table
@@ -26,10 +26,15 @@ from edge_asr_deploy.quantized.weight import QuantizedWeight
 MERGED = "decoder_model_merged.onnx"
 
 
-def encoder_graph(traced: Path, config: Any, quantized: QuantizedModel) -> tuple[ir.Model, list[Layer]]:
-    """The encoder traced into the folder `traced`, with its weights in place, and the record of each stored tensor."""
+def encoder_graph(
+    traced: Path, matrices: Sequence[Matrix], config: Any, quantized: QuantizedModel
+) -> tuple[ir.Model, list[Layer]]:
+    """The encoder traced into the folder `traced`, with its weights in place, and the record of each stored tensor.
+
+    `matrices` are those that the traced files leave out (`trace`).
+    """
     kind = family(quantized.family)
-    encoder = load(traced / ENCODER)
+    encoder = load(traced / ENCODER, matrices)
     replace_encoder_attention(encoder.graph, kind.attention(config.to_dict(), "encoder"), quantized.attention)
     matmuls = _matmuls(encoder.graph, "model.encoder.")
     placed = place_rotation(matmuls, "model.encoder", quantized)
@@ -41,11 +46,13 @@ def encoder_graph(traced: Path, config: Any, quantized: QuantizedModel) -> tuple
     return encoder, placed
 
 
-def decoder_graph(traced: Path, config: Any, quantized: QuantizedModel) -> tuple[ir.Model, list[Layer]]:
+def decoder_graph(
+    traced: Path, matrices: Sequence[Matrix], config: Any, quantized: QuantizedModel
+) -> tuple[ir.Model, list[Layer]]:
     """The same of the decoder, whose two traces become one graph."""
     kind = family(quantized.family)
     shape = kind.attention(config.to_dict(), "decoder")
-    decoder, projections = merge(load(traced / DECODER), load(traced / DECODER_WITH_PAST), shape)
+    decoder, projections = merge(load(traced / DECODER, matrices), load(traced / DECODER_WITH_PAST, matrices), shape)
     matmuls = {**_matmuls(decoder.graph, ""), **projections}
     head = matmuls.pop(HEAD)
     placed = place_rotation(matmuls, "model.decoder", quantized)

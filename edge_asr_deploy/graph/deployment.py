@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 from edge_asr_deploy.bundle.manifest import Graphs, Layer
 from edge_asr_deploy.graph.build import MERGED, decoder_graph, encoder_graph, require_all
 from edge_asr_deploy.graph.onnx_tools.files import SharedData, save
-from edge_asr_deploy.graph.onnx_tools.trace import ENCODER, trace
+from edge_asr_deploy.graph.onnx_tools.trace import ENCODER, Matrix, trace
 from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.quantized.model import QuantizedModel
 
-Half = Callable[[Path, Any, QuantizedModel], tuple[Any, list[Layer]]]
+Half = Callable[[Path, Sequence[Matrix], Any, QuantizedModel], tuple[Any, list[Layer]]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def deploy(model: Any, quantized: Mapping[str, QuantizedModel], folder: Path, pr
     # On the disk of the bundle, so that "disk full" names the right one; a temporary folder is often in memory.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".traced-") as scratch:
         progress("tracing the float graph with Optimum")
-        trace(model, Path(scratch))
+        matrices = trace(model, Path(scratch))
 
         def write(half: Half, standard: str, is_encoder: bool) -> dict[str, tuple[str, list[Layer]]]:
             """By target the file of its half of the model, and records of the tensors in it."""
@@ -49,7 +49,7 @@ def deploy(model: Any, quantized: Mapping[str, QuantizedModel], folder: Path, pr
             for name, file in files.items():
                 if file not in written:
                     progress(f"writing {file}")
-                    graph, written[file] = half(Path(scratch), model.config, halves[name])
+                    graph, written[file] = half(Path(scratch), matrices, model.config, halves[name])
                     save(graph, folder / file, data)
             return {name: (file, written[file]) for name, file in files.items()}
 

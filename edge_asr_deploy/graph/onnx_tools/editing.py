@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,17 @@ from onnx_ir.passes import common as passes
 OPSET = 23
 # The IR version that onnxruntime 1.23, the oldest supported, reads.
 IR_VERSION = 11
+# The values of placeholders for matrices (`trace`): this and those that follow. No traced graph holds them otherwise.
+FIRST_MARK = 1 << 20
 # Weights are taken out while the opset is raised: a protobuf message ends at 2 GB and shapes are small.
 SMALL_BYTES = 1024
 
 
-def load(path: Path, opset: int = OPSET) -> ir.Model:
-    """Read a model file and raise it to `opset` with onnx's version converter."""
+def load(path: Path, matrices: Sequence[Callable[[], NDArray[np.float32]]] = (), opset: int = OPSET) -> ir.Model:
+    """Read a model file and raise it to `opset` with onnx's version converter.
+
+    In the place of placeholders stand `matrices`, in the order of their marks, each read when it is asked for.
+    """
     proto = onnx.load(path)
     weights = {tensor.name: tensor for tensor in proto.graph.initializer if len(tensor.raw_data) > SMALL_BYTES}
     remaining = [tensor for tensor in proto.graph.initializer if tensor.name not in weights]
@@ -39,7 +45,25 @@ def load(path: Path, opset: int = OPSET) -> ir.Model:
     model.ir_version = IR_VERSION
     # The tracer stores equal tensors once and passes them on through Identity nodes.
     passes.IdentityEliminationPass()(model)
+    for node in [node for node in model.graph if node.op_type == "ConstantOfShape"]:
+        value = node.attributes.get("value")
+        mark = 0.0 if value is None else float(value.as_tensor().numpy().ravel()[0])
+        if FIRST_MARK <= mark < FIRST_MARK + len(matrices):
+            _insert_matrix(model.graph, node, matrices[int(mark) - FIRST_MARK])
     return model
+
+
+def _insert_matrix(graph: ir.Graph, node: ir.Node, read: Callable[[], NDArray[np.float32]]) -> None:
+    """Let an initializer take the place of a placeholder."""
+    old, size = node.outputs[0], node.inputs[0]
+    known = None if size is None else ir.convenience.get_const_tensor(size)
+    assert known is not None
+    shape = ir.Shape(known.numpy().tolist())
+    tensor = ir.LazyTensor(lambda: ir.tensor(read()), dtype=ir.DataType.FLOAT, shape=shape, name=old.name)
+    matrix = ir.Value(name=old.name, shape=shape, type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
+    old.replace_all_uses_with(matrix)
+    graph.remove(node, safe=True)
+    graph.register_initializer(matrix)
 
 
 class Finder:
