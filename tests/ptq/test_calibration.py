@@ -18,6 +18,7 @@ import torch
 from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import family
+from edge_asr_deploy.ptq.calibration import samples as preparing
 from edge_asr_deploy.ptq.calibration.samples import Sample, encode, prepare
 from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 from edge_asr_deploy.recipe.components import Calibration
@@ -118,6 +119,19 @@ def test_the_model_itself_hears_a_language(tmp_path: Path) -> None:
         with torch.no_grad():
             logits = model(sample.inputs, decoder_input_ids=torch.tensor([[1]])).logits[0, 0]
         assert sample.tokens[0, 1] == 3 + int(logits[3:5].argmax())
+
+
+def test_clips_are_encoded_once_for_language_and_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models.extractor("whisper").save_pretrained(tmp_path)
+    model, clips = multilingual(), [utterance(str(seed), 0.8, seed) for seed in range(3)]
+    expected = prepare(model, family("whisper"), tmp_path, clips, Calibration())
+    batches: list[int] = []
+    hook = model.get_encoder().conv1.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    monkeypatch.setattr(preparing, "BATCH_BYTES", 2 * 50 * 2 * 2 * 32 * 4)
+    samples = prepare(model, family("whisper"), tmp_path, clips, Calibration())
+    hook.remove()
+    assert batches == [2, 1], "as many at once as their keys and values leave room for"
+    assert [one.tokens.tolist() for one in samples] == [one.tokens.tolist() for one in expected]
 
 
 def test_the_same_clip_in_another_language_is_another_transcript(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,14 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families import Family
 from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq.calibration.conditions import harder
+from edge_asr_deploy.ptq.calibration.stream import answering
 from edge_asr_deploy.ptq.calibration.transcripts import TokenCache
 from edge_asr_deploy.recipe.components import Calibration
 
 # Clips decoded at once where the family allows it: a decoder step costs nearly the same for 8 as for 1.
 BATCH = 8
+# Fewer where the keys and values of their cross-attention would take more bytes; Whisper medium's take 295 MB a clip.
+BATCH_BYTES = 600_000_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def prepare(
     longest = None if calibration.seconds is None else int(calibration.seconds * SAMPLE_RATE)
     readers = [partial(_cut, utterance, longest) for utterance in utterances]
     samples: list[Sample] = []
-    size = BATCH if family.fixed_window else 1
+    size = _together(model, family)
     for start in range(0, len(utterances), size):
         batch = utterances[start : start + size]
         audio = {
@@ -77,6 +80,15 @@ def prepare(
     if token_cache is not None:
         token_cache.save()
     return samples
+
+
+def _together(model: Any, family: Family) -> int:
+    """How many clips are decoded at once."""
+    if not family.fixed_window:
+        return 1
+    shape = family.attention(model.config.to_dict(), "decoder")
+    bytes_of_clip = shape.layers * 2 * model.config.max_source_positions * shape.heads * shape.head_dim * 4
+    return max(1, min(BATCH, BATCH_BYTES // int(bytes_of_clip)))
 
 
 def _cut(utterance: Utterance, longest: int | None) -> NDArray[np.float32]:
@@ -111,17 +123,39 @@ def encode(
     tokens = [torch.tensor([row]) for row in remembered if row is not None]
     if len(tokens) < len(clips):
         cap = most if family.fixed_window else family.length_cap(len(next(iter(clips.values()))))
-        tokens = transcribe(model, inputs, prompts(model, family, inputs, languages, task), cap)
+        # Encoded once, for the language and for the text.
+        hidden = _hidden(model, inputs) if family.fixed_window else None
+        tokens = transcribe(model, inputs, prompts(model, family, inputs, languages, task, hidden), cap, hidden)
         for (audio, language), row in zip(heard, tokens, strict=True):
             if token_cache is not None:
                 token_cache.put(audio, row[0].tolist(), language)
     return [Sample(inputs[i : i + 1], frames[i], tokens[i]) for i in range(len(clips))]
 
 
+def _hidden(model: Any, inputs: Tensor) -> Tensor:
+    """The encoder's outputs (batch, frames, channels)."""
+    with torch.no_grad():
+        hidden: Tensor = model.get_encoder()(inputs).last_hidden_state
+    return hidden
+
+
+def _encoded(model: Any, hidden: Tensor | None) -> AbstractContextManager[None]:
+    """Within it the encoder puts out `hidden`, if that is given, instead of computing."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    return nullcontext() if hidden is None else answering(model.get_encoder(), BaseModelOutput(hidden))
+
+
 def prompts(
-    model: Any, family: Family, inputs: Tensor, languages: Sequence[str | None], task: str | None
+    model: Any,
+    family: Family,
+    inputs: Tensor,
+    languages: Sequence[str | None],
+    task: str | None,
+    hidden: Tensor | None = None,
 ) -> list[tuple[int, ...]]:
-    """What the decoder reads before each clip's text (`families.Family.prompt`).
+    """What the decoder reads before each clip's text (`families.Family.prompt`); `hidden`: the encoder's outputs, where
+    they are known.
 
     Where a clip's language is not known and the generation settings of a multilingual model name none, it is the one
     that the model hears: text forced into another language is no text that the model would meet.
@@ -132,21 +166,24 @@ def prompts(
     unknown = [index for index, language in enumerate(languages) if language is None]
     if not ids or not unknown or getattr(generation, "language", None):
         return chosen
-    with torch.no_grad():
+    with torch.no_grad(), _encoded(model, None if hidden is None else hidden[unknown]):
         heard = model.detect_language(input_features=inputs[unknown], generation_config=generation).tolist()
     for index, spoken in zip(unknown, heard, strict=True):
         chosen[index] = tuple(spoken if token in ids else token for token in chosen[index])
     return chosen
 
 
-def transcribe(model: Any, inputs: Tensor, starts: Sequence[tuple[int, ...]], cap: int | None) -> list[Tensor]:
+def transcribe(
+    model: Any, inputs: Tensor, starts: Sequence[tuple[int, ...]], cap: int | None, hidden: Tensor | None = None
+) -> list[Tensor]:
     """Greedy decoding by Transformers with its suppression rules; each (1, positions): prompt and text, no end.
 
-    `starts`: what each clip's text begins with, all of one length. `cap`: at most so many tokens of text.
+    `starts`: what each clip's text begins with, all of one length. `cap`: at most so many tokens of text. `hidden`: the
+    encoder's outputs, where they are known.
     """
     start = torch.tensor(starts)
     options: dict[str, Any] = {} if cap is None else {"max_new_tokens": cap}
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _encoded(model, hidden):
         # With the prompt given, Whisper's `generate` does not derive another one.
         rows: Tensor = model.generate(inputs, decoder_input_ids=start, do_sample=False, num_beams=1, **options)
     ends = model.generation_config.eos_token_id
