@@ -44,7 +44,9 @@ def load(folder: Path) -> Any:
             "--model", folder, f"Transformers cannot load it ({reason}); save it again as safetensors"
         ) from (error)
     _check_names(folder, found)
-    broken = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
+    # Extremes, since `isfinite` of all numbers would make copies of the largest matrix.
+    extremes = {name: torch.stack(value.aminmax()) for name, value in model.state_dict().items()}
+    broken = [name for name, ends in extremes.items() if not torch.isfinite(ends).all()]
     if broken:
         raise UserError("--model", folder, f"{_listed(broken)}: holds NaN or infinity; take an earlier checkpoint")
     return model
