@@ -75,9 +75,19 @@ INNER = {
     "graph": ("deployment", "build", "records", "storing.sizes", "rewriting", "storing", "onnx_tools"),
     "runtime": (
         *("transcriber", "live", "attempts", "engine", "times", "decoding", "transcript", "voice", "startup", "audio"),
-        *("options", "targets", "session", "exact", "cpu", "products"),
+        *("options", "targets", "session", "exact", "cpu", "products", "memory"),
     ),
-    "ptq": ("quantize", "learning.blockwise", "activations", "rounding", "folding", "calibration", "methods", "grid"),
+    "ptq": (
+        "quantize",
+        "driver",
+        "learning.blockwise",
+        "activations",
+        "rounding",
+        "folding",
+        "calibration",
+        "methods",
+        "grid",
+    ),
 }
 EXPORTERS = ("torch", "transformers", "optimum", "datasets")
 TORCH_FREE = (

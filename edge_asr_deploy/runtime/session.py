@@ -44,12 +44,14 @@ def open_session(
     profile_prefix: Path | None = None,
     save_to: Path | None = None,
     optimized: bool = False,
+    alone: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Load a model file on the CPU. UserError when onnxruntime cannot load it.
 
     With `profile_prefix` onnxruntime records the time of every operator; `end_profiling()` returns the file's name.
     With `save_to` the optimized graph is stored there, its weights in a `.data` file beside it that can be mapped. With
-    `optimized`, `path` is such a stored graph and is not optimized again.
+    `optimized`, `path` is such a stored graph and is not optimized again. A session that is `alone` shares no arena
+    with others: all of its memory goes when it is closed.
     """
     options = onnxruntime.SessionOptions()
     # Always set: onnxruntime's own choice pins threads to cores, which fails in containers with fewer cores.
@@ -59,7 +61,7 @@ def open_session(
     options.log_severity_level = 4
     # Memory patterns would allocate a second set of buffers beside those of the first run, and save no time.
     options.enable_mem_pattern = False
-    options.add_session_config_entry("session.use_env_allocators", str(int(_share_arena())))
+    options.add_session_config_entry("session.use_env_allocators", str(int(not alone and _share_arena())))
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
     # Threads sleep between runs. Otherwise the threads of the last session keep cores busy that the next one needs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -73,6 +75,8 @@ def open_session(
         data = "session.optimized_model_external_initializers"
         options.add_session_config_entry(f"{data}_file_name", f"{save_to.name}.data")
         options.add_session_config_entry(f"{data}_min_size_in_bytes", str(EXTERNAL_BYTES))
+        # Nothing runs in it, so that kernels need no copies of their weights.
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model: Path | bytes = path

@@ -29,6 +29,7 @@ from edge_asr_deploy.runtime.decoding.request import Request, parts_of
 from edge_asr_deploy.runtime.decoding.text import TextDecoder
 from edge_asr_deploy.runtime.decoding.whisper import Whisper
 from edge_asr_deploy.runtime.engine import Engine, Job, Stop, never, timings_of
+from edge_asr_deploy.runtime.memory import release_memory
 from edge_asr_deploy.runtime.options import (
     AUTO_MARGIN,
     DEFAULT_AUDIO_CONTEXT,
@@ -38,7 +39,7 @@ from edge_asr_deploy.runtime.options import (
     parse_audio_context,
 )
 from edge_asr_deploy.runtime.session import SessionSettings
-from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized, release_memory
+from edge_asr_deploy.runtime.startup.optimized_graphs import open_optimized
 from edge_asr_deploy.runtime.startup.verified_bundles import TOKENIZER, verified_bundle
 from edge_asr_deploy.runtime.targets import GENERIC, SessionOverrides, choose
 from edge_asr_deploy.runtime.times.details import Details

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.errors import Note, Stopped, UserError
 from edge_asr_deploy.printing import one_line
-from edge_asr_deploy.runtime.startup.optimized_graphs import release_memory
+from edge_asr_deploy.runtime.memory import release_memory
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.runtime.transcript import Transcript
 from edge_asr_deploy.serve.faults import Fault, Gone, Stopping, Unforeseen, fault_of

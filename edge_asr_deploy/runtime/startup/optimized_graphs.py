@@ -1,13 +1,13 @@
 """Opens sessions from graphs that onnxruntime optimized at an earlier start, with weights mapped from disk.
 
-Optimizing takes most of the time and memory of loading: onnxruntime unpacks packed codes by folding whole planes of
-them, then fuses low-bit operators. The result depends on the bundle, onnxruntime, the processor and the accuracy level,
+Optimizing takes most of the time and memory of loading: packed codes are unpacked (`pieces`), then onnxruntime fuses
+low-bit operators. The result depends on the bundle, onnxruntime, the processor and the accuracy level,
 so a cache entry is about all of these.
 """
 
 from __future__ import annotations
 
-import ctypes
+import tempfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +15,10 @@ from pathlib import Path
 import onnxruntime
 
 from edge_asr_deploy.runtime.cpu import cpu_features
+from edge_asr_deploy.runtime.memory import release_memory
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
 from edge_asr_deploy.runtime.startup.cache import load_or_make
+from edge_asr_deploy.runtime.startup.pieces import unpack_codes
 
 # Part of every cache key. Raise it when sessions are created in another way.
 LAYOUT = 3
@@ -50,12 +52,12 @@ def describe(graph: str, settings: SessionSettings, content_hash: str) -> str:
     return "\n".join(parts)
 
 
-def release_memory() -> None:
-    """Return free memory to the system, because optimizing leaves a hundred megabytes unused. Needs glibc."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _optimize(path: Path, settings: SessionSettings, folder: Path) -> None:
-    open_session(path, settings, save_to=folder / MODEL)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        source = path
+        # Where codes cannot be unpacked here, onnxruntime unpacks them, or says what is wrong with the graph.
+        with suppress(Exception):
+            source = unpack_codes(path, Path(scratch))
+        open_session(source, settings, save_to=folder / MODEL)
+    # Optimizing leaves a hundred megabytes unused.
     release_memory()
