@@ -128,7 +128,7 @@ def make(job: Job, language: str | None, progress: Progress) -> Made:
     if recipe.encoder.end is not None:
         ending = staged(progress, "learning the window's end")
         end = compute_window_end(model, job.checkpoint, recipe, job.speech.utterances, language, ending)
-    weights = compute_weights(model, recipe, samples, staged(progress, "quantizing"))
+    weights = compute_weights(model, recipe, samples, staged(progress, "quantizing"), frees=True)
     weights = compute_activations(model, recipe, weights, samples, staged(progress, "measuring activations"))
     return Made(model, weights, samples, end)
 

@@ -118,14 +118,22 @@ def compute_window_end(
     return None if positions is None else WindowEnd(np.array(positions, np.float32), wanted.margin)
 
 
-def compute_weights(model: Any, recipe: Recipe, samples: Sequence[Sample], progress: Progress) -> list[QuantizedWeight]:
-    """Narrow and quantize `model` in place by the recipe; returns the integer codes."""
+def compute_weights(
+    model: Any, recipe: Recipe, samples: Sequence[Sample], progress: Progress, frees: bool = False
+) -> list[QuantizedWeight]:
+    """Narrow and quantize `model` in place by the recipe; returns the integer codes.
+
+    With `frees` the model's layers compute from them afterwards, and their float matrices are gone (`ptq.holding`).
+    """
+    from edge_asr_deploy.ptq.holding import forget_unchanged
     from edge_asr_deploy.ptq.quantize import quantize
     from edge_asr_deploy.ptq.stem import narrow_in_place
 
     kind = family(recipe.family)
+    if frees:
+        forget_unchanged(model)
     narrow_in_place(model, kind.structure(model.config).components(), recipe)
-    return quantize(model, kind, recipe, samples, progress)
+    return quantize(model, kind, recipe, samples, progress, frees)
 
 
 def compute_activations(

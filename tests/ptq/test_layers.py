@@ -108,7 +108,7 @@ def test_layers_of_one_step_are_rounded_as_if_each_step_had_one_spec() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scaling", ["awq", "smoothquant"])
 def test_scales_stay_exact_where_layers_differ(name: str, scaling: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_asr_deploy.ptq.quantize.round_together", lambda *_: [])
+    monkeypatch.setattr("edge_asr_deploy.ptq.driver.round_together", lambda *_: [])
     before, model = models.shuffled(name, 0), models.shuffled(name, 0)
     chosen = recipe(name, LAYERS | {"*.1.encoder_attn.v_proj": {"bits": 32}}, [{"method": scaling}])
     quantize(model, family(name), chosen, models.samples(name))

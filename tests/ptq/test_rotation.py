@@ -172,7 +172,7 @@ def test_without_rounding_nothing_is_left_but_identities(
     name: str, steps: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rotation composes: norms whose gains were folded take scales again, and the driver's streams see it all."""
-    monkeypatch.setattr("edge_asr_deploy.ptq.quantize.round_together", lambda *_: [])
+    monkeypatch.setattr("edge_asr_deploy.ptq.driver.round_together", lambda *_: [])
     turned = weights({"method": "rotation"}, *({"method": m} for m in steps), quantizer="gptq")
     model = models.shuffled(name, 0)
     chosen = built(name, {c: FLOAT if c == "embedding" else turned for c in COMPONENTS})

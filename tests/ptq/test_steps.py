@@ -118,7 +118,7 @@ def test_without_rounding_nothing_is_left_but_identities(
     name: str, scaling: dict[str, Any], where: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scales leave the model's function alone, across components too, and QEP then finds no error to correct."""
-    monkeypatch.setattr("edge_asr_deploy.ptq.quantize.round_together", lambda *_: [])
+    monkeypatch.setattr("edge_asr_deploy.ptq.driver.round_together", lambda *_: [])
     chosen = {c: weights([scaling, QEP] if c in where else [QEP]) for c in ("encoder", "cross_attention", "decoder")}
     before = models.shuffled(name, 0)
     model, _ = run(name, recipe(name, [], **chosen))
@@ -147,7 +147,7 @@ def test_qep_sees_the_float_models_inputs_beside_the_quantized_ones(
         seen.append((weight.clone(), hessian, drift))
         return qep(weight, hessian, drift, options)
 
-    monkeypatch.setattr("edge_asr_deploy.ptq.quantize.qep", spy)
+    monkeypatch.setattr("edge_asr_deploy.ptq.driver.qep", spy)
     model, found = run(name, recipe(name, steps))
     corrected = dict(zip((w.name for w in found), seen, strict=True))
     before = models.shuffled(name, 0)

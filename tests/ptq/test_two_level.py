@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from edge_asr_deploy.families import family
 from edge_asr_deploy.ptq.grid import Grid, fit
-from edge_asr_deploy.ptq.quantize import quantize, round_together
+from edge_asr_deploy.ptq.quantize import quantize
+from edge_asr_deploy.ptq.rounding import round_together
 from edge_asr_deploy.ptq.two_level import constrain, fit_for, limits, multipliers
 from edge_asr_deploy.quantized.scales import TwoLevelScales
 from edge_asr_deploy.recipe.weights import WeightSpec
