@@ -8,7 +8,7 @@ the same input for every layer these differences do not add up.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,12 @@ from edge_asr_deploy.quantized.inputs import InputRounding
 from edge_asr_deploy.quantized.model import QuantizedModel
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.startup.pieces import unpack_codes
 
-# So many layers' inputs and outputs are in memory at a time: those of a whole encoder would be gigabytes.
-TOGETHER = 8
+# So many layers' inputs and outputs are in memory at a time: half a gigabyte at Whisper medium's width, where those of
+# its whole encoder are three.
+TOGETHER = 28
+SETTINGS = SessionSettings(accuracy_level=1)
 Expected = Callable[..., Tensor]
 ROUNDING = ("DynamicQuantizeLinear", "QuantizeLinear")
 
@@ -55,17 +58,24 @@ def layer_distances(
     wanted = _expectations(model, quantized)
     if not wanted:
         return {}
-    settings = SessionSettings(accuracy_level=1)
+    distances: dict[str, float] = {}
+    hidden, feeds = np.empty(0, np.float32), dict[str, Any]()
     with tempfile.TemporaryDirectory() as scratch:
-        encoder, encoder_names = _exposed(folder / graphs.encoder, Path(scratch), wanted, settings)
-        decoder, decoder_names = _exposed(folder / graphs.decoder, Path(scratch), wanted, settings)
-        feeds = {name: value.numpy() for name, value in encoder_inputs(model, encoder, sample).items()}
-        hidden = encoder.run(["last_hidden_state"], feeds)[0]
-        distances = _distances(encoder, encoder_names, feeds, wanted)
+        for session, names in _exposed(folder / graphs.encoder, Path(scratch), wanted):
+            feeds = {name: value.numpy() for name, value in encoder_inputs(model, session, sample).items()}
+            # A copy: the array itself would keep the arena of the session in memory.
+            hidden = session.run(["last_hidden_state"], feeds)[0].copy()
+            distances |= _distances(session, names, feeds, wanted)
+            # It must be closed before the next one is opened.
+            del session
         common = {"encoder_hidden_states": hidden, "encoder_attention_mask": feeds.get("attention_mask")}
+        for session, names in _exposed(folder / graphs.decoder, Path(scratch), wanted):
+            distances |= _distances(session, names, decoder_feeds(session, common, sample.tokens.numpy()), wanted)
+            del session
+    crossed = [w.name for w in quantized.weights if w.inputs is not None and w.component == "cross_attention"]
+    if crossed:
+        decoder = open_alone(folder / graphs.decoder, SETTINGS)
         feeds = decoder_feeds(decoder, common, sample.tokens.numpy())
-        distances |= _distances(decoder, decoder_names, feeds, wanted)
-        crossed = [w.name for w in quantized.weights if w.inputs is not None and w.component == "cross_attention"]
         distances |= _cross_distances(model, decoder, feeds, hidden, {name: wanted[name] for name in crossed})
     assert distances.keys() == wanted.keys(), wanted.keys() - distances.keys()
     return distances
@@ -89,28 +99,46 @@ def _expectations(model: Any, quantized: QuantizedModel) -> dict[str, Expected]:
 
 
 def _exposed(
-    path: Path, scratch: Path, wanted: Iterable[str], settings: SessionSettings
-) -> tuple[onnxruntime.InferenceSession, dict[str, list[str]]]:
-    """A session with the inputs and products of the main graph's layers as outputs, and their names by layer."""
-    model = ir.load(path)
+    path: Path, scratch: Path, wanted: Iterable[str]
+) -> Iterator[tuple[onnxruntime.InferenceSession, dict[str, list[str]]]]:
+    """Sessions of a graph, each with the inputs and products of some of its layers as outputs, and these by layer.
+
+    What is an output stays in memory until a run ends, wanted or not.
+    """
+    names = list(_shown(ir.load(path), wanted))
+    for start in range(0, max(1, len(names)), TOGETHER):
+        model = ir.load(path)
+        shown = _shown(model, names[start : start + TOGETHER])
+        present = {value.name for value in model.graph.outputs}
+        for value in dict.fromkeys(value for values in shown.values() for value in values):
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+            if value.name not in present:
+                model.graph.outputs.append(value)
+        ir.save(model, scratch / path.name, external_data=f"{path.name}_data")
+        del model
+        yield (
+            open_alone(scratch / path.name, SETTINGS),
+            {layer: [str(value.name) for value in values] for layer, values in shown.items()},
+        )
+
+
+def _shown(model: ir.Model, wanted: Iterable[str]) -> dict[str, list[ir.Value]]:
+    """By layer what it reads and its product, of the wanted layers that the main graph has."""
     values = {value.name: value for node in model.graph for value in node.outputs}
-    exposed: dict[str, ir.Value] = {}
-    names = {}
+    shown = {}
     for layer in wanted:
         # Without a shortlist the head's product is the graph's output.
         product = values.get(product_name(layer)) or (values.get("logits") if layer == TABLE else None)
-        if product is None:
-            continue
-        shown = [*(_operands(product) if layer.endswith(".self_attn") else [_read(product)]), product]
-        names[layer] = [str(value.name) for value in shown]
-        exposed |= zip(names[layer], shown, strict=True)
-    present = {value.name for value in model.graph.outputs}
-    for name, value in exposed.items():
-        value.type = ir.TensorType(ir.DataType.FLOAT)
-        if name not in present:
-            model.graph.outputs.append(value)
-    ir.save(model, scratch / path.name, external_data=f"{path.name}_data")
-    return open_session(scratch / path.name, settings), names
+        if product is not None:
+            shown[layer] = [*(_operands(product) if layer.endswith(".self_attn") else [_read(product)]), product]
+    return shown
+
+
+def open_alone(path: Path, settings: SessionSettings) -> onnxruntime.InferenceSession:
+    """A session of a graph in the memory that it needs: codes are unpacked one matrix at a time, as at a first start,
+    and all memory goes with the session."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unpacked-") as folder:
+        return open_session(unpack_codes(path, Path(folder)), settings, alone=True)
 
 
 def _operands(product: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
@@ -150,16 +178,14 @@ def _distances(
     feeds: dict[str, Any],
     wanted: Mapping[str, Expected],
 ) -> dict[str, float]:
+    outputs = list(dict.fromkeys(name for shown in names.values() for name in shown))
+    if not outputs:
+        return {}
+    arrays = dict(zip(outputs, session.run(outputs, feeds), strict=True))
     distances = {}
-    layers = list(names)
-    for start in range(0, len(layers), TOGETHER):
-        chunk = layers[start : start + TOGETHER]
-        outputs = list(dict.fromkeys(name for layer in chunk for name in names[layer]))
-        arrays = dict(zip(outputs, session.run(outputs, feeds), strict=True))
-        for layer in chunk:
-            *reads, product = (arrays[name] for name in names[layer])
-            expected = wanted[layer](*(torch.from_numpy(read) for read in reads))
-            distances[layer] = _distance(product, expected.numpy())
+    for layer, shown in names.items():
+        *reads, product = (arrays[name] for name in shown)
+        distances[layer] = _distance(product, wanted[layer](*(torch.from_numpy(read) for read in reads)).numpy())
     return distances
 
 
@@ -170,16 +196,18 @@ def _cross_distances(
     hidden: NDArray[np.float32],
     wanted: Mapping[str, Expected],
 ) -> dict[str, float]:
+    kinds = {"k_proj": "key", "v_proj": "value"}
+    names = {layer: f"present.{layer.split('.')[-3]}.encoder.{kinds[layer.rsplit('.', 1)[1]]}" for layer in wanted}
+    # They are outputs of the graph, so that all are in memory anyway.
+    arrays = decoder.run(list(names.values()), feeds)
     distances = {}
-    for layer, compute in wanted.items():
-        number, kind = layer.split(".")[-3], {"k_proj": "key", "v_proj": "value"}[layer.rsplit(".", 1)[1]]
-        (heads,) = decoder.run([f"present.{number}.encoder.{kind}"], feeds)
+    for (layer, name), heads in zip(names.items(), arrays, strict=True):
         batch, count, frames, channels = heads.shape
-        if kind == "key":  # Its memory holds the transpose (graph.rewriting.decoder).
+        if name.endswith("key"):  # Its memory holds the transpose (graph.rewriting.decoder).
             heads = heads.reshape(batch, count, channels, frames).swapaxes(2, 3)
         product = heads.transpose(0, 2, 1, 3).reshape(*hidden.shape[:2], -1)
         bias = model.get_submodule(layer).bias
-        expected = compute(torch.from_numpy(hidden)).numpy()
+        expected = wanted[layer](torch.from_numpy(hidden)).numpy()
         distances[layer] = _distance(product, expected if bias is None else expected + bias.detach().numpy())
     return distances
 
@@ -200,4 +228,11 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, shape: AttentionShape, 
 
 
 def _distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    return relative(np.abs(ours - theirs).max(), np.abs(theirs).max())
+
+
+def relative(difference: float, largest: float) -> float:
+    """The difference as a share of the largest magnitude. A layer whose outputs are all zero must give zeros."""
+    if largest == 0:
+        return 0.0 if difference == 0 else float("inf")
+    return float(difference / largest)

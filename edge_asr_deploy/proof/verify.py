@@ -25,10 +25,11 @@ from edge_asr_deploy.graph.storing.integer import INTEGER_KERNELS
 from edge_asr_deploy.harness.inspection.inspect import LARGE, count, expanded, optimized
 from edge_asr_deploy.proof.fake_int8 import fake_int8
 from edge_asr_deploy.proof.feeds import decoder_feeds, encoder_inputs
-from edge_asr_deploy.proof.layers import layer_distances
+from edge_asr_deploy.proof.layers import layer_distances, open_alone, relative
 from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.quantized.model import Int8Attention, QuantizedModel
-from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from edge_asr_deploy.runtime.memory import release_memory
+from edge_asr_deploy.runtime.session import SessionSettings
 
 # Both sides have the same weights and float activations, and differ only in the order of float32 sums.
 TOLERANCE = 2e-3
@@ -146,8 +147,10 @@ def measure_agreement(
     comparison takes the logits of the best tokens, where both sides agree on them: other logits are rough by design.
     """
     settings = SessionSettings(accuracy_level=1)
-    encoder, decoder = (open_session(folder / name, settings) for name in (graphs.encoder, graphs.decoder))
+    # First: its sessions are closed before the others are opened.
     layers = layer_distances(model, folder, samples[0], quantized, graphs)
+    release_memory()
+    encoder, decoder = (open_alone(folder / name, settings) for name in (graphs.encoder, graphs.decoder))
     attention = [value for name, value in layers.items() if name.endswith(".self_attn")]
     linear = [value for name, value in layers.items() if not name.endswith(".self_attn")]
     rounding, is_rough = partial(fake_int8, model, quantized), quantized.shortlist > 0
@@ -263,4 +266,4 @@ def _excess(graph: NDArray[np.float32], fake: NDArray[np.float32], exact: NDArra
 
 
 def _distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    return relative(np.abs(ours - theirs).max(), np.abs(theirs).max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from edge_asr_deploy.graph.build import MERGED  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.builder import Builder  # noqa: E402
 from edge_asr_deploy.graph.onnx_tools.trace import ENCODER  # noqa: E402
 from edge_asr_deploy.graph.storing.integer import INTEGER_KERNELS, int8_matrix, integer_matmul, round_input  # noqa: E402
+from edge_asr_deploy.proof.layers import relative  # noqa: E402
 from edge_asr_deploy.proof.verify import check_agreement, check_files, check_operators  # noqa: E402
 from edge_asr_deploy.ptq.activations import quantize_activations, rounded  # noqa: E402
-from edge_asr_deploy.ptq.quantize import quantize, round_together  # noqa: E402
+from edge_asr_deploy.ptq.quantize import quantize  # noqa: E402
+from edge_asr_deploy.ptq.rounding import round_together  # noqa: E402
 from edge_asr_deploy.ptq.stem import narrow_in_place  # noqa: E402
 from edge_asr_deploy.quantized.inputs import Dynamic, InputRounding, Static, affine, per_row  # noqa: E402
 from edge_asr_deploy.quantized.scales import TwoLevelScales  # noqa: E402
@@ -126,8 +129,14 @@ def int8_recipe(name: str, kind: str, weights: dict[str, Any], skip: tuple[str, 
     return parse({"name": f"{name}-a8", "family": name, **parts}, "test")
 
 
-def exported(name: str, recipe: Recipe, folder: Path) -> tuple[Any, list[QuantizedWeight], list[Any]]:
+def exported(
+    name: str, recipe: Recipe, folder: Path, zero: tuple[str, ...] = ()
+) -> tuple[Any, list[QuantizedWeight], list[Any]]:
+    """A model whose layers at the `zero` paths put out zeros, its weights, and what is stored."""
     model, samples = MODELS[name](), [sample(name)]
+    for path in zero:
+        for parameter in model.get_submodule(path).parameters():
+            parameter.data.zero_()
     structure = family(name).structure(model.config)
     narrow_in_place(model, structure.components(), recipe)
     weights = quantize(model, family(name), recipe, samples)
@@ -158,6 +167,19 @@ def test_a_model_runs_in_integer_kernels_and_is_the_fake_quantized_one(
     assert agreement.excess is not None and agreement.excess < 1.1
     with pytest.raises(UserError, match="int8"):
         check_agreement(agreement_of(MODELS[name](seed=1), tmp_path, [sample(name)], weights))
+
+
+def test_a_layer_whose_outputs_are_all_zero_is_proved(tmp_path: Path) -> None:
+    zero = ("model.encoder.layers.1.fc2", "model.decoder.layers.0.fc2")
+    model, weights, _ = exported("whisper", int8_recipe("whisper", "int8-dynamic", W4), tmp_path, zero)
+    agreement = agreement_of(model, tmp_path, [sample("whisper")], weights)
+    check_agreement(agreement)
+    assert agreement.layers is not None and agreement.layers < 1e-5
+
+
+@pytest.mark.parametrize(("difference", "largest", "share"), [(0, 0, 0), (1, 0, math.inf), (1, 4, 0.25)])
+def test_a_difference_from_zero_is_infinite(difference: float, largest: float, share: float) -> None:
+    assert relative(difference, largest) == share
 
 
 def test_a_skipped_layer_runs_in_the_low_bit_kernel_and_a_float_one_is_found(tmp_path: Path) -> None:
