@@ -65,7 +65,8 @@ def _without_matrices(model: Any) -> Iterator[list[Matrix]]:
 
         @staticmethod
         def forward(_: Any, read: Tensor, bias: Tensor | None, mark: int, shape: tuple[int, int]) -> Tensor:
-            return read.new_zeros(*read.shape[:-1], shape[1])
+            # One number that stands everywhere: the tracer keeps all that it sees until it is done.
+            return read.new_zeros(1).expand(*read.shape[:-1], shape[1])
 
         @staticmethod
         def symbolic(g: Any, read: Any, bias: Any, mark: int, shape: tuple[int, int]) -> Any:
@@ -77,7 +78,7 @@ def _without_matrices(model: Any) -> Iterator[list[Matrix]]:
 
         @staticmethod
         def forward(_: Any, read: Tensor, mark: int, shape: tuple[int, int]) -> Tensor:
-            return torch.zeros(*read.shape, shape[1])
+            return torch.zeros(1).expand(*read.shape, shape[1])
 
         @staticmethod
         def symbolic(g: Any, read: Any, mark: int, shape: tuple[int, int]) -> Any:
