@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.families import Block, SharedInput, Structure
+from edge_asr_deploy.families import Block, Family, SharedInput
+from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
 from edge_asr_deploy.progress import Progress
 from edge_asr_deploy.ptq import folding
 from edge_asr_deploy.ptq.calibration.importance import block_weights, frame_weights
@@ -29,15 +30,16 @@ from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.methods import Learning
 from edge_asr_deploy.recipe.weights import WeightSpec
 from edge_asr_deploy.runtime.memory import release_memory
+from edge_asr_deploy.runtime.options import AUTO_MARGIN
 
 
 class Driver:
     """One run over one model; `done` grows in the order of quantization."""
 
-    def __init__(self, model: Any, structure: Structure, recipe: Recipe, progress: Progress, frees: bool) -> None:
-        self.model, self.structure, self.recipe, self.progress = model, structure, recipe, progress
-        self.frees = frees
-        self.specs = recipe.specs(structure.components())
+    def __init__(self, model: Any, family: Family, recipe: Recipe, progress: Progress, frees: bool) -> None:
+        self.model, self.structure, self.recipe, self.progress = model, family.structure(model.config), recipe, progress
+        self.fixed_window, self.frees = family.fixed_window, frees
+        self.specs = recipe.specs(self.structure.components())
         self.total = sum(spec.is_integer for spec in self.specs.values())
         self.done: list[QuantizedWeight] = []
         self.floats: dict[str, Tensor] = {}
@@ -56,7 +58,7 @@ class Driver:
         self.decoder(samples, encoder_outputs, originals)
 
     def encoder(self, samples: Sequence[Sample]) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
-        """Quantize the encoder's blocks.
+        """Quantize the encoder's blocks, on the windows that clips have where the model is deployed: as short as they.
 
         Returns the quantized encoder's outputs (1, frames, channels), the weights of their frames (frames,), and the
         float model's outputs where a correction reads them.
@@ -64,6 +66,8 @@ class Driver:
         encoder, norm = self.model.get_encoder(), self.module(self.structure.encoder_norm)
         runs = [lambda s=sample: encoder(s.inputs) for sample in samples]  # type: ignore[misc]
         stream = Stream.enter(self.module(self.structure.encoder[0].path), runs, [s.frames for s in samples])
+        if self.fixed_window:
+            stream.shorten(int((AUTO_MARGIN - TAIL_SECONDS) * FRAMES_PER_SECOND), TAIL_SECONDS * FRAMES_PER_SECOND)
         corrects = any(spec.correction for spec in self.specs.values())
         twin = Twin(stream.copy()) if corrects else None
         self.blocks(self.structure.encoder, stream, twin)

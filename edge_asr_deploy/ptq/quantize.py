@@ -43,7 +43,7 @@ def quantize(
     if model.get_submodule(structure.head).weight is not model.get_submodule(structure.table).weight:
         raise UserError("checkpoint", family.name, "its vocabulary head is not tied to its embedding; not supported")
     rotate(model, structure, recipe)
-    driver = Driver(model, structure, recipe, progress, frees)
+    driver = Driver(model, family, recipe, progress, frees)
     calibrates = any(needs_statistics(spec) for spec in driver.specs.values())
     if needs_samples(recipe) and not samples:
         raise UserError("calibration", "no clips", "this recipe's methods look at speech; give a corpus with clips")

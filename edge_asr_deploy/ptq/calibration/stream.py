@@ -74,6 +74,15 @@ class Stream:
             stream.weights.append((torch.arange(hidden.shape[1]) < number).float())
         return stream
 
+    def shorten(self, behind: int, last: int) -> None:
+        """Keep each utterance's positions that count, `behind` more, and the `last` ones: what short windows hold."""
+        for index, weights in enumerate(self.weights):
+            kept = min(int(weights.count_nonzero()) + behind, len(weights))
+            rest = max(kept, len(weights) - last)
+            hidden = self.hidden[index]
+            self.hidden[index] = torch.cat([hidden[:, :kept], hidden[:, rest:]], dim=1)
+            self.weights[index] = torch.cat([weights[:kept], weights[rest:]])
+
     def copy(self) -> Stream:
         """The same activations, to be sent through other blocks."""
         return Stream(list(self.hidden), self.arguments, self.weights)
