@@ -81,6 +81,7 @@ INNER = {
         "quantize",
         "driver",
         "learning.blockwise",
+        "correction",
         "activations",
         "rounding",
         "folding",

@@ -100,6 +100,13 @@ class Block:
         """The module paths of the Linears whose output is added to the residual stream: all other layers."""
         return tuple(path for shared in self.inputs if shared.norm is None for path in shared.paths)
 
+    def stream_of(self, shared: SharedInput) -> str | None:
+        """The LayerNorm that reads the residual stream to which these layers add; None where they add to none."""
+        if shared.norm is not None:
+            return None
+        before = self.inputs[: self.inputs.index(shared)]
+        return next((earlier.norm for earlier in reversed(before) if earlier.norm is not None), None)
+
 
 @dataclass(frozen=True)
 class Structure:

@@ -17,14 +17,15 @@ from edge_asr_deploy.ptq.calibration.importance import block_weights, frame_weig
 from edge_asr_deploy.ptq.calibration.samples import Sample
 from edge_asr_deploy.ptq.calibration.stream import Stream, collect_statistics, compare
 from edge_asr_deploy.ptq.calibration.twin import Twin
+from edge_asr_deploy.ptq.correction import Corrected, stream_read
 from edge_asr_deploy.ptq.holding import hold_codes
 from edge_asr_deploy.ptq.learning.blockwise import learn_part, parts
 from edge_asr_deploy.ptq.learning.reconstruction import Learned
-from edge_asr_deploy.ptq.methods import needs_statistics, qep
+from edge_asr_deploy.ptq.methods import needs_statistics
 from edge_asr_deploy.ptq.methods.quik import spec_of
 from edge_asr_deploy.ptq.rare import rare_rows, round_table
 from edge_asr_deploy.ptq.rounding import by_spec, round_together
-from edge_asr_deploy.ptq.statistics import Statistics
+from edge_asr_deploy.ptq.statistics import Drift, Statistics
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.recipe.methods import Learning
@@ -96,7 +97,9 @@ class Driver:
             scales = folding.scale(self.model, shared, statistics, self.spec(shared))
             for outputs in (encoder_outputs, originals or []):
                 outputs[:] = [values / scales for values in outputs]
-        self.floats = {path: self.module(path).weight.detach().clone() for path in shared.paths} if originals else {}
+        if originals:
+            names = [f"{path}.{name}" for path in shared.paths for name, _ in self.module(path).named_parameters()]
+            self.floats = {name: self.model.get_parameter(name).detach().clone() for name in names}
         self.round(shared, *self.statistics_of(shared, encoder_outputs, weights, originals))
 
     def fold_values(self, samples: Sequence[Sample], encoder_outputs: Sequence[Tensor]) -> None:
@@ -153,7 +156,7 @@ class Driver:
             for shared_inputs in parts(block):
                 learned = self.learned(block, shared_inputs, stream)
                 for shared in shared_inputs:
-                    self.round_shared(module, shared, stream, twin, learned)
+                    self.round_shared(block, shared, stream, twin, learned)
             stream.pass_through(module)
             if twin:
                 twin.leave()
@@ -172,18 +175,20 @@ class Driver:
         release_memory()
 
     def round_shared(
-        self, module: Any, shared: SharedInput, stream: Stream, twin: Twin | None, learned: Learned | None
+        self, block: Block, shared: SharedInput, stream: Stream, twin: Twin | None, learned: Learned | None
     ) -> None:
         """Round the layers of one shared input, and replay the attention whose output they compute, if they do."""
         if not self.needs_statistics(shared):
             self.round(shared)
             return
-        linear = self.module(shared.paths[0])
+        module, linear = self.module(block.path), self.module(shared.paths[0])
         inputs: Iterable[Tensor] = stream.inputs(module, linear)
         originals: Iterable[Tensor] | None = twin.inputs(shared.paths[0]) if twin else None
         if shared.closes:
             inputs, originals = list(inputs), None if originals is None else list(originals)
-        self.round(shared, *self.statistics_of(shared, inputs, stream.weights, originals), learned)
+        norm = stream_read(block, shared, self.spec(shared).correction)
+        residual = twin.ahead(norm, stream.inputs(module, self.module(norm))) if twin and norm else ()
+        self.round(shared, *self.statistics_of(shared, inputs, stream.weights, originals, residual), learned)
         if shared.closes:
             stream.replay(self.module(shared.closes), [linear(values) for values in inputs])
             if twin and originals is not None:
@@ -248,20 +253,21 @@ class Driver:
         inputs: Iterable[Tensor],
         weights: Sequence[Tensor],
         originals: Iterable[Tensor] | None = None,
-    ) -> tuple[Statistics | None, Tensor | None]:
+        residual: Sequence[Tensor] = (),
+    ) -> tuple[Statistics | None, Drift | None]:
         """Statistics of a shared input and its drift from the float model; None where no method reads them."""
         channels = self.module(shared.paths[0]).weight.shape[1]
         if not self.needs_statistics(shared):
             return None, None
         if self.spec(shared).correction is None or originals is None:
             return collect_statistics(inputs, weights, channels), None
-        return compare(inputs, originals, weights, channels)
+        return compare(inputs, originals, weights, channels, residual)
 
     def round(
         self,
         shared: SharedInput,
         statistics: Statistics | None = None,
-        drift: Tensor | None = None,
+        drift: Drift | None = None,
         learned: Learned | None = None,
     ) -> None:
         """Round the weights of layers that share an input, and write the rounded values into the model.
@@ -273,9 +279,9 @@ class Driver:
             if not spec.is_integer:
                 continue
             weights = {path: self.module(path).weight.data for path in paths}
+            corrected = None
             if spec.correction is not None and statistics is not None and drift is not None:
-                for weight in weights.values():
-                    weight.copy_(qep(weight, statistics.hessian, drift, spec.correction))
+                corrected = Corrected(weights, statistics, drift, spec.correction)
             rare = rare_rows(self.recipe.embedding.rare, spec, self.model.config)
             if rare is None or (table := self.structure.table) not in paths:
                 rounded = round_together(weights, shared.component, spec, statistics, learned)
@@ -285,6 +291,8 @@ class Driver:
                 weights[quantized.name].copy_(torch.from_numpy(quantized.dequantize()))
                 self.done.append(quantized)
                 self.progress(quantized.name, len(self.done), self.total)
+            if corrected is not None:
+                corrected.move_biases({path: self.module(path).bias for path in paths})
 
     @property
     def table(self) -> SharedInput:

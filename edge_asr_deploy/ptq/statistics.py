@@ -64,21 +64,51 @@ def _gram(values: Tensor) -> Tensor:
 
 
 class Drift:
-    """How far a layer's inputs have moved from the float model's, correlated with what they are now."""
+    """How far the float model's activations lie from those of the model that is quantized, where a layer reads them.
 
-    def __init__(self, channels: int) -> None:
+    `outputs`: how many channels the layer adds to the residual stream; 0 where it adds nothing to it.
+    """
+
+    def __init__(self, channels: int, outputs: int = 0) -> None:
         self.weight = 0.0
+        self._sum = torch.zeros(channels, dtype=torch.float64)
         self._products = torch.zeros(channels, channels, dtype=torch.float64)
+        self._residual_sum = torch.zeros(outputs, dtype=torch.float64)
+        self._residual_products = torch.zeros(outputs, channels, dtype=torch.float64)
 
-    def add(self, inputs: Tensor, originals: Tensor, weights: Tensor) -> None:
-        """Take in positions of shape (positions, channels), float32, as they are and as the float model has them."""
+    def add(self, inputs: Tensor, originals: Tensor, weights: Tensor, residual: Tensor | None = None) -> None:
+        """Take in positions (positions, channels), float32, as they are and as the float model has them.
+
+        `residual` (positions, outputs): what the float model's residual stream holds there, less what this one's does.
+        """
         self.weight += float(weights.sum())
-        self._products += ((originals - inputs) * weights[:, None]).T @ inputs
+        away = (originals - inputs) * weights[:, None]
+        self._sum += away.sum(0)
+        self._products += away.T @ inputs
+        if residual is not None:
+            away = residual * weights[:, None]
+            self._residual_sum += away.sum(0)
+            self._residual_products += away.T @ inputs
 
     @property
     def matrix(self) -> Tensor:
         """D = 2/n sum (x - x') x'^T (QEP), x' the input and x its original, (channels, channels), float64."""
         return self._products * (2 / max(self.weight, 1e-12))
+
+    @property
+    def residual(self) -> Tensor:
+        """R = 2/n sum (r - r') x'^T, r' the residual stream and r the float model's, (outputs, channels), float64."""
+        return self._residual_products * (2 / max(self.weight, 1e-12))
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of x - x', (channels,), float64."""
+        return self._sum / max(self.weight, 1e-12)
+
+    @property
+    def residual_mean(self) -> Tensor:
+        """The mean of r - r', (outputs,), float64."""
+        return self._residual_sum / max(self.weight, 1e-12)
 
 
 def output_error(weight: Tensor, values: Tensor, hessian: Tensor | None) -> float:

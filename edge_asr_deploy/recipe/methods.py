@@ -115,6 +115,7 @@ class QepOptions(_Options):
     method: Literal["qep"] = "qep"
     alpha: float = Field(0.5, ge=0, le=1, description="share of the correction that is applied")
     damping: float = Field(1.0, gt=0, le=100, description="fraction of the mean Hessian diagonal added to it")
+    residual: bool = Field(False, description="make up for the residual stream's error, too, and correct the biases")
 
 
 Method = Annotated[

@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="the exporter is not installed: pip install 
 import torch
 
 from edge_asr_deploy.errors import UserError
-from edge_asr_deploy.ptq.methods import qep
+from edge_asr_deploy.ptq.methods import bias_change, qep
 from edge_asr_deploy.ptq.statistics import Drift, Statistics
 from edge_asr_deploy.recipe.methods import QepOptions
 
@@ -46,6 +46,33 @@ def test_a_whole_correction_solves_the_least_squares_problem(damping: float) -> 
     right = torch.cat([share * (originals.double() @ weight.double().T), pull @ weight.double().T])
     expected = torch.linalg.lstsq(left, right).solution.T
     assert torch.allclose(corrected.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_with_a_residual_stream_its_error_belongs_to_the_least_squares_problem() -> None:
+    weight, originals, inputs, counts = moved()
+    lost = 0.3 * inputs @ torch.randn(12, 7, generator=torch.Generator().manual_seed(1)) + 0.1
+    statistics, drift = Statistics(12), Drift(12, 7)
+    statistics.add(inputs, counts)
+    drift.add(inputs, originals, counts, lost)
+    corrected = qep(weight, statistics.hessian, drift.matrix, QepOptions(alpha=1, damping=1e-3), drift.residual)
+    share = (2 * counts / counts.sum()).sqrt()[:, None].double()
+    pull = (1e-3 * statistics.hessian.diagonal().mean()).sqrt() * torch.eye(12, dtype=torch.float64)
+    wanted = originals.double() @ weight.double().T + lost.double()
+    left, right = torch.cat([share * inputs.double(), pull]), torch.cat([share * wanted, pull @ weight.double().T])
+    assert torch.allclose(corrected.double(), torch.linalg.lstsq(left, right).solution.T, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [0, 7])
+def test_a_moved_bias_makes_the_mean_output_that_of_the_float_model(outputs: int) -> None:
+    weight, originals, inputs, counts = moved()
+    lost = torch.randn(80, 7, generator=torch.Generator().manual_seed(2)) + 1
+    statistics, drift = Statistics(12), Drift(12, outputs)
+    statistics.add(inputs, counts)
+    drift.add(inputs, originals, counts, lost if outputs else None)
+    rounded = (2 * weight).round() / 2
+    change = bias_change(weight, rounded, statistics.mean, drift)
+    missing = originals @ weight.T + (lost if outputs else 0) - inputs @ rounded.T - change
+    assert torch.allclose((missing * counts[:, None]).sum(0) / counts.sum(), torch.zeros(7), atol=1e-5)
 
 
 def test_alpha_is_the_share_of_the_correction() -> None:

@@ -143,11 +143,14 @@ def test_qep_sees_the_float_models_inputs_beside_the_quantized_ones(
     """In the finished model, every layer has the very inputs it was corrected for; the float model's are scaled too."""
     seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
-    def spy(weight: torch.Tensor, hessian: torch.Tensor, drift: torch.Tensor, options: Any) -> torch.Tensor:
+    def spy(
+        weight: torch.Tensor, hessian: torch.Tensor, drift: torch.Tensor, options: Any, residual: torch.Tensor | None
+    ) -> torch.Tensor:
+        assert residual is None
         seen.append((weight.clone(), hessian, drift))
         return qep(weight, hessian, drift, options)
 
-    monkeypatch.setattr("edge_asr_deploy.ptq.driver.qep", spy)
+    monkeypatch.setattr("edge_asr_deploy.ptq.correction.qep", spy)
     model, found = run(name, recipe(name, steps))
     corrected = dict(zip((w.name for w in found), seen, strict=True))
     before = models.shuffled(name, 0)
@@ -165,6 +168,26 @@ def test_qep_sees_the_float_models_inputs_beside_the_quantized_ones(
             expected.add(values[real], originals[real] / scales, ones)
         for is_, should in ((hessian, statistics.hessian), (drift, expected.matrix)):
             assert torch.allclose(is_, should, rtol=1e-3, atol=1e-4 * hessian.abs().max().item()), path
+
+
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_with_the_residual_stream_every_block_leaves_the_float_models_means_and_less_error(half: str) -> None:
+    """Whisper's layers that add to the stream have biases, so nothing of a mean is lost behind them."""
+    samples, norm = models.samples("whisper"), f"model.{half}.layer_norm"
+
+    def errors(steps: Any) -> torch.Tensor:
+        streams = []
+        for model in (models.shuffled("whisper", 0), run("whisper", recipe("whisper", steps))[0]):
+            read: list[torch.Tensor] = []
+            model.get_submodule(norm).register_forward_pre_hook(lambda _, args, read=read: read.append(args[0][0]))
+            logits(model, "whisper")
+            streams.append(read)
+        rows = [slice(None if half == "decoder" else sample.frames) for sample in samples]
+        return torch.cat([(b - a)[real] for a, b, real in zip(*streams, rows, strict=True)])
+
+    plain, whole = errors([QEP]), errors([QEP | {"residual": True}])
+    assert whole.mean(0).abs().max() < 1e-4 < 0.1 * plain.mean(0).abs().max()
+    assert whole.norm() < 0.95 * plain.norm()
 
 
 def _inputs(model: Any, name: str) -> dict[str, list[torch.Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -164,14 +165,23 @@ def collect_statistics(inputs: Iterable[Tensor], weights: Iterable[Tensor], chan
 
 
 def compare(
-    inputs: Iterable[Tensor], originals: Iterable[Tensor], weights: Iterable[Tensor], channels: int
-) -> tuple[Statistics, Tensor]:
-    """Statistics as `statistics` gives them, and the drift (channels, channels) from the float model's `originals`."""
-    result, drift = Statistics(channels), Drift(channels)
-    for values, original, weight in zip(inputs, originals, weights, strict=True):
+    inputs: Iterable[Tensor],
+    originals: Iterable[Tensor],
+    weights: Iterable[Tensor],
+    channels: int,
+    residual: Sequence[Tensor] = (),
+) -> tuple[Statistics, Drift]:
+    """Statistics as `collect_statistics` gives them, and the drift from the float model's `originals`.
+
+    `residual`: how far the residual stream that the layers add to lies from the float model's, (1, positions, outputs)
+    for each utterance; none where they add to no stream.
+    """
+    result, drift = Statistics(channels), Drift(channels, residual[0].shape[-1] if residual else 0)
+    away = [rows[0].float() for rows in residual] if residual else itertools.repeat(None)
+    for values, original, weight, lost in zip(inputs, originals, weights, away):  # noqa: B905  `repeat` has no end
         result.add(values[0].float(), weight)
-        drift.add(values[0].float(), original[0].float(), weight)
-    return result, drift.matrix
+        drift.add(values[0].float(), original[0].float(), weight, lost)
+    return result, drift
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +19,20 @@ class Twin:
         self._path, self._block = "", nn.Module()
 
     def enter(self, path: str, block: nn.Module, floats: Mapping[str, Tensor]) -> None:
-        """Copy the block at `path` of the model. Weights in `floats`, by module path, replace rounded ones."""
+        """Copy the block at `path` of the model. Parameters in `floats`, by their path, replace changed ones."""
         self._path, self._block = path, copy.deepcopy(block)
-        for name, weight in floats.items():
+        for name, values in floats.items():
             if name.startswith(f"{path}."):
-                parameter = self._module(name).weight
-                assert isinstance(parameter, Tensor)
                 with torch.no_grad():
-                    parameter.copy_(weight)
+                    self._block.get_parameter(name.removeprefix(f"{path}.")).copy_(values)
 
     def inputs(self, path: str) -> Iterator[Tensor]:
         """The float model's input of the layer at that path, for each utterance."""
         return self.stream.inputs(self._block, self._module(path))
+
+    def ahead(self, path: str, inputs: Iterable[Tensor]) -> list[Tensor]:
+        """The float model's inputs of the layer at that path less the given ones, for each utterance."""
+        return [theirs - values for values, theirs in zip(inputs, self.inputs(path), strict=True)]
 
     def replay(self, attention: str, output: str, inputs: Sequence[Tensor]) -> None:
         """As `Stream.replay`, from the inputs of the attention's output projection; both by their module path."""

@@ -11,7 +11,7 @@ from edge_asr_deploy.ptq.learning.reconstruction import Learned, Part, Site, lay
 from edge_asr_deploy.ptq.methods.awq import awq
 from edge_asr_deploy.ptq.methods.gptq import gptq
 from edge_asr_deploy.ptq.methods.omniquant import omniquant
-from edge_asr_deploy.ptq.methods.qep import qep
+from edge_asr_deploy.ptq.methods.qep import bias_change, qep
 from edge_asr_deploy.ptq.methods.quik import quik
 from edge_asr_deploy.ptq.methods.rsq import importance
 from edge_asr_deploy.ptq.methods.rtn import rtn
@@ -32,6 +32,7 @@ from edge_asr_deploy.recipe.weights import WeightSpec
 
 __all__ = [
     "awq",
+    "bias_change",
     "choose_scales",
     "gptq",
     "importance",
