@@ -200,11 +200,8 @@ class Driver:
         if not any(spec.is_integer and isinstance(spec.quantizer, Learning) for spec in chosen):
             return None
         if len(chosen) > 1:
-            raise UserError(
-                "recipe layers",
-                shared_inputs[0].paths[0],
-                "what learns needs one spec in all of an attention or feed-forward part",
-            )
+            remedy = "what learns needs one spec in all of an attention or feed-forward part"
+            raise UserError("recipe layers", shared_inputs[0].paths[0], remedy)
         (spec,) = chosen
         return learn_part(self.model, block, shared_inputs, stream, spec, self.structure.cross.paths)
 
