@@ -19,7 +19,7 @@ from edge_asr_deploy.runtime.session import SessionSettings, open_session
 from edge_asr_deploy.runtime.startup.cache import load_or_make
 
 # Part of every cache key. Raise it when sessions are created in another way.
-LAYOUT = 3
+LAYOUT = 4
 MODEL = "model.onnx"
 
 
