@@ -60,8 +60,8 @@ class Cache:
     """The state of the decoder in the middle of some utterances, one to a row.
 
     An input is bound only when it changes, because passing all inputs in each step (`run_with_ort_values`) costs some
-    600,000 instructions in onnxruntime's Python layer. What changes in every step goes past that layer, which asks for
-    a device at every output: with 12 layers' keys and values that takes 40 us of a step.
+    600,000 instructions in onnxruntime's Python layer. What changes in every step goes past that layer, which makes a
+    device for every output: with six layers' keys and values that takes 40 us of a step.
     """
 
     def __init__(
