@@ -95,6 +95,7 @@ class Cache:
             places = enumerate(self._layers, 1 + len(self._carried))
             self.queries = {layer: outputs[place].numpy() for place, layer in places}
         for place, name in enumerate(self._carried.values(), 1):
+            # A value of its own, which outlives the next call's outputs; iterating over `outputs` would give others.
             bound[name] = outputs[place]
             native.bind_ortvalue_input(name, bound[name])
         self._scores: NDArray[np.float32] = outputs[0].numpy()
