@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -39,7 +40,6 @@ class Decoder:
         self.layers_with_queries = {int(name.removeprefix(QUERIES)) for name in outputs if name.startswith(QUERIES)}
         """The layers whose queries a call can hand out: none in bundles of earlier versions."""
         self.no, self.yes = from_numpy(np.array([False])), from_numpy(np.array([True]))
-        self.device = onnxruntime.OrtDevice.make("cpu", 0)._get_c_device()
 
     def empty(self, rows: int) -> dict[str, onnxruntime.OrtValue]:
         """The cache before the first token: (rows, heads, 0, head dimension)."""
@@ -69,7 +69,7 @@ class Cache:
     ) -> None:
         self._session = decoder.session
         self._binding = decoder.session.io_binding()
-        self._native, self._device = self._binding._iobinding, decoder.device
+        self._native, self._device = native(self._binding)
         self._yes = decoder.yes
         self._accepts = decoder.accepts
         self.rows: int = context["encoder_hidden_states"].shape()[0]
@@ -85,19 +85,19 @@ class Cache:
     def step(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """Feed tokens (rows, steps). Returns the next token's scores (rows, vocabulary), which callers may change."""
         self._bind("input_ids", from_numpy(tokens))
-        native, bound = self._native, self._bound
-        native.clear_binding_outputs()
+        binding, bound = self._native, self._bound
+        binding.clear_binding_outputs()
         for name in ("logits", *self._carried, *(f"{QUERIES}{layer}" for layer in self._layers)):
-            native.bind_output(name, self._device)
+            binding.bind_output(name, *self._device)
         self._session.run_with_iobinding(self._binding)
-        outputs = native.get_outputs()
+        outputs = binding.get_outputs()
         if self._layers:
             places = enumerate(self._layers, 1 + len(self._carried))
             self.queries = {layer: outputs[place].numpy() for place, layer in places}
         for place, name in enumerate(self._carried.values(), 1):
             # A value of its own, which outlives the next call's outputs; iterating over `outputs` would give others.
             bound[name] = outputs[place]
-            native.bind_ortvalue_input(name, bound[name])
+            binding.bind_ortvalue_input(name, bound[name])
         self._scores: NDArray[np.float32] = outputs[0].numpy()
         # The first call's cross-attention cache stays in use, because later calls of Optimum's graphs return a dummy.
         if bound.get("use_cache_branch") is not self._yes:
@@ -159,6 +159,17 @@ class Steering:
     choose: Callable[[NDArray[np.float32]], NDArray[np.intp]] | None = None
     recorder: Recorder | None = None
     check: Callable[[], None] | None = None
+
+
+def native(binding: onnxruntime.IOBinding) -> tuple[Any, tuple[Any, ...]]:
+    """onnxruntime's own object behind a binding, and what its `bind_output` takes beside the name.
+
+    Both are private. Where a release has no such, the binding itself does the same, more slowly.
+    """
+    try:
+        return binding._iobinding, (onnxruntime.OrtDevice.make("cpu", 0)._get_c_device(),)
+    except AttributeError:
+        return binding, ()
 
 
 def greedy(
