@@ -227,6 +227,15 @@ def test_the_runtime_brings_in_no_more_than_it_needs() -> None:
     assert not {"onnx", "jiwer", "typer", "rich", "scipy", *EXPORTERS} & set(ran.stdout.split())
 
 
+def test_the_command_line_itself_needs_no_pydantic() -> None:
+    """`transcribe` reads no manifest where it has a cache; typer 0.29 imports pydantic for every command."""
+    command = "from edge_asr_deploy.cli import app; app(['transcribe', '--help'], standalone_mode=False)"
+    ran = run(f"import sys; {command}; print('modules', *sys.modules)")
+    help_text, modules = ran.stdout.split("modules", 1)
+    assert "Usage" in help_text and "typer" in modules.split()
+    assert "pydantic" not in modules.split()
+
+
 def test_boards_do_without_what_their_list_leaves_out() -> None:
     pinned = re.findall(r"^typer==(\S+)", (ROOT / "pack" / "requirements.txt").read_text(), re.MULTILINE)
     if pinned != [metadata.version("typer")]:

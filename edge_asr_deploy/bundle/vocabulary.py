@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tokenizers
-
 from edge_asr_deploy.bundle.side_files import VOCABULARY_FILES
 
 VOCABULARY, MERGES, ADDED, TOKENS = VOCABULARY_FILES
@@ -60,7 +58,10 @@ def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _tokens(content: str, stored: Mapping[str, Any]) -> str:
-    tokenizer = tokenizers.Tokenizer.from_str(content)
+    # The runtime takes constants from this module, and starts without this package.
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(content)
     is_bytes = "ByteLevel" in json.dumps(stored.get("decoder"))
     values = {text: value for value, text in byte_letters().items()}
     added = tokenizer.get_added_tokens_decoder()

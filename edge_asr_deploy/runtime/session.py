@@ -19,6 +19,8 @@ EXTERNAL_BYTES = 1024
 LOWEST_ONNXRUNTIME = (1, 25)
 # What onnxruntime, C++ and protobuf say when they get no memory.
 _NO_MEMORY = ("bad_alloc", "Failed to allocate", "Cannot allocate", "Failed to serialize proto")
+# onnxruntime's operator for a sum and its norm takes six times as long as the two (docs/log/performance.md).
+SLOWER_FUSIONS = ("SkipLayerNormFusion",)
 # The bytes with which onnxruntime's arena starts. They are reserved at once, but use memory only when written. An arena
 # that grows from nothing has regions of 1, 2, 4, 8 MB and so on; with tensors of 9 MB the small regions stay unused.
 FIRST_REGION = 32 * 2**20
@@ -84,7 +86,9 @@ def open_session(
         if not optimized and needs_unsigned(path):
             model = with_unsigned_operands(path)
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
+        )
     except UserError:
         raise
     except Exception as error:  # onnxruntime's exceptions have no public base class

@@ -28,6 +28,8 @@ CONTEXT = 64
 ROWS, EARLIER = 8, 94
 # A part of a recording is long enough for a copy of its own from this number of chunks on (15 s).
 WORTH = 5 * EARLIER
+# Speech is first looked for where so many chunks (0.26 s) are loudest, from so many before on, in so many.
+LOUD, BEFORE, TRIED = 8, 2, 12
 
 
 class VoiceDetector:
@@ -61,9 +63,14 @@ class VoiceDetector:
         return result
 
     def has_speech(self, samples: NDArray[np.float32]) -> bool:
-        """Whether there is speech in samples (n,). Listens only until there is."""
+        """Whether there is speech in samples (n,). Listens only until there is, and to the loudest part first."""
+        chunks = _chunks(samples)
+        loud = max(0, loudest(chunks) - BEFORE)
+        return self._in_a_row(chunks[loud : loud + TRIED]) or self._in_a_row(chunks)
+
+    def _in_a_row(self, chunks: NDArray[np.float32]) -> bool:
         memory, run = self.start(), 0
-        for chunk in _chunks(samples):
+        for chunk in chunks:
             run = run + 1 if self.step(memory, chunk[None])[0] >= SPEECH else 0
             if run >= FEWEST:
                 return True
@@ -104,3 +111,9 @@ class Memory:
 def _chunks(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Samples (n,) as (chunks, 512)."""
     return np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
+
+
+def loudest(chunks: NDArray[np.float32]) -> int:
+    """The first of the LOUD chunks in a row, of (chunks, 512), with the most energy."""
+    total = np.concatenate([[0.0], np.cumsum(np.einsum("ij,ij->i", chunks, chunks))])
+    return int(np.argmax(total[LOUD:] - total[:-LOUD])) if len(chunks) > LOUD else 0

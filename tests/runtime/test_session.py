@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.session import SessionSettings, open_session
+from tests.support.optimized import operators
 
 
 @pytest.fixture
@@ -39,6 +41,24 @@ def test_without_a_level_onnxruntime_keeps_its_own(model: Path) -> None:
     options = open_session(model, SessionSettings()).get_session_options()
     with pytest.raises(RuntimeError):
         options.get_session_config_entry("session.qdq_matmulnbits_accuracy_level")
+
+
+def test_a_sum_and_its_norm_stay_apart(tmp_path: Path) -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, "frames", 64]) for name in "xyz"]
+    ones = onnx.numpy_helper.from_array(np.ones(64, np.float32), "scale")
+    zeros = onnx.numpy_helper.from_array(np.zeros(64, np.float32), "shift")
+    nodes = [
+        helper.make_node("Add", ["x", "y"], ["sum"]),
+        helper.make_node("LayerNormalization", ["sum", "scale", "shift"], ["z"], axis=-1),
+    ]
+    graph = helper.make_graph(nodes, "g", values[:2], values[2:], [ones, zeros])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    onnx.save(model, tmp_path / "norm.onnx")
+    open_session(tmp_path / "norm.onnx", SessionSettings(), save_to=tmp_path / "optimized.onnx")
+    kept = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert kept == ["Add", "LayerNormalization"]
+    # What inspection counts is what runs.
+    assert operators(tmp_path / "norm.onnx") == {"Add": 1, "LayerNormalization": 1}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"this is no graph", b"\x08"])

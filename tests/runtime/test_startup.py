@@ -202,7 +202,14 @@ def without_decoder() -> Tokenizer:
     return Tokenizer(models.WordLevel({f"w{n}": n for n in range(20)}))
 
 
-@pytest.mark.parametrize("build", [byte_level, words_with_spaces, without_decoder])
+def metaspace() -> Tokenizer:
+    """Of a kind that only the tokenizers package joins."""
+    built = Tokenizer(models.WordLevel({f"▁w{n}": n for n in range(20)}))
+    built.decoder = decoders.Metaspace()
+    return built
+
+
+@pytest.mark.parametrize("build", [byte_level, words_with_spaces, without_decoder, metaspace])
 def test_token_texts_decode_as_the_tokenizer(build: Callable[[], Tokenizer], tmp_path: Path) -> None:
     tokenizer = build()
     tokenizer.add_special_tokens(["<s>", "</s>"])
@@ -216,6 +223,19 @@ def test_token_texts_decode_as_the_tokenizer(build: Callable[[], Tokenizer], tmp
         # Beyond the vocabulary, too: heads are padded.
         tokens = generator.integers(0, size + 3, size=generator.integers(0, 12)).tolist()
         assert cached.decode(tokens) == tokenizer.decode(tokens)
+
+
+@pytest.mark.parametrize("build", [byte_level, words_with_spaces])
+def test_a_later_start_does_not_load_the_tokenizer(build: Callable[[], Tokenizer], tmp_path: Path) -> None:
+    build().save(str(tmp_path / "tokenizer.json"))
+    program = (
+        "import sys; from edge_asr_deploy.runtime.transcriber import TextDecoder;"
+        f"from pathlib import Path; TextDecoder(Path({str(tmp_path)!r}), 'a' * 64)([1, 2]);"
+        "print('tokenizers' in sys.modules)"
+    )
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    said = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True) for _ in range(2)]
+    assert [one.stdout.strip() for one in said] == ["True", "False"], said[-1].stderr
 
 
 def test_a_file_that_comes_after_the_first_start_is_seen_where_it_matters(whisper: Exported, tmp_path: Path) -> None:

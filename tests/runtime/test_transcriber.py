@@ -341,3 +341,21 @@ def test_a_transcription_ends_when_it_is_told_to(whisper: Exported, voice: Sound
         transcriber.transcribe(sound[:16_000], "en", stop=lambda: asked.append(1) or len(asked) == 4)
     assert len(asked) == 4, "it is asked before every token"
     assert transcriber.transcribe(sound, "en").text.startswith(said[0])
+
+
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_without_onnxruntimes_private_names_the_words_are_the_same(
+    name: str, request: pytest.FixtureRequest, noise: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported: Exported = request.getfixturevalue(name)
+    sound = noise(2, 0)
+    fast = Transcriber.open(exported.bundle, ONE_THREAD, vad=False).transcribe(sound)
+    seen: list[object] = []
+
+    def public(binding: object) -> tuple[object, tuple[()]]:
+        seen.append(binding)
+        return binding, ()
+
+    monkeypatch.setattr("edge_asr_deploy.runtime.decoding.decoder.native", public)
+    slow = Transcriber.open(exported.bundle, ONE_THREAD, vad=False).transcribe(sound)
+    assert seen and slow.tokens == fast.tokens and len(set(slow.tokens)) > 1

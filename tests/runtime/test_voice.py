@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_asr_deploy.runtime.audio.spans import CHUNK, Span, merged, spans
 from edge_asr_deploy.runtime.audio.windows import AROUND, cut_speech
-from edge_asr_deploy.runtime.voice import WORTH, VoiceDetector
+from edge_asr_deploy.runtime.voice import LOUD, TRIED, WORTH, Memory, VoiceDetector, loudest
 
 Sound = Callable[..., NDArray[np.float32]]
 RATE = 16_000
@@ -33,6 +33,37 @@ def test_a_tone_and_a_hum_are_no_speech(detector: VoiceDetector) -> None:
     time = np.arange(5 * RATE) / RATE
     for frequency in (50, 440):
         assert not detector.has_speech((0.3 * np.sin(2 * np.pi * frequency * time)).astype(np.float32))
+
+
+def test_speech_is_found_where_it_is_loudest(detector: VoiceDetector, voice: Sound, noise: Sound) -> None:
+    sound = np.concatenate([noise(6) * 0.01, voice(2)])
+    assert _heard(detector, sound) <= TRIED
+
+
+def test_speech_beside_something_louder_is_found(detector: VoiceDetector, voice: Sound) -> None:
+    time = np.arange(RATE) / RATE
+    tone = (0.9 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    assert detector.has_speech(np.concatenate([voice(2) * 0.2, tone]))
+
+
+def _heard(detector: VoiceDetector, sound: NDArray[np.float32]) -> int:
+    """How many chunks it listened to, until it said that there is speech."""
+    heard = []
+
+    class Counting(VoiceDetector):
+        def step(self, memory: Memory, chunks: NDArray[np.float32]) -> NDArray[np.float32]:
+            heard.append(len(chunks))
+            return detector.step(memory, chunks)
+
+    assert Counting(detector._session).has_speech(sound)
+    return len(heard)
+
+
+@pytest.mark.parametrize("number", [0, 1, LOUD, LOUD + 1, 40])
+def test_the_loudest_part_is_that_with_the_most_energy(number: int) -> None:
+    chunks = np.random.default_rng(number).normal(size=(number, CHUNK)).astype(np.float32)
+    energies = [np.square(chunks[start : start + LOUD]).sum() for start in range(max(1, number - LOUD + 1))]
+    assert loudest(chunks) == int(np.argmax(energies))
 
 
 def test_the_pause_between_two_voices_is_found(detector: VoiceDetector, voice: Sound, noise: Sound) -> None:

@@ -18,6 +18,7 @@ from edge_asr_deploy.bundle.verification import verify
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.harness.evaluation.result import Size
 from edge_asr_deploy.harness.evaluation.size import size_of
+from edge_asr_deploy.runtime.session import SLOWER_FUSIONS
 
 # The operators in which onnxruntime's CPU provider multiplies integer matrices, with the index of the matrix input.
 KERNELS = {
@@ -86,7 +87,8 @@ def optimized(path: Path) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         try:
-            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            providers = ["CPUExecutionProvider"]
+            onnxruntime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=SLOWER_FUSIONS)
         except Exception as error:
             # onnxruntime raises a dozen types of its own without a common base class below Exception.
             raise UserError("model file", path, f"onnxruntime does not load it ({error})") from error

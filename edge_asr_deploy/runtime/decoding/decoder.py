@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -59,7 +60,8 @@ class Cache:
     """The state of the decoder in the middle of some utterances, one to a row.
 
     An input is bound only when it changes, because passing all inputs in each step (`run_with_ort_values`) costs some
-    600,000 instructions in onnxruntime's Python layer.
+    600,000 instructions in onnxruntime's Python layer. What changes in every step goes past that layer, which makes a
+    device for every output: with six layers' keys and values that takes 40 us of a step.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class Cache:
     ) -> None:
         self._session = decoder.session
         self._binding = decoder.session.io_binding()
+        self._native, self._device = native(self._binding)
         self._yes = decoder.yes
         self._accepts = decoder.accepts
         self.rows: int = context["encoder_hidden_states"].shape()[0]
-        self._present = decoder.present
         self._layers = tuple(layers)
+        # The outputs that become inputs of the next call.
+        self._carried = {name: name.replace("present", "past_key_values") for name in decoder.present}
         self.queries: dict[int, NDArray[np.float32]] = {}
         """Of the last call, by layer: (rows, heads, steps, head dimension), scaled."""
         self._bound: dict[str, onnxruntime.OrtValue] = {}
@@ -81,21 +85,24 @@ class Cache:
     def step(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """Feed tokens (rows, steps). Returns the next token's scores (rows, vocabulary), which callers may change."""
         self._bind("input_ids", from_numpy(tokens))
-        self._binding.clear_binding_outputs()
-        for name in ("logits", *self._present, *(f"{QUERIES}{layer}" for layer in self._layers)):
-            self._binding.bind_output(name)
+        binding, bound = self._native, self._bound
+        binding.clear_binding_outputs()
+        for name in ("logits", *self._carried, *(f"{QUERIES}{layer}" for layer in self._layers)):
+            binding.bind_output(name, *self._device)
         self._session.run_with_iobinding(self._binding)
-        logits, *present = self._binding.get_outputs()
+        outputs = binding.get_outputs()
         if self._layers:
-            queries = present[len(self._present) :]
-            self.queries = {layer: value.numpy() for layer, value in zip(self._layers, queries, strict=True)}
-        for name, value in zip(self._present, present, strict=False):
-            self._bind(name.replace("present", "past_key_values"), value)
+            places = enumerate(self._layers, 1 + len(self._carried))
+            self.queries = {layer: outputs[place].numpy() for place, layer in places}
+        for place, name in enumerate(self._carried.values(), 1):
+            # A value of its own, which outlives the next call's outputs; iterating over `outputs` would give others.
+            bound[name] = outputs[place]
+            binding.bind_ortvalue_input(name, bound[name])
+        self._scores: NDArray[np.float32] = outputs[0].numpy()
         # The first call's cross-attention cache stays in use, because later calls of Optimum's graphs return a dummy.
-        if self._bound.get("use_cache_branch") is not self._yes:
+        if bound.get("use_cache_branch") is not self._yes:
             self._bind("use_cache_branch", self._yes)
-            self._present = [name for name in self._present if ".decoder." in name]
-        self._scores: NDArray[np.float32] = logits.numpy()
+            self._carried = {name: past for name, past in self._carried.items() if ".decoder." in name}
         scores: NDArray[np.float32] = self._scores[:, -1]
         return scores
 
@@ -154,6 +161,17 @@ class Steering:
     check: Callable[[], None] | None = None
 
 
+def native(binding: onnxruntime.IOBinding) -> tuple[Any, tuple[Any, ...]]:
+    """onnxruntime's own object behind a binding, and what its `bind_output` takes beside the name.
+
+    Both are private. Where a release has no such, the binding itself does the same, more slowly.
+    """
+    try:
+        return binding._iobinding, (onnxruntime.OrtDevice.make("cpu", 0)._get_c_device(),)
+    except AttributeError:
+        return binding, ()
+
+
 def greedy(
     cache: Cache,
     prompt: Sequence[int],
@@ -169,47 +187,55 @@ def greedy(
     once `loops(its tokens)`; without that a repetition ends only at the limit. Rows that have ended stay in the cache
     until they are half of it, because removing them copies all others.
     """
-    taken: list[list[tuple[int, float]]] = [[] for _ in limits]
+    tokens: list[list[int]] = [[] for _ in limits]
+    seconds: list[list[float]] = [[] for _ in limits]
     # The log-probability of the last token, for each row that has ended.
-    rows, ended = list(range(cache.rows)), dict[int, float]()
+    ended = dict[int, float]()
+    # The rows that go on, and where each lies in the cache.
+    running = [(row, row) for row in range(cache.rows)]
     feed = np.repeat(np.array([prompt], np.int64), cache.rows, axis=0)
-    is_first = True
-    while len(ended) < len(limits):
-        running = [row not in ended for row in rows]
-        if 2 * sum(running) <= len(rows):
-            keep = np.flatnonzero(running)
+    recorder, is_first = steering.recorder, True
+    while running:
+        if 2 * len(running) <= cache.rows:
+            keep = np.array([place for _, place in running])
             cache.keep(keep)
-            rows, feed, running = [rows[index] for index in keep], feed[keep], [True] * len(keep)
+            feed, running = feed[keep], [(row, place) for place, (row, _) in enumerate(running)]
         if steering.check is not None:
             steering.check()
         started = perf_counter()
         scores = cache.step(feed)
-        if steering.recorder is not None and is_first:
-            steering.recorder.begin(cache)
-        scores[:, rules.never] = -np.inf
+        if recorder is not None and is_first:
+            recorder.begin(cache)
+        if len(rules.never):
+            scores[:, rules.never] = -np.inf
         if is_first:
             scores[:, rules.never_first] = -np.inf
         if steering.restrict is not None:
-            for row, row_scores in zip(rows, scores, strict=True):
-                steering.restrict(row, [token for token, _ in taken[row]], row_scores)
+            for row, place in running:
+                steering.restrict(row, tokens[row], scores[place])
         best = scores.argmax(axis=1) if steering.choose is None else steering.choose(scores)
-        share = (perf_counter() - started) / sum(running)
-        for index, (row, runs, token, row_scores) in enumerate(zip(rows, running, best.tolist(), scores, strict=True)):
-            if runs:
-                taken[row].append((token, share))
-                if steering.recorder is not None:
-                    steering.recorder.step(row, index, cache, row_scores, token, steering.choose is None)
-                tokens = [token for token, _ in taken[row]]
-                is_full = len(tokens) >= limits[row] and (extended is None or len(tokens) >= extended(row, tokens))
-                if token in rules.end or is_full or (loops is not None and loops(tokens)):
-                    ended[row] = -float(np.log(np.exp(row_scores - row_scores[token]).sum()))
+        share = (perf_counter() - started) / len(running)
+        for row, place in running:
+            said, token = tokens[row], int(best[place])
+            said.append(token)
+            seconds[row].append(share)
+            if recorder is not None:
+                recorder.step(row, place, cache, scores[place], token, steering.choose is None)
+            is_full = len(said) >= limits[row] and (extended is None or len(said) >= extended(row, said))
+            if token in rules.end or is_full or (loops is not None and loops(said)):
+                ended[row] = -float(np.log(np.exp(scores[place] - scores[place, token]).sum()))
+        if ended:
+            running = [pair for pair in running if pair[0] not in ended]
         feed, is_first = best[:, None], False
-    recorder = steering.recorder
-    recorded = [None if recorder is None else recorder.recorded(row) for row in range(len(taken))]
-    return [_decoded(calls, ended[row], rules, recorded[row]) for row, calls in enumerate(taken)]
+    recorded = [None if recorder is None else recorder.recorded(row) for row in range(len(limits))]
+    return [
+        _decoded(said, taken, ended[row], rules, recorded[row])
+        for row, (said, taken) in enumerate(zip(tokens, seconds, strict=True))
+    ]
 
 
-def _decoded(calls: Sequence[tuple[int, float]], ending: float, rules: Rules, recorded: Recorded | None) -> Decoded:
-    tokens, seconds = zip(*calls, strict=True)
+def _decoded(
+    tokens: Sequence[int], seconds: Sequence[float], ending: float, rules: Rules, recorded: Recorded | None
+) -> Decoded:
     capped = tokens[-1] not in rules.end
-    return Decoded(tokens if capped else tokens[:-1], capped, seconds, ending, recorded)
+    return Decoded(tuple(tokens if capped else tokens[:-1]), capped, tuple(seconds), ending, recorded)

@@ -36,6 +36,7 @@ class Moonshine:
             generation.count(f"decoder_num_{name}", 1, MOST_TOKENS) for name in ("hidden_layers", "attention_heads")
         )
         self.alignment = moonshine.alignment(layers, heads)
+        self._ones = np.ones((1, 0), np.int64)
 
     def prompt(self, language: str | None, task: str | None, times: bool = False) -> tuple[int | None, ...]:
         """The start token."""
@@ -53,15 +54,17 @@ class Moonshine:
         takes audio of any length without padding.
         """
         samples = np.pad(samples, (0, max(0, moonshine.SHORTEST - len(samples))))
-        mask = np.ones((1, len(samples)), np.int64)
+        mask = self._all(len(samples))
         return {"input_values": samples[None], "attention_mask": mask, "encoder_attention_mask": mask}
 
     def join(self, hidden: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
         """`encoder_hidden_states`, with short rows padded by zeros, and a mask over samples that hides the padding."""
         frames = [clip.shape[1] for clip in hidden]
         longest = max(frames)
-        padded = [np.pad(clip, ((0, 0), (0, longest - clip.shape[1]), (0, 0))) for clip in hidden]
         stride = moonshine.SAMPLES_PER_FRAME
+        if len(hidden) == 1:
+            return {"encoder_hidden_states": hidden[0], "encoder_attention_mask": self._all(longest * stride)}
+        padded = [np.pad(clip, ((0, 0), (0, longest - clip.shape[1]), (0, 0))) for clip in hidden]
         mask = np.arange(longest * stride) < np.array(frames)[:, None] * stride
         return {"encoder_hidden_states": np.concatenate(padded), "encoder_attention_mask": mask.astype(np.int64)}
 
@@ -69,3 +72,9 @@ class Moonshine:
         """The smaller of the family's cap and the number of free positions in the decoder."""
         cap = moonshine.Moonshine().length_cap(samples, said is not None and moonshine.is_spelled(*said))
         return min(cap, self._positions - prompt)
+
+    def _all(self, samples: int) -> NDArray[np.int64]:
+        """A mask (1, samples) that hides nothing. A new one takes 0.5 ms for 25 s, so the longest so far is kept."""
+        if self._ones.shape[1] < samples:
+            self._ones = np.ones((1, samples), np.int64)
+        return self._ones[:, :samples]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.decoding.configuration import read_json
 from edge_asr_deploy.runtime.startup.token_texts import cached_decode, of_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # What decoders write for bytes that are no UTF-8: half a letter at the token limit, or a model's answer to noise.
 NO_LETTER = "\N{REPLACEMENT CHARACTER}"
@@ -70,6 +72,9 @@ class TextDecoder:
 
 
 def _tokenizer(path: Path) -> Tokenizer:
+    # Later starts do without this package.
+    from tokenizers import Tokenizer
+
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare exceptions

@@ -21,7 +21,7 @@ from edge_asr_deploy.runtime.startup.cache import load_or_make
 from edge_asr_deploy.runtime.startup.pieces import unpack_codes
 
 # Part of every cache key. Raise it when sessions are created in another way.
-LAYOUT = 3
+LAYOUT = 4
 MODEL = "model.onnx"
 
 

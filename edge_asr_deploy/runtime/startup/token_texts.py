@@ -6,18 +6,21 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import tokenizers
 from numpy.typing import NDArray
 
 from edge_asr_deploy.bundle.vocabulary import TIME
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.runtime.startup.cache import load_or_make
+from edge_asr_deploy.runtime.startup.joining import Join, joiner
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # Part of every cache key. Raise it when other files are written.
-LAYOUT = 3
+LAYOUT = 4
 TEXTS, SPANS, DECODER = "texts.npy", "spans.npy", "decoder.json"
 # Empty values for the parts of a tokenizer that are only needed from text to tokens.
 NO_ENCODING: dict[str, Any] = {
@@ -27,7 +30,6 @@ NO_ENCODING: dict[str, Any] = {
     "post_processor": None,
     "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""},
 }
-TO_BYTES = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 # Every number up to the last takes room, so that one token of the number 4 billion would take all memory. Whisper has
 # 51,866 tokens, the largest vocabularies of other models have 262,144.
 MOST_TOKENS = 1_000_000
@@ -37,40 +39,40 @@ SKIPPED = -1
 
 @dataclass(frozen=True)
 class TokenTexts:
-    """The text of every token, and the decoder that joins texts.
+    """The text of every token, and the function that joins texts.
 
     `texts` is the UTF-8 of all tokens, one after the other. `spans`, (tokens, 2), tells where each begins and ends; it
-    is SKIPPED for special tokens, times and unused ids. `decoder` is one of the tokenizers package; None puts spaces
-    between texts.
+    is SKIPPED for special tokens, times and unused ids.
     """
 
     texts: NDArray[np.uint8]
     spans: NDArray[np.int64]
-    decoder: Any
+    join: Join
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The same text as `Tokenizer.decode`, without special tokens and times."""
         spans = (self.spans[token].tolist() for token in tokens if token < len(self.spans))
         texts = [self.texts[start:end].tobytes().decode() for start, end in spans if start != SKIPPED]
-        return " ".join(texts) if self.decoder is None else str(self.decoder.decode(texts))
+        return self.join(texts)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read a folder that `write` filled."""
-        decoder = tokenizers.Tokenizer.from_str((folder / DECODER).read_text(encoding="utf-8")).decoder
-        return cls(np.load(folder / TEXTS), np.load(folder / SPANS), decoder)
+        content = (folder / DECODER).read_text(encoding="utf-8")
+        join = joiner(json.loads(content)["decoder"]) or _join_of(_tokenizer(content))
+        return cls(np.load(folder / TEXTS), np.load(folder / SPANS), join)
 
 
 def write(tokenizer_file: Path, folder: Path) -> None:
     """Write the decoding half of a `tokenizer.json` to a folder."""
     content = tokenizer_file.read_text(encoding="utf-8")
-    made = of_tokenizer(tokenizers.Tokenizer.from_str(content))
+    made = of_tokenizer(_tokenizer(content))
     np.save(folder / TEXTS, made.texts)
     np.save(folder / SPANS, made.spans)
     (folder / DECODER).write_text(json.dumps({**json.loads(content), **NO_ENCODING}), encoding="utf-8")
 
 
-def of_tokenizer(tokenizer: tokenizers.Tokenizer) -> TokenTexts:
+def of_tokenizer(tokenizer: Tokenizer) -> TokenTexts:
     """The decoding half of a tokenizer. Special tokens and times have no text; all other added tokens do.
 
     UserError for numbers of tokens that no vocabulary has.
@@ -85,21 +87,37 @@ def of_tokenizer(tokenizer: tokenizers.Tokenizer) -> TokenTexts:
     texts = [None if token in silent else tokenizer.id_to_token(token) for token in range(last + 1)]
     if "ByteLevel" in repr(tokenizer.decoder):
         # The decoder takes every text for bytes, which it is not where a person added it: `Zürich` would lose its `ü`.
+        from tokenizers.pre_tokenizers import ByteLevel
+
+        to_bytes = ByteLevel(add_prefix_space=False, use_regex=False)
         for token in added.keys() - silent:
-            texts[token] = "".join(piece for piece, _ in TO_BYTES.pre_tokenize_str(added[token].content))
+            texts[token] = "".join(piece for piece, _ in to_bytes.pre_tokenize_str(added[token].content))
     encoded = [(text or "").encode() for text in texts]
     ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
     spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
     spans[[text is None for text in texts]] = SKIPPED
-    return TokenTexts(np.frombuffer(b"".join(encoded), np.uint8), spans, tokenizer.decoder)
+    return TokenTexts(np.frombuffer(b"".join(encoded), np.uint8), spans, _join_of(tokenizer))
 
 
 def cached_decode(bundle: Path, content_hash: str) -> Callable[[Sequence[int]], str] | None:
     """The function from tokens to text for the bundle of this hash, through the cache. None when the cache fails."""
-    about = f"layout {LAYOUT}\ntokenizer of {content_hash}\ntokenizers {tokenizers.__version__} numpy {np.__version__}"
+    about = f"layout {LAYOUT}\ntokenizer of {content_hash}\nnumpy {np.__version__}"
     return load_or_make(
         f"texts/{content_hash[:16]}",
         about,
         lambda partial: write(bundle / "tokenizer.json", partial),
         lambda folder: TokenTexts.read(folder).decode,
     )
+
+
+def _tokenizer(content: str) -> Tokenizer:
+    """Of the text of a `tokenizer.json`. The package is imported here, because most starts do without it."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(content)
+
+
+def _join_of(tokenizer: Tokenizer) -> Join:
+    """Its own decoder; without one, spaces between texts."""
+    decoder = tokenizer.decoder
+    return " ".join if decoder is None else lambda texts: str(decoder.decode([*texts]))
