@@ -69,8 +69,7 @@ class Driver:
         stream = Stream.enter(self.module(self.structure.encoder[0].path), runs, [s.frames for s in samples])
         if self.fixed_window:
             stream.shorten(int((AUTO_MARGIN - TAIL_SECONDS) * FRAMES_PER_SECOND), TAIL_SECONDS * FRAMES_PER_SECOND)
-        corrects = any(spec.correction for spec in self.specs.values())
-        twin = Twin(stream.copy()) if corrects else None
+        twin = Twin(stream.copy()) if any(spec.correction for spec in self.specs.values()) else None
         self.blocks(self.structure.encoder, stream, twin)
         originals = [norm(hidden) for hidden in twin.stream.hidden] if twin else None
         return [norm(hidden) for hidden in stream.hidden], stream.weights, originals
