@@ -100,7 +100,7 @@ def _parameter(parameter: Any) -> str:
     default = json.dumps(parameter.default, default=str)
     many = "several" if parameter.multiple or parameter.nargs != 1 else "one"
     needed = "required" if parameter.required else "optional"
-    type_name = getattr(parameter.type_descriptor.annotation, "__name__", "other")
+    type_name = parameter.type.name
     return f"{kind} {names}: {type_name}, {many}, {needed}, default {default}"
 
 
