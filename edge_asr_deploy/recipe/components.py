@@ -7,7 +7,8 @@ from typing import ClassVar, Literal, Protocol
 from pydantic import Field
 
 from edge_asr_deploy.recipe.activations import ActivationSpec
-from edge_asr_deploy.recipe.weights import Bits, LayerSpec, SpecModel, WeightSpec
+from edge_asr_deploy.recipe.spec_model import SpecModel
+from edge_asr_deploy.recipe.weights import Bits, LayerSpec, WeightSpec
 
 
 class Component(SpecModel):

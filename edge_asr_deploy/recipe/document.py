@@ -16,7 +16,8 @@ from edge_asr_deploy.recipe.activations import ActivationSpec
 from edge_asr_deploy.recipe.components import Calibration, Component, Embedding, Encoder, Stem
 from edge_asr_deploy.recipe.methods import METHODS
 from edge_asr_deploy.recipe.overlay import spread_blocks
-from edge_asr_deploy.recipe.weights import LayerSpec, SpecModel, WeightSpec
+from edge_asr_deploy.recipe.spec_model import SpecModel
+from edge_asr_deploy.recipe.weights import LayerSpec, WeightSpec
 from edge_asr_deploy.runtime.targets import TARGETS
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from edge_asr_deploy.recipe.spec_model import SpecModel
 
 # Which narrower ranges a clip search tries: shares of min-max, or percentiles of a group's weights.
 Clip = Literal["mse", "percentile"]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RtnOptions(_Options):
+class RtnOptions(SpecModel):
     """Round to nearest, on a grid whose range is shrunk where that lowers the squared error."""
 
     method: Literal["rtn"] = "rtn"
@@ -23,7 +21,7 @@ class RtnOptions(_Options):
     weighted: bool = Field(False, description="the clip search weighs inputs by their mean square: needs calibration")
 
 
-class GptqOptions(_Options):
+class GptqOptions(SpecModel):
     """GPTQ (arXiv 2210.17323) with act-order and static groups."""
 
     method: Literal["gptq"] = "gptq"
@@ -34,7 +32,7 @@ class GptqOptions(_Options):
     clip: Clip = Field("mse", description="as for rtn")
 
 
-class OmniQuantOptions(_Options):
+class OmniQuantOptions(SpecModel):
     """OmniQuant (arXiv 2308.13137): clipping, and scales where they fold, learned block by block."""
 
     method: Literal["omniquant"] = "omniquant"
@@ -46,7 +44,7 @@ class OmniQuantOptions(_Options):
     seed: int = Field(0, description="of the choice of positions and the order of batches")
 
 
-class TesseraqOptions(_Options):
+class TesseraqOptions(SpecModel):
     """TesseraQ (arXiv 2410.19103): rounding learned block by block, hardened in rounds."""
 
     method: Literal["tesseraq"] = "tesseraq"
@@ -59,7 +57,7 @@ class TesseraqOptions(_Options):
     seed: int = Field(0, description="as for omniquant")
 
 
-class QuikOptions(_Options):
+class QuikOptions(SpecModel):
     """QUIK (arXiv 2310.09259): the input channels with the largest activations stay float, GPTQ rounds the rest."""
 
     method: Literal["quik"] = "quik"
@@ -69,7 +67,7 @@ class QuikOptions(_Options):
     clip_steps: int = Field(0, ge=0, le=40, description="as for gptq")
 
 
-class SpqrOptions(_Options):
+class SpqrOptions(SpecModel):
     """SpQR (arXiv 2306.03078): single weights that cost most stay finer, GPTQ rounds the rest on narrow statistics."""
 
     method: Literal["spqr"] = "spqr"
@@ -80,7 +78,7 @@ class SpqrOptions(_Options):
     statistics_bits: int = Field(3, ge=2, le=8, description="bits of each scale, between two that 16 channels share")
 
 
-class RotationOptions(_Options):
+class RotationOptions(SpecModel):
     """A rotation of the residual stream that LayerNorm does not notice: spreads outliers over all channels."""
 
     method: Literal["rotation"] = "rotation"
@@ -88,29 +86,31 @@ class RotationOptions(_Options):
     heads: bool = Field(True, description="rotate the values inside each attention head, too: free when it runs")
 
 
-class RsqOptions(_Options):
+class RsqOptions(SpecModel):
     """RSQ (arXiv 2503.01820): calibration positions count by the attention they receive."""
 
     method: Literal["rsq"] = "rsq"
     floor: float = Field(0.005, ge=0, le=1, description="weight of the position that receives least, of 1")
 
 
-class SmoothQuantOptions(_Options):
+class SmoothQuantOptions(SpecModel):
     """SmoothQuant (arXiv 2211.10438): scales between each LayerNorm and what reads it, from extremes alone."""
 
     method: Literal["smoothquant"] = "smoothquant"
     alpha: float = Field(0.5, ge=0, le=1, description="how much of the difficulty moves into the weights")
 
 
-class AwqOptions(_Options):
+class AwqOptions(SpecModel):
     """AWQ (arXiv 2306.00978): scales searched for the least output error, wherever one folds exactly."""
 
     method: Literal["awq"] = "awq"
     grid: int = Field(20, ge=2, le=100, description="exponents tried, evenly from 0 to 1")
 
 
-class QepOptions(_Options):
+class QepOptions(SpecModel):
     """QEP (NeurIPS 2025): before a layer is rounded it makes up for the error already in its input."""
+
+    defaults_left_out: ClassVar[dict[str, object]] = {"residual": False}
 
     method: Literal["qep"] = "qep"
     alpha: float = Field(0.5, ge=0, le=1, description="share of the correction that is applied")

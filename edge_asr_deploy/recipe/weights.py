@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-)
+from pydantic import AfterValidator, field_validator
 
 from edge_asr_deploy.recipe.methods import (
     Method,
@@ -22,26 +15,9 @@ from edge_asr_deploy.recipe.methods import (
     RtnOptions,
     Scaling,
 )
+from edge_asr_deploy.recipe.spec_model import SpecModel
 
 GROUP_SIZES = (16, 32, 64, 128)
-
-
-class SpecModel(BaseModel):
-    """Frozen; a key that does not exist is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    # Keys of later versions: omitted while at their default, so that hashes of older recipes stay valid.
-    defaults_left_out: ClassVar[dict[str, object]] = {}
-
-    @model_serializer(mode="wrap")
-    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = handler(self)
-        for key, default in self.defaults_left_out.items():
-            # It may be excluded by whoever dumps.
-            if key in document and document[key] == default:
-                del document[key]
-        return document
 
 
 def _known_bits(value: int) -> int:

@@ -83,8 +83,8 @@ def test_the_shipped_recipe_can_be_fitted(fit: Callable[..., Result], run: Calla
     result = json.loads(ran.stdout)
     ran = run("export", "--output", "out", given="fit.yaml")
     assert ran.exit_code == 0, ran.output
-    # Not counted are the operators of the head's first look, some 1 kB whatever the model's size, and biases: those of a
-    # random model are all zero and stored once, until QEP moves them.
+    # Not counted are the operators of the head's first look, some 1 kB whatever the model's size, and biases: a random
+    # model's are all zero and stored once, until QEP moves them.
     assert abs(size_of(Path("out")).onnx - result["size"]) < 0.015 * result["size"]
 
 
