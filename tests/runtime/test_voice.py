@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -93,6 +93,7 @@ PARTS = st.lists(st.tuples(st.integers(1, 60 * RATE), st.integers(1, 60 * RATE))
 
 
 @settings(deadline=None)
+@example(parts=[(1, 8027), (16016, 28)], join=False)
 @given(parts=PARTS, join=st.booleans())
 def test_windows_hold_all_speech_in_order(parts: list[tuple[int, int]], join: bool) -> None:
     found, end = [], 0

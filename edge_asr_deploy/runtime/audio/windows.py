@@ -34,7 +34,8 @@ class Clip:
 
     def time(self, seconds: float) -> float:
         """The time in the recording of a time in the clip, both in seconds."""
-        index = bisect_right(self.pieces, seconds * SAMPLE_RATE, key=lambda piece: piece[0])
+        # Rounded, so that the first sample of a piece does not fall to the piece before it.
+        index = bisect_right(self.pieces, round(seconds * SAMPLE_RATE, 3), key=lambda piece: piece[0])
         inside, outside = self.pieces[max(0, index - 1)]
         return seconds + (outside - inside) / SAMPLE_RATE
 
