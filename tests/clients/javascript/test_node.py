@@ -70,8 +70,10 @@ def test_a_named_dtype_and_none_open_the_same(
 ) -> None:
     folder, (path,) = arranged("whisper-tiny.en", 4), raw(clips(data, 1))
     apart = '{"dtype": {"encoder_model": "q8", "decoder_model_merged": "q4"}}'
-    texts = {node(SCRIPT, folder, loading, "{}", path)[0]["text"] for loading in ("{}", '{"dtype": "q8"}', apart)}
-    assert len(texts) == 1 and texts != {""}
+    texts = [node(SCRIPT, folder, loading, "{}", path)[0]["text"] for loading in ("{}", '{"dtype": "q8"}', apart)]
+    # Of one graph, but its threads add in an order that is not always the same: a comma can come out or not.
+    normalize = normalizer("whisper-english")
+    assert len({*map(normalize, texts)}) == 1 and texts[0]
 
 
 def test_words_have_the_times_of_the_float_model(
