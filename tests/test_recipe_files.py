@@ -44,7 +44,7 @@ def test_blocks_stand_for_three_components_and_a_component_s_own_keys_go_over_th
 def test_a_setting_of_blocks_sets_all_three() -> None:
     document = for_bits("whisper", 4)
     recipe = parse(override(document, ["blocks.weights.bits=6", "decoder.weights.bits=5"]), "test")
-    assert [recipe.component(name).bits for name in (*BLOCKS, "embedding")] == [6, 6, 5, 6]
+    assert [recipe.component(name).bits for name in (*BLOCKS, "embedding")] == [6, 6, 5, 5]
     assert document == for_bits("whisper", 4)
     with pytest.raises(UserError, match="`bits` is a value"):
         override(document, ["blocks.weights.bits.x=6"])
