@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch", reason="the exporter is not installed: pip install edge-asr-deploy[export]")
+
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
