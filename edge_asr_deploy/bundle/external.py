@@ -56,23 +56,24 @@ def _locations(content: mmap.mmap, start: int, end: int, kind: str, depth: int) 
 def _fields(content: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, begin and end of each field of variable length."""
     while position < end:
-        tag, position = _varint(content, position, end)
+        tag, position = varint(content, position, end)
         wire = tag & 7
         if wire == 2:
-            length, position = _varint(content, position, end)
+            length, position = varint(content, position, end)
             if position + length > end:
                 raise ValueError("a field is longer than its message")
             yield tag >> 3, position, position + length
             position += length
         elif wire == 0:
-            _, position = _varint(content, position, end)
+            _, position = varint(content, position, end)
         elif wire in (1, 5):
             position += 8 if wire == 1 else 4
         else:
             raise ValueError(f"a field has the wire type {wire}")
 
 
-def _varint(content: mmap.mmap, position: int, end: int) -> tuple[int, int]:
+def varint(content: mmap.mmap | memoryview, position: int, end: int) -> tuple[int, int]:
+    """The number at a position, and where what follows it begins. ValueError where none ends before `end`."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= end:

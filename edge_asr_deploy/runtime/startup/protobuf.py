@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-NUMBER, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+from edge_asr_deploy.bundle.external import varint
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ def fields(message: memoryview) -> Iterator[Field]:
     position, end = 0, len(message)
     while position < end:
         start = position
-        tag, position = _varint(message, position)
+        tag, position = varint(message, position, end)
         value, content = 0, message[:0]
         match tag & 7:
             case 0:
-                value, position = _varint(message, position)
+                value, position = varint(message, position, end)
             case 2:
-                length, position = _varint(message, position)
+                length, position = varint(message, position, end)
                 content, position = message[position : position + length], position + length
             case 1:
                 position += 8
@@ -63,19 +63,6 @@ def content(field: int, value: bytes | str) -> bytes:
 def header(field: int, length: int) -> bytes:
     """What stands before text, bytes or a message of so many bytes."""
     return _encoded(field << 3 | 2) + _encoded(length)
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(message):
-            raise ValueError("it ends inside a number")
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("a number has more than ten bytes")
 
 
 def _encoded(value: int) -> bytes:
