@@ -71,6 +71,19 @@ def test_the_vocabulary_and_what_was_added_make_the_whole(tmp_path: Path) -> Non
     assert (folder / "merges.txt").read_text().splitlines() == ["#version: 0.2", "u s"]
 
 
+def test_times_have_names_though_the_tokenizer_lacks_them(tmp_path: Path) -> None:
+    """onnx-asr suppresses nothing, and fails on a token of the model that has no name."""
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens(["<|notimestamps|>"])
+    tokenizer.add_tokens(["another"])
+    first = tokenizer.token_to_id("<|notimestamps|>") + 1
+    added = json.loads((written(tokenizer, tmp_path) / "added_tokens.json").read_text())
+    assert added["another"] == first and "<|0.00|>" not in added, "an id that has a token keeps it"
+    assert added["<|0.02|>"] == tokenizer.token_to_id("<|0.02|>"), "a time that is there keeps its id"
+    assert added["<|0.04|>"] == first + 2 and added["<|30.00|>"] == first + 1500
+    assert len({*added.values()}) == len(added)
+
+
 def test_transformers_builds_the_same_tokenizer_from_them(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     folder = written(byte_level(), tmp_path)

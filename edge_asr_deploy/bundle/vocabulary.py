@@ -1,7 +1,8 @@
 """The vocabulary in the forms that other engines read, made from `tokenizer.json`; this package reads that file alone.
 
 * `vocab.json` and `merges.txt`: the parts of a BPE model as Transformers' slow tokenizers keep them;
-* `added_tokens.json`: the added tokens that are not in that vocabulary, with their ids;
+* `added_tokens.json`: the added tokens that are not in that vocabulary, with their ids. Whisper's times are in it even
+  where `tokenizer.json` lacks them: engines that suppress nothing may get one from the model and look its name up;
 * `tokens.txt`, sherpa-onnx's form: base64 of a token's bytes, a space, the id. Special tokens are left out, since
   that engine writes every token it finds there.
 """
@@ -24,6 +25,8 @@ BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 # How Whisper's tokenizers write times. Some have no such tokens, some have other words in the same places; in some they
 # are not special.
 TIME = re.compile(r"<\|\d+\.\d\d\|>")
+# They follow the token for a text without times, from 0 to 30 seconds.
+NO_TIMES, SECONDS, TIMES = "<|notimestamps|>", 0.02, 1501
 
 
 def write_vocabulary(folder: Path) -> None:
@@ -37,10 +40,20 @@ def write_vocabulary(folder: Path) -> None:
         pairs = (pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
         files[MERGES] = "\n".join(["#version: 0.2", *pairs, ""])
     added = {token["content"]: token["id"] for token in stored.get("added_tokens", [])}
-    files[ADDED] = json.dumps({text: number for text, number in added.items() if text not in vocabulary}, indent=2)
+    named = {text: number for text, number in added.items() if text not in vocabulary}
+    files[ADDED] = json.dumps(named | _times(vocabulary | added), indent=2)
     for name, text in files.items():
         if not (folder / name).exists():
             (folder / name).write_text(text, encoding="utf-8")
+
+
+def _times(tokens: Mapping[str, int]) -> dict[str, int]:
+    """Whisper's times at the ids that no token has; empty for other models."""
+    if NO_TIMES not in tokens:
+        return {}
+    first, taken = tokens[NO_TIMES] + 1, set(tokens.values())
+    times = {f"<|{step * SECONDS:.2f}|>": first + step for step in range(TIMES)}
+    return {text: number for text, number in times.items() if text not in tokens and number not in taken}
 
 
 def token_table(tokenizer: Path) -> str:
