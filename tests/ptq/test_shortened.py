@@ -1,4 +1,4 @@
-"""Whisper is calibrated on windows as short as the clips, as it is deployed: what they keep of the 30 seconds."""
+"""Whisper is calibrated on windows as short as most clips are deployed with: what they keep of the 30 seconds."""
 
 from __future__ import annotations
 
@@ -22,16 +22,22 @@ def kept(entered: Stream, index: int) -> list[int]:
 
 
 def test_the_real_positions_some_behind_and_the_windows_last_are_kept() -> None:
-    entered = stream([4, 0])
-    entered.shorten(behind=3, last=5)
-    assert kept(entered, 0) == [0, 1, 2, 3, 4, 5, 6, 15, 16, 17, 18, 19]
-    assert entered.weights[0].tolist() == [1.0] * 4 + [0.0] * 8
-    assert kept(entered, 1) == [0, 1, 2, 15, 16, 17, 18, 19]
+    entered = stream([9, 4, 0])
+    entered.shorten(behind=3, last=5, whole=3)
+    assert kept(entered, 1) == [0, 1, 2, 3, 4, 5, 6, 15, 16, 17, 18, 19]
+    assert entered.weights[1].tolist() == [1.0] * 4 + [0.0] * 8
+    assert kept(entered, 2) == [0, 1, 2, 15, 16, 17, 18, 19]
+
+
+def test_every_third_keeps_its_window() -> None:
+    entered = stream([4] * 7)
+    entered.shorten(behind=3, last=5, whole=3)
+    assert [len(kept(entered, index)) for index in range(7)] == [20, 12, 12, 20, 12, 12, 20]
 
 
 @pytest.mark.parametrize("length", [12, 13, 19, 20])
 def test_a_clip_that_fills_the_window_keeps_all_of_it_once(length: int) -> None:
-    entered = stream([length])
-    entered.shorten(behind=3, last=5)
-    assert kept(entered, 0) == list(range(20))
-    assert int(entered.weights[0].sum()) == length
+    entered = stream([1, length])
+    entered.shorten(behind=3, last=5, whole=2)
+    assert kept(entered, 1) == list(range(20))
+    assert int(entered.weights[1].sum()) == length

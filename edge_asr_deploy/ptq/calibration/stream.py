@@ -75,9 +75,14 @@ class Stream:
             stream.weights.append((torch.arange(hidden.shape[1]) < number).float())
         return stream
 
-    def shorten(self, behind: int, last: int) -> None:
-        """Keep each utterance's positions that count, `behind` more, and the `last` ones: what short windows hold."""
+    def shorten(self, behind: int, last: int, whole: int) -> None:
+        """Keep each utterance's positions that count, `behind` more, and the `last` ones: what short windows hold.
+
+        Every `whole`-th utterance, from the first on, keeps its window.
+        """
         for index, weights in enumerate(self.weights):
+            if index % whole == 0:
+                continue
             kept = min(int(weights.count_nonzero()) + behind, len(weights))
             rest = max(kept, len(weights) - last)
             hidden = self.hidden[index]
