@@ -33,10 +33,6 @@ from edge_asr_deploy.recipe.weights import WeightSpec
 from edge_asr_deploy.runtime.memory import release_memory
 from edge_asr_deploy.runtime.options import AUTO_MARGIN
 
-# Every third of Whisper's calibration clips keeps a window of 30 seconds, as long audio and other engines have it. With
-# this mix the quantized model is 6 to 8 % nearer to float than with either kind of window alone, in both kinds.
-WHOLE_WINDOWS = 3
-
 
 class Driver:
     """One run over one model; `done` grows in the order of quantization."""
@@ -72,8 +68,7 @@ class Driver:
         runs = [lambda s=sample: encoder(s.inputs) for sample in samples]  # type: ignore[misc]
         stream = Stream.enter(self.module(self.structure.encoder[0].path), runs, [s.frames for s in samples])
         if self.fixed_window:
-            behind, last = int((AUTO_MARGIN - TAIL_SECONDS) * FRAMES_PER_SECOND), TAIL_SECONDS * FRAMES_PER_SECOND
-            stream.shorten(behind, last, WHOLE_WINDOWS)
+            stream.shorten(int((AUTO_MARGIN - TAIL_SECONDS) * FRAMES_PER_SECOND), TAIL_SECONDS * FRAMES_PER_SECOND)
         twin = Twin(stream.copy()) if any(spec.correction for spec in self.specs.values()) else None
         self.blocks(self.structure.encoder, stream, twin)
         originals = [norm(hidden) for hidden in twin.stream.hidden] if twin else None
