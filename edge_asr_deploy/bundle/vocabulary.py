@@ -25,8 +25,8 @@ BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 # How Whisper's tokenizers write times. Some have no such tokens, some have other words in the same places; in some they
 # are not special.
 TIME = re.compile(r"<\|\d+\.\d\d\|>")
-# They follow the token for a text without times, from 0 to 30 seconds.
-NO_TIMES, SECONDS, TIMES = "<|notimestamps|>", 0.02, 1501
+# Times follow it.
+NO_TIMESTAMPS = "<|notimestamps|>"
 
 
 def write_vocabulary(folder: Path) -> None:
@@ -49,11 +49,11 @@ def write_vocabulary(folder: Path) -> None:
 
 def _times(tokens: Mapping[str, int]) -> dict[str, int]:
     """Whisper's times at the ids that no token has; empty for other models."""
-    if NO_TIMES not in tokens:
+    if NO_TIMESTAMPS not in tokens:
         return {}
-    first, taken = tokens[NO_TIMES] + 1, set(tokens.values())
-    times = {f"<|{step * SECONDS:.2f}|>": first + step for step in range(TIMES)}
-    return {text: number for text, number in times.items() if text not in tokens and number not in taken}
+    taken = set(tokens.values())
+    times = enumerate(time_tokens(), tokens[NO_TIMESTAMPS] + 1)
+    return {text: number for number, text in times if text not in tokens and number not in taken}
 
 
 def token_table(tokenizer: Path) -> str:
@@ -94,6 +94,11 @@ def _tokens(content: str, stored: Mapping[str, Any]) -> str:
         if spoken:
             lines.append(f"{base64.b64encode(spoken).decode()} {number}\n")
     return "".join(lines)
+
+
+def time_tokens() -> list[str]:
+    """Whisper's times in the order of their ids: from 0.00 to 30.00 s in steps of 0.02 s."""
+    return [f"<|{0.02 * number:.2f}|>" for number in range(1501)]
 
 
 def byte_letters() -> dict[int, str]:

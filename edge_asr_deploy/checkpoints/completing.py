@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edge_asr_deploy.bundle.vocabulary import NO_TIMESTAMPS
 from edge_asr_deploy.checkpoints.checkpoint import Family, hash_files, write_json
 from edge_asr_deploy.checkpoints.conversion import converted
 from edge_asr_deploy.checkpoints.folder import preprocessor, read_json
 from edge_asr_deploy.checkpoints.whisper_files import (
     END,
     ENGLISH_ONLY_END,
-    NO_TIMESTAMPS,
     PREVIOUS,
     START,
     TRANSCRIBE,

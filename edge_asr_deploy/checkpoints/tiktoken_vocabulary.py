@@ -10,11 +10,10 @@ from itertools import pairwise
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from edge_asr_deploy.bundle.vocabulary import byte_letters
+from edge_asr_deploy.bundle.vocabulary import NO_TIMESTAMPS, byte_letters, time_tokens
 from edge_asr_deploy.checkpoints.whisper_files import (
     END,
     ENGLISH_ONLY_END,
-    NO_TIMESTAMPS,
     PREVIOUS,
     SMALLEST_MULTILINGUAL,
     START,
@@ -23,8 +22,7 @@ from edge_asr_deploy.checkpoints.whisper_files import (
 )
 from edge_asr_deploy.families.languages import LANGUAGE_CODES
 
-# Times from 0.00 to 30.00 s in steps of 0.02 s.
-TIMES = [f"<|{0.02 * number:.2f}|>" for number in range(1501)]
+TIMES = time_tokens()
 AFTER_LANGUAGES = (TRANSLATE, TRANSCRIBE, "<|startoflm|>", PREVIOUS, "<|nospeech|>", NO_TIMESTAMPS)
 
 

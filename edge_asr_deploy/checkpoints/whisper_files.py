@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_asr_deploy.bundle.vocabulary import NO_TIMESTAMPS
 from edge_asr_deploy.checkpoints.checkpoint import write_json
 from edge_asr_deploy.errors import UserError
 
@@ -19,7 +20,7 @@ ENGLISH_ONLY_END = 50_256
 # A space alone, in both vocabularies.
 BLANK = 220
 END, START, PREVIOUS = "<|endoftext|>", "<|startoftranscript|>", "<|startofprev|>"
-TRANSLATE, TRANSCRIBE, NO_TIMESTAMPS = "<|translate|>", "<|transcribe|>", "<|notimestamps|>"
+TRANSLATE, TRANSCRIBE = "<|translate|>", "<|transcribe|>"
 
 
 @dataclass(frozen=True)

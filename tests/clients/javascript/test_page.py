@@ -72,11 +72,9 @@ def test_it_hears_the_words_of_transcribe_and_asks_nobody_else(
     assert seen["state"] == "ready" and seen["errors"] == []
     ours = Transcriber.open(bundle, audio_context="full")
     # WebAssembly's kernels add in another order: a comma can come out or not.
-    normalize, heard = (
-        normalizer("whisper-english"),
-        [ours.transcribe(utterance.samples()).text for utterance in utterances],
-    )
-    assert [normalize(seen["texts"][str(path)]) for path in paths] == [normalize(text) for text in heard]
+    normalize = normalizer("whisper-english")
+    heard = [normalize(ours.transcribe(utterance.samples()).text) for utterance in utterances]
+    assert [normalize(seen["texts"][str(path)]) for path in paths] == heard
     away = [request for request in seen["requests"] if not request.startswith((url, "blob:", "data:"))]
     assert seen["requests"] and away == []
     assert seen["isolated"], "threads need it"
