@@ -31,6 +31,7 @@ from edge_asr_deploy.stages import (
     compute_activations,
     compute_weights,
     compute_window_end,
+    distill_weights,
     load_model,
 )
 
@@ -129,6 +130,8 @@ def make(job: Job, language: str | None, progress: Progress) -> Made:
         ending = staged(progress, "learning the window's end")
         end = compute_window_end(model, job.checkpoint, recipe, job.speech.utterances, language, ending)
     weights = compute_weights(model, recipe, samples, staged(progress, "quantizing"), frees=True)
+    learning, utterances = staged(progress, "learning from the float model"), job.speech.utterances
+    weights = distill_weights(model, job.checkpoint, recipe, weights, utterances, language, learning)
     weights = compute_activations(model, recipe, weights, samples, staged(progress, "measuring activations"))
     return Made(model, weights, samples, end)
 

@@ -1,4 +1,5 @@
-"""The stages of an export that compute with the model in PyTorch: load, transcribe, quantize, measure activations."""
+"""The stages of an export that compute with the model in PyTorch: load, transcribe, quantize, learn, measure
+activations."""
 
 from __future__ import annotations
 
@@ -134,6 +135,26 @@ def compute_weights(
         forget_unchanged(model)
     narrow_in_place(model, kind.structure(model.config).components(), recipe)
     return quantize(model, kind, recipe, samples, progress, frees)
+
+
+def distill_weights(
+    model: Any,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    weights: Sequence[QuantizedWeight],
+    utterances: Sequence[Utterance],
+    language: str | None,
+    progress: Progress,
+) -> list[QuantizedWeight]:
+    """The weights after learning from the float model, which is loaded again; `model` changes with them."""
+    from edge_asr_deploy.ptq.learning.distilling import distill
+
+    wanted = recipe.distillation
+    if wanted is None:
+        return list(weights)
+    teacher = load_model(checkpoint)
+    kind, folder = family(recipe.family), checkpoint.folder
+    return distill(model, teacher, kind, folder, weights, utterances, wanted, language, progress)
 
 
 def compute_activations(

@@ -81,6 +81,8 @@ INNER = {
         "quantize",
         "driver",
         "learning.blockwise",
+        "learning.distilling",
+        "learning.scaled",
         "correction",
         "activations",
         "rounding",

@@ -89,6 +89,21 @@ class Stem(SpecModel):
         return max(16, self.bits)
 
 
+class Distillation(SpecModel):
+    """Learning from the float model behind the rounding, end to end: scales, norms and biases move, codes stay.
+
+        distillation: {pieces: 256, steps: 200, rate: 0.001}
+
+    It is worth its minutes where codes are coarse. Labels are not read (`ptq.learning.distilling`).
+    """
+
+    pieces: int = Field(
+        256, ge=1, description="pieces of calibration speech, of 2 to 25 s, that are heard again and again"
+    )
+    steps: int = Field(200, ge=1, description="each on six pieces")
+    rate: float = Field(0.001, gt=0, le=0.1, description="the largest part of itself that a number moves by in a step")
+
+
 class Calibration(SpecModel):
     """Which audio the statistics come from. `auto`: EDGE_ASR_DATA, else the Hub, else the clips of the demo wheel.
 
@@ -128,6 +143,14 @@ class RecipeParts(Protocol):
     @property
     def embedding(self) -> Embedding:
         """The part of the tied table."""
+
+    @property
+    def distillation(self) -> Distillation | None:
+        """What is learned from the float model behind the rounding."""
+
+    @property
+    def is_float(self) -> bool:
+        """True when nothing becomes integer codes."""
 
     @property
     def stem(self) -> Stem:

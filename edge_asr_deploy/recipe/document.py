@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_serializer, field_validator
 
@@ -13,7 +13,7 @@ from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.families.structure import COMPONENTS
 from edge_asr_deploy.recipe import rules
 from edge_asr_deploy.recipe.activations import ActivationSpec
-from edge_asr_deploy.recipe.components import Calibration, Component, Embedding, Encoder, Stem
+from edge_asr_deploy.recipe.components import Calibration, Component, Distillation, Embedding, Encoder, Stem
 from edge_asr_deploy.recipe.methods import METHODS
 from edge_asr_deploy.recipe.overlay import spread_blocks
 from edge_asr_deploy.recipe.spec_model import SpecModel
@@ -23,6 +23,8 @@ from edge_asr_deploy.runtime.targets import TARGETS
 
 class Recipe(SpecModel):
     """The whole decision: which model, how each component is stored, and on what speech it is calibrated."""
+
+    defaults_left_out: ClassVar[dict[str, object]] = {"distillation": None}
 
     name: str
     family: Literal["whisper", "moonshine"]
@@ -35,6 +37,7 @@ class Recipe(SpecModel):
     layers: dict[str, LayerSpec] = Field(
         default_factory=dict, description="shell patterns on module paths; of several that match, the later one wins"
     )
+    distillation: Distillation | None = None
     calibration: Calibration = Calibration()
     target: tuple[str, ...] = Field(
         ("generic",), description="a name, or several, whose graphs then share the stored weights"

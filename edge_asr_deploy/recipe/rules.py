@@ -187,6 +187,12 @@ def window_end_is_of_a_window(recipe: RecipeParts) -> Refusals:
         yield f"encoder.end.frames {end.frames}", f"the margin of {end.margin:g} s has {most} frames; give at most that"
 
 
+def distillation_has_codes(recipe: RecipeParts) -> Refusals:
+    """What is learned are the scales of codes."""
+    if recipe.distillation is not None and recipe.is_float:
+        yield "distillation", "a float model has nothing to learn: leave it out"
+
+
 def targets_have_kernels(recipe: RecipeParts) -> Refusals:
     """A target that multiplies a component as int8 needs codes that its integer kernel takes."""
     for name in recipe.target:
@@ -204,6 +210,7 @@ RECIPE_RULES = (
     target_decides_on_the_head,
     moonshine_rounds_windows_apart,
     window_end_is_of_a_window,
+    distillation_has_codes,
     targets_have_kernels,
 )
 

@@ -85,6 +85,20 @@ def test_settings_override_the_recipe(run: Callable[..., Result]) -> None:
     assert manifest.calibration is not None and manifest.calibration.number == 1
 
 
+def test_what_learned_from_the_float_model_passes_the_same_proof(run: Callable[..., Result]) -> None:
+    assert run().exit_code == 0
+    plain = read_manifest(Path("out"))
+    ran = run("--set", "distillation={pieces: 4, steps: 6, rate: 0.01}", "--output", "learned")
+    assert ran.exit_code == 0, ran.output
+    assert "onnxruntime agrees with PyTorch" in ran.stdout
+    learned = read_manifest(Path("learned"))
+    assert learned.recipe["distillation"] == {"pieces": 4, "steps": 6, "rate": 0.01}
+    assert [layer.bits for layer in learned.layers] == [layer.bits for layer in plain.layers]
+    assert bundle_hash(learned) != bundle_hash(plain)
+    sizes = [sum(path.stat().st_size for path in Path(one).glob("*.onnx")) for one in ("out", "learned")]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.001)
+
+
 def test_the_float_baseline_needs_no_calibration(run: Callable[..., Result]) -> None:
     assert run("--bits", "32", recipe=False).exit_code == 0
     manifest = verify(Path("out"))

@@ -16,7 +16,8 @@ from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
 from edge_asr_deploy.families import family
 from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
 from edge_asr_deploy.ptq.learning import window_end
-from edge_asr_deploy.ptq.learning.window_end import LONG, PARTS, PAUSE, SHORT, Cut, cuts, learn_window_end
+from edge_asr_deploy.ptq.learning.pieces import LONG, PARTS, PAUSE, SHORT, cuts
+from edge_asr_deploy.ptq.learning.window_end import Cut, learn_window_end
 from edge_asr_deploy.quantized.model import WindowEnd
 from edge_asr_deploy.recipe.components import LearnedEnd
 from tests.support import short, tiny

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,20 @@ from edge_asr_deploy.pipeline import Job as ExportJob
 from edge_asr_deploy.progress import Progress, silent, staged
 from edge_asr_deploy.recipe.document import Recipe
 from edge_asr_deploy.selection import check_versions
-from edge_asr_deploy.stages import calibration_samples, compute_activations, compute_weights, load_model
+from edge_asr_deploy.stages import (
+    calibration_samples,
+    compute_activations,
+    compute_weights,
+    compute_window_end,
+    distill_weights,
+    load_model,
+)
 
 if TYPE_CHECKING:
     # These modules import torch, which a finished cell does not need.
     from edge_asr_deploy.experiments.sweep.weights import Stored
     from edge_asr_deploy.ptq.calibration.samples import Sample
+    from edge_asr_deploy.quantized.model import WindowEnd
     from edge_asr_deploy.quantized.weight import QuantizedWeight
 
 WEIGHTS, RANGES, BUNDLES, RESULTS = "weights", "ranges", "bundles", "results"
@@ -83,6 +92,7 @@ class _Quantized:
     weights: list[QuantizedWeight]
     samples: list[Sample]
     seconds: float
+    end: WindowEnd | None
 
 
 def attempt(job: Job, store: Store, progress: Progress) -> Outcome:
@@ -160,7 +170,7 @@ def _bundle(job: Job, store: Store, progress: Progress) -> Path:
         with BundleWriter(path) as writer:
             # A model too coarse to transcribe is a result of the sweep as well.
             exported = ExportJob(recipe.name, checkpoint, recipe, speech)
-            made = Made(quantized.model, quantized.weights, quantized.samples)
+            made = Made(quantized.model, quantized.weights, quantized.samples, quantized.end)
             manifest = write_files(writer.folder, exported, made, progress, refuses_coarse=False)
             metrics = {**manifest.metrics, "quantize_seconds": quantized.seconds, "peak_memory": peak_rss()}
             writer.commit(manifest.model_copy(update={"metrics": metrics}))
@@ -175,16 +185,25 @@ def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, p
     blocks, table = split_table(recipe)
     ranges = None if job.keys.ranges is None else read_ranges(store.path(RANGES, job.keys.ranges))
     model = load_model(checkpoint)
+    end = None
+    if recipe.encoder.end is not None:
+        learning = staged(progress, "learning the window's end")
+        end = compute_window_end(model, checkpoint, recipe, speech.utterances, language, learning)
     with store.alone(WEIGHTS, job.keys.weights) as path:
         stored = read(path)
         # Stored weights need no calibration any more, only the clips that prove the export.
         is_stored = stored is not None and (ranges is not None or job.keys.ranges is None)
         utterances = speech.utterances[:PROOF_CLIPS] if is_stored else speech.utterances
         samples = calibration_samples(model, checkpoint, recipe, utterances, language, staged(progress, "calibrating"))
-        weights, seconds = _weights(store, path, stored, model, blocks, samples, progress)
+
+        def learn(weights: list[QuantizedWeight]) -> list[QuantizedWeight]:
+            stage = staged(progress, "learning from the float model")
+            return distill_weights(model, checkpoint, blocks, weights, speech.utterances, language, stage)
+
+        weights, seconds = _weights(store, path, stored, model, blocks, samples, progress, learn)
     if table is not None and job.keys.table is not None:
         with store.alone(WEIGHTS, job.keys.table) as path:
-            more, extra = _weights(store, path, read(path), model, table, [], progress)
+            more, extra = _weights(store, path, read(path), model, table, [], progress, list)
         weights, seconds = weights + more, seconds + extra
     if ranges is not None:
         weights = [dataclasses.replace(weight, inputs=ranges.get(weight.name)) for weight in weights]
@@ -194,7 +213,7 @@ def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, p
         if job.keys.ranges is not None:
             with store.alone(RANGES, job.keys.ranges) as path:
                 store.make_folder(RANGES, path.name, lambda folder: save_ranges(folder, weights))
-    return _Quantized(model, weights, samples, seconds)
+    return _Quantized(model, weights, samples, seconds, end)
 
 
 def _weights(
@@ -205,8 +224,9 @@ def _weights(
     recipe: Recipe,
     samples: list[Sample],
     progress: Progress,
+    learn: Callable[[list[QuantizedWeight]], list[QuantizedWeight]],
 ) -> tuple[list[QuantizedWeight], float]:
-    """The weights stage: `model` becomes the quantized one, from what is stored or by computing it."""
+    """The weights stage: `model` becomes the quantized one, from what is stored or by computing it, and then learns."""
     from edge_asr_deploy.experiments.sweep.weights import is_storable, save, snapshot
 
     if stored is not None:
@@ -216,7 +236,7 @@ def _weights(
     progress("quantizing")
     before = snapshot(model)
     started = time.perf_counter()
-    weights = compute_weights(model, recipe, samples, staged(progress, "quantizing"))
+    weights = learn(compute_weights(model, recipe, samples, staged(progress, "quantizing")))
     seconds = time.perf_counter() - started
     if is_storable(model, before):
         shutil.rmtree(path, ignore_errors=True)

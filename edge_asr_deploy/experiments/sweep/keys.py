@@ -133,7 +133,8 @@ def unused_modules(recipe: Recipe) -> frozenset[str]:
     """The modules of methods that the recipe does not name: its weights do not depend on them."""
     named = {*BASIC, *_methods(recipe.model_dump(mode="json"))}
     unused = (name for name in imports_of(ROOT, METHODS) if name.startswith(f"{METHODS}."))
-    learned = frozenset() if named & set(LEARNING) else LEARNING_SOURCE
+    learns = named & set(LEARNING) or recipe.distillation is not None
+    learned = frozenset() if learns else LEARNING_SOURCE
     return learned | {name for name in unused if name.rsplit(".", 1)[1] not in named}
 
 

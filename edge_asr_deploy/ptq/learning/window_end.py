@@ -23,24 +23,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import gelu
 
-from edge_asr_deploy.corpora.utterance import SAMPLE_RATE, Utterance
+from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.families import Family
 from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
 from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq.calibration.samples import BATCH, Sample, encode
+from edge_asr_deploy.ptq.learning.pieces import MOST, cuts, divergence, encode_window
 from edge_asr_deploy.quantized.model import WindowEnd
 from edge_asr_deploy.recipe.components import LearnedEnd
-from edge_asr_deploy.runtime.decoding.audio_context import context_seconds
 from edge_asr_deploy.runtime.options import AUTO_MARGIN
 
-# Seconds of a piece: two of five are two sentences with a pause between them, one is long, two are commands.
-PARTS, PAUSE, LONG, SHORT = (1.0, 7.0), (0.2, 1.2), (8.0, 25.0), (1.5, 8.0)
-# A pause is not without any sound, full scale 1.
-QUIET = 1e-4
-# Texts are cut at this part of the decoder's positions (149 tokens). Longer ones are loops, which teach little.
-MOST = 1 / 3
 # Of so many cuts one is kept aside: it says whether the learned end is better than the window's own.
 ASIDE = 8
 RATE = 0.015
@@ -82,28 +75,6 @@ def learn_window_end(
     return WindowEnd(end.numpy().astype(np.float16).astype(np.float32), wanted.margin) if learned < own else None
 
 
-def cuts(utterances: Sequence[Utterance], number: int) -> list[tuple[NDArray[np.float32], str | None]]:
-    """`number` pieces of the utterances in turn, each samples (n,) and its language; the same ones every time."""
-    random, noise = Random(0), np.random.default_rng(0)
-
-    def part(samples: NDArray[np.float32], seconds: tuple[float, float]) -> NDArray[np.float32]:
-        length = min(len(samples), int(random.uniform(*seconds) * SAMPLE_RATE))
-        start = random.randint(0, len(samples) - length)
-        return samples[start : start + length]
-
-    pieces = []
-    for index in range(number):
-        utterance = utterances[index % len(utterances)]
-        samples = utterance.samples()
-        if index % 5 < 2:
-            pause = noise.standard_normal(int(random.uniform(*PAUSE) * SAMPLE_RATE), np.float32) * QUIET
-            piece = np.concatenate([part(samples, PARTS), pause.astype(np.float32), part(samples, PARTS)])
-        else:
-            piece = part(samples, LONG if index % 5 == 2 else SHORT)
-        pieces.append((piece, utterance.language))
-    return pieces
-
-
 def _taught(
     model: Any,
     kind: Family,
@@ -128,7 +99,7 @@ def _taught(
 
 
 class _Window:
-    """Whisper's encoder for short windows, in PyTorch, as `graph.rewriting.frames` writes it."""
+    """A Whisper whose short windows end with given positions."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.encoder = model, model.get_encoder()
@@ -160,24 +131,7 @@ class _Window:
 
     def divergence(self, cut: Cut, end: Tensor, margin: float) -> Tensor:
         """KL in nats per token between the full window's answers and those of a short window with this end."""
-        window = len(self.positions) // FRAMES_PER_SECOND
-        frames = context_seconds(cut.samples, margin, window) * FRAMES_PER_SECOND
-        positions = self.positions
-        if frames < len(positions):
-            positions = torch.cat([positions[: max(frames - len(end), 0)], end[max(len(end) - frames, 0) :]])
-        hidden = self._encode(cut.sample.inputs[:, :, : 2 * frames], positions)
-        decoder = self.model.get_decoder()
-        answer = decoder(input_ids=cut.sample.tokens, encoder_hidden_states=hidden, use_cache=False)
+        hidden = encode_window(self.encoder, cut.sample.inputs, cut.samples, end, margin)
+        answer = self.model.get_decoder()(input_ids=cut.sample.tokens, encoder_hidden_states=hidden, use_cache=False)
         said = self.model.get_output_embeddings()(answer.last_hidden_state)[0].log_softmax(-1)
-        expected = cut.expected.float()
-        divergence: Tensor = (expected.exp() * (expected - said)).sum(-1).mean()
-        return divergence
-
-    def _encode(self, features: Tensor, positions: Tensor) -> Tensor:
-        """Encoder output (1, frames, channels) of log-mel features (1, mels, 2 * frames)."""
-        encoder = self.encoder
-        hidden = gelu(encoder.conv2(gelu(encoder.conv1(features)))).transpose(1, 2) + positions
-        for layer in encoder.layers:
-            hidden = layer(hidden, attention_mask=None, layer_head_mask=None)[0]
-        output: Tensor = encoder.layer_norm(hidden)
-        return output
+        return divergence(cut.expected.float(), said)
