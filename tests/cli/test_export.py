@@ -93,10 +93,10 @@ def test_what_learned_from_the_float_model_passes_the_same_proof(run: Callable[.
     assert "onnxruntime agrees with PyTorch" in ran.stdout
     learned = read_manifest(Path("learned"))
     assert learned.recipe["distillation"] == {"pieces": 4, "steps": 6, "rate": 0.01}
-    assert [layer.bits for layer in learned.layers] == [layer.bits for layer in plain.layers]
+    stored = [[(layer.bits, layer.effective_bits) for layer in one.layers] for one in (plain, learned)]
+    assert stored[0] == stored[1], "the same bytes"
+    assert {layer.error is None for layer in learned.layers if layer.component != "embedding"} == {True}
     assert bundle_hash(learned) != bundle_hash(plain)
-    sizes = [sum(path.stat().st_size for path in Path(one).glob("*.onnx")) for one in ("out", "learned")]
-    assert sizes[0] == pytest.approx(sizes[1], rel=0.001)
 
 
 def test_the_float_baseline_needs_no_calibration(run: Callable[..., Result]) -> None:
