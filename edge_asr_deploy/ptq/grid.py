@@ -34,6 +34,11 @@ class Grid:
     group: int | None
     base: Tensor | None = None
 
+    def rows(self, rows: slice) -> Grid:
+        """That of some output channels."""
+        base = None if self.base is None else self.base[rows]
+        return Grid(self.scales[rows], self.zero_points[rows], self.bits, self.group, base)
+
     def columns(self, number: int) -> Tensor:
         """The group that each of `number` input channels belongs to, shape (number,)."""
         width = number if self.group is None else self.group

@@ -22,7 +22,12 @@ class RtnOptions(SpecModel):
 
 
 class GptqOptions(SpecModel):
-    """GPTQ (arXiv 2210.17323) with act-order and static groups."""
+    """GPTQ (arXiv 2210.17323) with act-order and static groups; with `passes` the codes are chosen again (QuantEase):
+
+    quantizer: {method: gptq, damping: 0.1, clip_steps: 10, passes: 4}
+    """
+
+    defaults_left_out: ClassVar[dict[str, object]] = {"passes": 0}
 
     method: Literal["gptq"] = "gptq"
     damping: float = Field(0.01, gt=0, le=10, description="fraction of the mean Hessian diagonal added to it")
@@ -30,6 +35,7 @@ class GptqOptions(SpecModel):
     block: int = Field(128, ge=1, description="columns per lazy batch")
     clip_steps: int = Field(0, ge=0, le=40, description="as for rtn: the static grid is searched before rounding")
     clip: Clip = Field("mse", description="as for rtn")
+    passes: int = Field(0, ge=0, le=50, description="over all columns again, before and after the scales are fitted")
 
 
 class OmniQuantOptions(SpecModel):

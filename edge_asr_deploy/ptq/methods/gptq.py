@@ -1,14 +1,19 @@
-"""GPTQ (Frantar et al., arXiv 2210.17323): columns are rounded one by one; later columns absorb the error."""
+"""GPTQ (Frantar et al., arXiv 2210.17323): columns are rounded one by one; later columns absorb the error.
+
+With `passes` the codes are then chosen again, column by column, to all others (`refining`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from edge_asr_deploy.errors import UserError
 from edge_asr_deploy.ptq.grid import Grid
+from edge_asr_deploy.ptq.methods.refining import refined
 from edge_asr_deploy.ptq.two_level import fit_for
 from edge_asr_deploy.recipe.methods import GptqOptions
 from edge_asr_deploy.recipe.weights import WeightSpec
@@ -31,11 +36,19 @@ def gptq(
     order = torch.argsort(diagonal, descending=True, stable=True) if options.act_order else torch.arange(len(diagonal))
     factor = inverse_factor(hessian[order][:, order], options.damping).float()
     codes = torch.empty(weight.shape, dtype=torch.uint8)
+    curved = _alive(hessian)
+    curved.diagonal().add_(options.damping * curved.diagonal().mean())
+    scales, base = grid.scales.clone(), None if grid.base is None else grid.base.clone()
     for start in range(0, weight.shape[0], ROWS):
         rows = slice(start, start + ROWS)
-        part = Grid(grid.scales[rows], grid.zero_points[rows], grid.bits, grid.group)
-        codes[rows], _ = columns_to_codes(weight[rows].float(), part, factor, order, options.block, len(order))
-    return grid, codes
+        values, part = weight[rows].float(), grid.rows(rows)
+        codes[rows], _ = columns_to_codes(values, part, factor, order, options.block, len(order))
+        if options.passes:
+            part, codes[rows] = refined(values, part, codes[rows], curved.float(), order, options.passes, options.block)
+            scales[rows] = part.scales
+            if base is not None and part.base is not None:
+                base[rows] = part.base
+    return replace(grid, scales=scales, base=base), codes
 
 
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
@@ -48,10 +61,8 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
         raise UserError(
             "calibration", "activations that are not finite", "leave out the broken clip or check the model"
         )
-    damped = hessian.double().clone()
+    damped = _alive(hessian)
     diagonal = damped.diagonal()
-    dead = diagonal <= 0
-    diagonal[dead] = diagonal[~dead].mean() if (~dead).any() else 1.0
     mean = diagonal.mean().item()
     while True:
         diagonal += damping * mean
@@ -63,6 +74,15 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
                 factor: Tensor = upper
                 return factor
         damping *= 10
+
+
+def _alive(hessian: Tensor) -> Tensor:
+    """A copy in float64 in which an input that was always 0 has the mean curvature."""
+    copied = hessian.double().clone()
+    diagonal = copied.diagonal()
+    dead = diagonal <= 0
+    diagonal[dead] = diagonal[~dead].mean() if (~dead).any() else 1.0
+    return copied
 
 
 def propagate(
