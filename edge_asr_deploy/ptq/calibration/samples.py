@@ -67,7 +67,7 @@ def prepare(
     longest = None if calibration.seconds is None else int(calibration.seconds * SAMPLE_RATE)
     readers = [partial(_cut, utterance, longest) for utterance in utterances]
     samples: list[Sample] = []
-    size = _together(model, family)
+    size = together(model, family)
     for start in range(0, len(utterances), size):
         batch = utterances[start : start + size]
         audio = {
@@ -82,7 +82,7 @@ def prepare(
     return samples
 
 
-def _together(model: Any, family: Family) -> int:
+def together(model: Any, family: Family) -> int:
     """How many clips are decoded at once."""
     if not family.fixed_window:
         return 1

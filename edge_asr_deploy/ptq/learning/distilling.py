@@ -31,7 +31,7 @@ from edge_asr_deploy.families import Family
 from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
 from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq.calibration.conditions import harder
-from edge_asr_deploy.ptq.calibration.samples import BATCH, Sample, encode
+from edge_asr_deploy.ptq.calibration.samples import Sample, encode, together
 from edge_asr_deploy.ptq.calibration.stream import computing
 from edge_asr_deploy.ptq.holding import CodedEmbedding, CodedLinear
 from edge_asr_deploy.ptq.learning.pieces import MOST, cuts, divergence, encode_window
@@ -101,11 +101,11 @@ class _School:
         extractor = AutoFeatureExtractor.from_pretrained(self.folder)
         pieces = cuts(utterances, number)
         readers = [partial(_samples, piece) for piece, _ in pieces]
-        together = BATCH if self.kind.fixed_window else 1
+        size = together(self.model, self.kind)
         most = int(MOST * self.model.config.max_target_positions) if self.kind.fixed_window else None
         made: list[Lesson] = []
-        for start in range(0, number, together):
-            batch = range(start, min(start + together, number))
+        for start in range(0, number, size):
+            batch = range(start, min(start + size, number))
             clips = {str(index): harder(readers, index, HARD, 0) for index in batch}
             languages = [self.language or pieces[index][1] for index in batch]
             samples = encode(self.model, self.kind, extractor, clips, languages, most=most)

@@ -28,7 +28,7 @@ from edge_asr_deploy.corpora.utterance import Utterance
 from edge_asr_deploy.families import Family
 from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
 from edge_asr_deploy.progress import Progress, silent
-from edge_asr_deploy.ptq.calibration.samples import BATCH, Sample, encode
+from edge_asr_deploy.ptq.calibration.samples import Sample, encode, together
 from edge_asr_deploy.ptq.learning.pieces import MOST, cuts, divergence, encode_window
 from edge_asr_deploy.quantized.model import WindowEnd
 from edge_asr_deploy.recipe.components import LearnedEnd
@@ -63,9 +63,10 @@ def learn_window_end(
     """
     pieces = cuts(utterances, wanted.cuts)
     made: list[Cut] = []
-    for start in range(0, len(pieces), BATCH):
-        made += _taught(model, kind, folder, pieces[start : start + BATCH], language)
-        progress("teacher", min(start + BATCH, len(pieces)), len(pieces))
+    size = together(model, kind)
+    for start in range(0, len(pieces), size):
+        made += _taught(model, kind, folder, pieces[start : start + size], language)
+        progress("teacher", min(start + size, len(pieces)), len(pieces))
     aside, taught = made[::ASIDE], [cut for index, cut in enumerate(made) if index % ASIDE]
     window = _Window(model)
     end = window.learn(taught or aside, wanted, progress)
