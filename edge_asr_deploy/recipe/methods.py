@@ -22,9 +22,11 @@ class RtnOptions(SpecModel):
 
 
 class GptqOptions(SpecModel):
-    """GPTQ (arXiv 2210.17323) with act-order and static groups; with `passes` the codes are chosen again (QuantEase):
+    """GPTQ (arXiv 2210.17323) with act-order and static groups:
 
-    quantizer: {method: gptq, damping: 0.1, clip_steps: 10, passes: 4}
+        quantizer: {method: gptq, damping: 0.1, clip_steps: 10, passes: 4}
+
+    With `passes` the codes are chosen again (`ptq.methods.refining`).
     """
 
     defaults_left_out: ClassVar[dict[str, object]] = {"passes": 0}

@@ -5,8 +5,8 @@ Scales, norms and biases move until it says of pieces of the calibration speech 
     min over scales, norms, biases of  mean over pieces of
         KL( p_float(token) || p_quantized(token) ), mean over tokens,  +  |E_quantized - E|^2 / |E - mean E|^2
 
-where E is the encoder's output. Codes and the tied table stay (end-to-end training of the quantization parameters,
-EfficientQAT, arXiv 2407.11062, section 3.3). Codes that learn, too, say the pieces better and other speech worse
+where E is the encoder's output. Codes and the tied table stay (as in the second stage of EfficientQAT,
+"E2E-QP", arXiv 2407.11062). Codes that learn, too, say the pieces better and other speech worse
 (docs/log/experiments.md). Clips are kept aside, and the state is kept in which their divergence was least.
 """
 

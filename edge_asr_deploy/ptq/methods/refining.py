@@ -1,13 +1,13 @@
 """Codes that GPTQ has chosen, chosen again: each column to the others as they are now (QuantEase, arXiv 2309.01885).
 
 GPTQ rounds a column when those behind it are still float, and never looks back. With all others fixed the best value of
-a column has a closed form (their equation 7). With E = W - Q and the Hessian H of the inputs, the error is tr(E H E^T),
-and column j of Q should be
+a column has a closed form. With E = W - Q and the Hessian H of the inputs, the error is tr(E H E^T), and column j of Q
+should be
 
     q_j = round( w_j + sum over k != j of E_k H_kj / H_jj )
 
-So the error never rises, but for what is lost where scales are rounded to float16. Unlike the paper's, the scales of
-the groups are fitted to the codes between two rounds of passes, by the same formula along their codes.
+so that no pass raises the error. Between two rounds of passes the scales of the groups are fitted to the codes, one
+after the other, in the same way (COMQ, arXiv 2403.07134, takes scales for coordinates, too).
 """
 
 from __future__ import annotations
