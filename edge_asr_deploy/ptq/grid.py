@@ -92,8 +92,8 @@ def fit(
 
 def ranges(weight: Tensor, group: int | None) -> tuple[Tensor, Tensor]:
     """Least and greatest value of each group of a matrix (out, in), and of zero: (out, groups) each."""
-    grouped = _grouped(weight, group)
-    return grouped.amin(-1).clamp(max=0), grouped.amax(-1).clamp(min=0)
+    parts = grouped(weight, group)
+    return parts.amin(-1).clamp(max=0), parts.amax(-1).clamp(min=0)
 
 
 def from_range(low: Tensor, high: Tensor, bits: int, group: int | None, symmetric: bool) -> Grid:
@@ -110,15 +110,15 @@ def _fit(
     importance: Tensor | None,
     clip: Clip,
 ) -> tuple[Tensor, Tensor]:
-    grouped = _grouped(weight, group)
-    low, high = grouped.amin(-1).clamp(max=0), grouped.amax(-1).clamp(min=0)
+    parts = grouped(weight, group)
+    low, high = parts.amin(-1).clamp(max=0), parts.amax(-1).clamp(min=0)
     scales, zero_points = _affine(low, high, bits, symmetric)
     if not clip_steps:
         return scales, zero_points
     columns = torch.ones(weight.shape[1]) if importance is None else importance.float()
-    columns = _grouped(columns[None], group)
-    least = _error(grouped, scales, zero_points, bits, columns)
-    ordered = grouped.sort(-1).values if clip == "percentile" else grouped
+    columns = grouped(columns[None], group)
+    least = _error(parts, scales, zero_points, bits, columns)
+    ordered = parts.sort(-1).values if clip == "percentile" else parts
     for step in range(1, clip_steps + 1):
         if clip == "percentile":
             tail = LONGEST_TAIL * step / clip_steps
@@ -127,7 +127,7 @@ def _fit(
             share = 1 - (1 - NARROWEST) * step / clip_steps
             range_ = low * share, high * share
         candidate = _affine(*range_, bits, symmetric)
-        error = _error(grouped, *candidate, bits, columns)
+        error = _error(parts, *candidate, bits, columns)
         better = error < least
         least = torch.where(better, error, least)
         scales = torch.where(better, candidate[0], scales)
@@ -167,7 +167,7 @@ def _error(grouped: Tensor, scales: Tensor, zero_points: Tensor, bits: int, colu
     return codes.sub_(zero).mul_(scale).sub_(grouped).square_().mul_(columns).sum(-1)
 
 
-def _grouped(weight: Tensor, group: int | None) -> Tensor:
+def grouped(weight: Tensor, group: int | None) -> Tensor:
     """(out, in) as (out, groups, group); a ragged last group is filled with zeros, which change no range."""
     rows, columns = weight.shape
     width = columns if group is None else group

@@ -34,7 +34,7 @@ from edge_asr_deploy.ptq.calibration.conditions import harder
 from edge_asr_deploy.ptq.calibration.samples import Sample, encode, together
 from edge_asr_deploy.ptq.calibration.stream import computing
 from edge_asr_deploy.ptq.holding import CodedEmbedding, CodedLinear
-from edge_asr_deploy.ptq.learning.pieces import MOST, cuts, divergence, encode_window
+from edge_asr_deploy.ptq.learning.pieces import MOST, cuts, divergence, encode_window, log_probabilities
 from edge_asr_deploy.ptq.learning.scaled import ScaledMatrix
 from edge_asr_deploy.quantized.weight import QuantizedWeight
 from edge_asr_deploy.recipe.components import Distillation
@@ -121,7 +121,7 @@ class _School:
     def says(self, lesson: Lesson) -> Tensor:
         """The float model's log-probabilities of the lesson's tokens (tokens, words)."""
         with torch.no_grad():
-            return _log_probabilities(self.model, lesson.sample.tokens, lesson.encoded.float())
+            return log_probabilities(self.model, lesson.sample.tokens, lesson.encoded.float())
 
 
 class _Learner:
@@ -138,7 +138,8 @@ class _Learner:
             for name, parameter in module.named_parameters(recurse=False)
             if isinstance(module, nn.LayerNorm) or name == "bias"
         ]
-        self.changes = [change for one in self.scaled.values() for change in one.changes]
+        changes = [change for one in self.scaled.values() for change in one.changes]
+        self.learning = [*changes, *self.small]
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -149,9 +150,10 @@ class _Learner:
                 if path in self.scaled:
                     stack.enter_context(computing(module, partial(self._linear, path, module)))
                 elif isinstance(module, CodedLinear | CodedEmbedding):
-                    table = tables.setdefault(id(module.coded), module.weight)
+                    if (key := id(module.coded)) not in tables:
+                        tables[key] = module.weight
                     looks_up = isinstance(module, CodedEmbedding)
-                    forward = partial(embedding, weight=table) if looks_up else partial(linear, weight=table)
+                    forward = partial(embedding if looks_up else linear, weight=tables[key])
                     stack.enter_context(computing(module, forward))
             yield
 
@@ -162,7 +164,7 @@ class _Learner:
         self, lessons: Sequence[Lesson], judged: Sequence[Lesson], wanted: Distillation, progress: Progress
     ) -> None:
         """Take `wanted.steps` steps, and go back to the best state of those that the judged lessons were asked in."""
-        adam = torch.optim.Adam([*self.changes, *self.small], wanted.rate, betas=(0.9, 0.99))
+        adam = torch.optim.Adam(self.learning, wanted.rate, betas=(0.9, 0.99))
         rates = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: _rate(step, wanted.steps))
         random, order = Random(0), list[Lesson]()
         best, state = self.mean_divergence(judged), self._state()
@@ -182,7 +184,7 @@ class _Learner:
                     best, state = now, self._state()
             progress("learning", step + 1, wanted.steps)
         with torch.no_grad():
-            for one, kept in zip((*self.changes, *self.small), state, strict=True):
+            for one, kept in zip(self.learning, state, strict=True):
                 one.copy_(kept)
         self._compute_matrices()
 
@@ -194,7 +196,7 @@ class _Learner:
     def _distances(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
         """KL in nats per token, and the relative squared error of the encoder's output."""
         encoded = encoder_output(self.model, self.school.kind, lesson.sample.inputs, lesson.samples)
-        said = _log_probabilities(self.model, lesson.sample.tokens, encoded)
+        said = log_probabilities(self.model, lesson.sample.tokens, encoded)
         expected = lesson.encoded.float()
         error = (encoded - expected).square().sum() / (expected - expected.mean(1, keepdim=True)).square().sum()
         return divergence(self.school.says(lesson), said), error
@@ -211,7 +213,7 @@ class _Learner:
                     total.add_(gradient, alpha=1 / len(batch))
         matrices, small = sums[: len(self.matrices)], sums[len(self.matrices) :]
         found = [g for one, total in zip(self.scaled.values(), matrices, strict=True) for g in one.gradients(total)]
-        for one, gradient in zip((*self.changes, *self.small), (*found, *small), strict=True):
+        for one, gradient in zip(self.learning, (*found, *small), strict=True):
             one.grad = gradient
 
     def _compute_matrices(self) -> None:
@@ -220,7 +222,7 @@ class _Learner:
                 self.matrices[path].copy_(one.matrix())
 
     def _state(self) -> list[Tensor]:
-        return [one.detach().clone() for one in (*self.changes, *self.small)]
+        return [one.detach().clone() for one in self.learning]
 
     def written(self, weights: Sequence[QuantizedWeight]) -> list[QuantizedWeight]:
         """All weights, with what was learned, which the model computes with from now on."""
@@ -247,13 +249,6 @@ def encoder_output(model: Any, kind: Family, inputs: Tensor, samples: int) -> Te
         return encode_window(encoder, inputs, samples, end, AUTO_MARGIN)
     output: Tensor = encoder(inputs).last_hidden_state
     return output
-
-
-def _log_probabilities(model: Any, tokens: Tensor, encoded: Tensor) -> Tensor:
-    """Of every word of the vocabulary behind each token, (tokens, words)."""
-    answer = model.get_decoder()(input_ids=tokens, encoder_hidden_states=encoded, use_cache=False)
-    logits: Tensor = model.get_output_embeddings()(answer.last_hidden_state)[0]
-    return logits.log_softmax(-1)
 
 
 def _rate(step: int, steps: int) -> float:

@@ -63,6 +63,13 @@ def encode_window(encoder: Any, features: Tensor, samples: int, end: Tensor, mar
     return output
 
 
+def log_probabilities(model: Any, tokens: Tensor, encoded: Tensor) -> Tensor:
+    """Of every word of the vocabulary behind each token (tokens, words), for encoder outputs (1, frames, channels)."""
+    answer = model.get_decoder()(input_ids=tokens, encoder_hidden_states=encoded, use_cache=False)
+    logits: Tensor = model.get_output_embeddings()(answer.last_hidden_state)[0]
+    return logits.log_softmax(-1)
+
+
 def divergence(expected: Tensor, said: Tensor) -> Tensor:
     """KL in nats per token of log-probabilities `expected` from those that were `said`, both (tokens, words)."""
     mean: Tensor = (expected.exp() * (expected - said)).sum(-1).mean()

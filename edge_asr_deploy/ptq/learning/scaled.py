@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge_asr_deploy.ptq.grid import grouped
 from edge_asr_deploy.quantized.outliers import FinerCodes
 from edge_asr_deploy.quantized.scales import SHARED, CodedScales, PlainScales, Scales, TwoLevelScales, by_channel
 from edge_asr_deploy.quantized.weight import QuantizedWeight
@@ -41,12 +42,10 @@ class ScaledMatrix:
 
     def gradients(self, gradient: Tensor) -> list[Tensor]:
         """Those of the changes, from the gradient of the matrix (out, in)."""
-        products = gradient * self.units
-        padding = -self.columns % self.group
-        grouped = torch.nn.functional.pad(products, (0, padding)).view(len(products), -1, self.group).sum(-1)
+        sums = grouped(gradient * self.units, self.group).sum(-1)
         changes = [one.detach().requires_grad_() for one in self.changes]
         with torch.enable_grad():
-            return list(torch.autograd.grad(self._scales(changes), changes, grouped))
+            return list(torch.autograd.grad(self._scales(changes), changes, sums))
 
     def _scales(self, changes: list[Tensor]) -> Tensor:
         """The scales as the kernel multiplies with them (out, groups)."""

@@ -29,7 +29,7 @@ from edge_asr_deploy.families import Family
 from edge_asr_deploy.families.whisper import FRAMES_PER_SECOND, TAIL_SECONDS
 from edge_asr_deploy.progress import Progress, silent
 from edge_asr_deploy.ptq.calibration.samples import Sample, encode, together
-from edge_asr_deploy.ptq.learning.pieces import MOST, cuts, divergence, encode_window
+from edge_asr_deploy.ptq.learning.pieces import MOST, cuts, divergence, encode_window, log_probabilities
 from edge_asr_deploy.quantized.model import WindowEnd
 from edge_asr_deploy.recipe.components import LearnedEnd
 from edge_asr_deploy.runtime.options import AUTO_MARGIN
@@ -133,6 +133,4 @@ class _Window:
     def divergence(self, cut: Cut, end: Tensor, margin: float) -> Tensor:
         """KL in nats per token between the full window's answers and those of a short window with this end."""
         hidden = encode_window(self.encoder, cut.sample.inputs, cut.samples, end, margin)
-        answer = self.model.get_decoder()(input_ids=cut.sample.tokens, encoder_hidden_states=hidden, use_cache=False)
-        said = self.model.get_output_embeddings()(answer.last_hidden_state)[0].log_softmax(-1)
-        return divergence(cut.expected.float(), said)
+        return divergence(cut.expected.float(), log_probabilities(self.model, cut.sample.tokens, hidden))

@@ -36,19 +36,31 @@ def gptq(
     order = torch.argsort(diagonal, descending=True, stable=True) if options.act_order else torch.arange(len(diagonal))
     factor = inverse_factor(hessian[order][:, order], options.damping).float()
     codes = torch.empty(weight.shape, dtype=torch.uint8)
+    for rows in _chunks(len(weight)):
+        codes[rows], _ = columns_to_codes(
+            weight[rows].float(), grid.rows(rows), factor, order, options.block, len(order)
+        )
+    return _again(weight, grid, codes, hessian, order, options) if options.passes else (grid, codes)
+
+
+def _again(
+    weight: Tensor, grid: Grid, codes: Tensor, hessian: Tensor, order: Tensor, options: GptqOptions
+) -> tuple[Grid, Tensor]:
+    """Grid and codes after `options.passes` (`refined`)."""
     curved = _alive(hessian)
     curved.diagonal().add_(options.damping * curved.diagonal().mean())
-    scales, base = grid.scales.clone(), None if grid.base is None else grid.base.clone()
-    for start in range(0, weight.shape[0], ROWS):
-        rows = slice(start, start + ROWS)
-        values, part = weight[rows].float(), grid.rows(rows)
-        codes[rows], _ = columns_to_codes(values, part, factor, order, options.block, len(order))
-        if options.passes:
-            part, codes[rows] = refined(values, part, codes[rows], curved.float(), order, options.passes, options.block)
-            scales[rows] = part.scales
-            if base is not None and part.base is not None:
-                base[rows] = part.base
-    return replace(grid, scales=scales, base=base), codes
+    curved = curved.float()
+    parts = [
+        refined(weight[rows].float(), grid.rows(rows), codes[rows], curved, order, options.passes, options.block)
+        for rows in _chunks(len(weight))
+    ]
+    bases = [part.base for part, _ in parts if part.base is not None]
+    scales, base = torch.cat([part.scales for part, _ in parts]), torch.cat(bases) if bases else None
+    return replace(grid, scales=scales, base=base), torch.cat([again for _, again in parts])
+
+
+def _chunks(rows: int) -> list[slice]:
+    return [slice(start, start + ROWS) for start in range(0, rows, ROWS)]
 
 
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
