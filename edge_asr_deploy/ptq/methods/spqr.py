@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edge_asr_deploy.ptq.grid import Grid, fit
+from edge_asr_deploy.ptq.grid import Grid, fit, grouped
 from edge_asr_deploy.ptq.methods.gptq import BLOCK, inverse_factor, propagate
 from edge_asr_deploy.quantized.outliers import FINER_BITS, FinerCodes
 from edge_asr_deploy.quantized.scales import SHARED, CodedScales
@@ -59,7 +59,7 @@ def spqr(weight: Tensor, spec: WeightSpec, options: SpqrOptions, hessian: Tensor
         typical = without(weight, suspects, spec.group_size)
         grid = fit(typical, spec.bits, spec.group_size, spec.symmetric, options.clip_steps, diagonal, name)
         least = least_scales(weight, suspects, spec)
-        empty = _grouped(typical, spec.group_size).abs().amax(-1) == 0
+        empty = grouped(typical, spec.group_size).abs().amax(-1) == 0
         grid, scales = narrow_scales(grid, least, empty, spec.symmetric, options.statistics_bits)
         shifts = best_shifts(weight, suspects, grid, curvature)
         codes, is_outlier, costs = _round(weight, grid, factor, order, curvature, threshold, shifts)
@@ -96,12 +96,12 @@ def leaving_out(weight: Tensor, left_out: Tensor, spec: WeightSpec, curvature: T
     """
     rest = without(weight, left_out, spec.group_size)
     costs = _costs(rest, spec, curvature)
-    grouped, falls = _grouped(rest, spec.group_size), costs.clone()
-    for extreme in (grouped.argmin(-1, keepdim=True), grouped.argmax(-1, keepdim=True)):
-        at = torch.zeros(grouped.shape, dtype=torch.bool).scatter_(-1, extreme, True)
+    parts, falls = grouped(rest, spec.group_size), costs.clone()
+    for extreme in (parts.argmin(-1, keepdim=True), parts.argmax(-1, keepdim=True)):
+        at = torch.zeros(parts.shape, dtype=torch.bool).scatter_(-1, extreme, True)
         at = at.flatten(1)[:, : weight.shape[1]]
         less = _costs(without(weight, left_out | at, spec.group_size), spec, curvature).masked_fill_(at, 0)
-        fall = _grouped(costs - less, spec.group_size).sum(-1, keepdim=True).expand(grouped.shape)
+        fall = grouped(costs - less, spec.group_size).sum(-1, keepdim=True).expand(parts.shape)
         falls = torch.where(at, fall.flatten(1)[:, : weight.shape[1]], falls)
     return falls
 
@@ -109,9 +109,9 @@ def leaving_out(weight: Tensor, left_out: Tensor, spec: WeightSpec, curvature: T
 def without(weight: Tensor, left_out: Tensor, group: int | None) -> Tensor:
     """The matrix (out, in) with some weights replaced by the mean of the others in their group."""
     others = weight.masked_fill(left_out, 0)
-    number = _grouped((~left_out).float(), group).sum(-1, keepdim=True).clamp(min=1)
-    grouped = _grouped(others, group)
-    mean = (grouped.sum(-1, keepdim=True) / number).expand(grouped.shape).flatten(1)[:, : weight.shape[1]]
+    number = grouped((~left_out).float(), group).sum(-1, keepdim=True).clamp(min=1)
+    parts = grouped(others, group)
+    mean = (parts.sum(-1, keepdim=True) / number).expand(parts.shape).flatten(1)[:, : weight.shape[1]]
     return torch.where(left_out, mean, weight)
 
 
@@ -119,7 +119,7 @@ def least_scales(weight: Tensor, suspects: Tensor, spec: WeightSpec) -> Tensor:
     """The smallest scales (out, groups) with which the outliers' grid still reaches every suspect; 0 without any."""
     # Steps beyond the range of the codes on either side, for any zero point; minus one, as scales may round down.
     reach = max(1, 2 ** (FINER_BITS - 1) - 2 ** (spec.bits - 1) - 1)
-    farthest = _grouped(weight.abs().masked_fill(~suspects, 0), spec.group_size).amax(-1)
+    farthest = grouped(weight.abs().masked_fill(~suspects, 0), spec.group_size).amax(-1)
     least: Tensor = farthest / reach
     return least
 
@@ -169,7 +169,7 @@ def best_shifts(weight: Tensor, suspects: Tensor, grid: Grid, curvature: Tensor)
     for shift in sorted(range(room + 1), key=lambda shift: abs(shift - usual)):
         _, rounded = _on_finer_grid(weight, scales, zeros, grid.bits, torch.tensor(shift))
         costs = ((weight - rounded).square_() * curvature).masked_fill_(~suspects, 0)
-        cost = torch.nn.functional.pad(_grouped(costs, grid.group).sum(-1), (0, 0, 0, -rows % SHARED))
+        cost = torch.nn.functional.pad(grouped(costs, grid.group).sum(-1), (0, 0, 0, -rows % SHARED))
         cost = cost.reshape(-1, SHARED, groups).sum(1)
         best[cost < least] = shift
         least = torch.minimum(least, cost)
@@ -222,9 +222,3 @@ def _costs(weight: Tensor, spec: WeightSpec, curvature: Tensor) -> Tensor:
     """The cost of rounding each weight of a matrix (out, in) to the nearest point of a min-max grid."""
     grid = fit(weight, spec.bits, spec.group_size, spec.symmetric)
     return (weight - grid.decode(grid.encode(weight))).square_().mul_(curvature)
-
-
-def _grouped(weight: Tensor, group: int | None) -> Tensor:
-    """(out, in) as (out, groups, group), a ragged last group filled with zeros."""
-    width = weight.shape[1] if group is None else group
-    return torch.nn.functional.pad(weight, (0, -weight.shape[1] % width)).reshape(len(weight), -1, width)
