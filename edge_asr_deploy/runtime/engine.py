@@ -25,6 +25,8 @@ from edge_asr_deploy.runtime.transcript import Timings
 
 # The first tokens of decoding, with None in place of a language to be detected.
 Prompt = tuple[int | None, ...]
+# A language is taken from a shortened window where it has this probability among all; else the full window decides.
+SURE_LANGUAGE = 0.5
 # Says that a transcription is to be given up.
 Stop = Callable[[], bool]
 
@@ -92,29 +94,32 @@ class Engine:
         return [transcribed[index] for index in range(len(clips))], job
 
     def _group(self, clips: Sequence[NDArray[np.float32]], job: Job) -> tuple[list[Window], Job]:
-        """Transcribe a group of windows: the encoder runs them one by one (no slower), the decoder all together."""
+        """Transcribe a group of windows: the encoder runs them one by one (no slower), the decoder all together.
+
+        Where a shortened window leaves the language in doubt, the full one decides, and is what is transcribed. The
+        language is detected in a group of one window.
+        """
         family, window = self.family, self.family.window_seconds
         seconds = None if job.margin is None else context_seconds(max(map(len, clips)), job.margin, window)
-        encoder_outputs, times = [], []
-        for clip in clips:
-            job.check()
+        is_cut = seconds is not None and seconds < window
+        context, times = self._encode(clips, seconds, job)
+        prompt, detection = [token for token in job.prompt if token is not None], 0.0
+        if None in job.prompt:
             started = perf_counter()
-            inputs = family.inputs(clip, seconds)
-            features_done = perf_counter()
-            feeds = {name: from_numpy(value) for name, value in inputs.items() if name in self._encoder_accepts}
-            encoder_outputs.append(self._encoder.run_with_ort_values(["last_hidden_state"], feeds)[0].numpy())
-            times.append((features_done - started, perf_counter() - features_done))
-        context = {name: from_numpy(value) for name, value in family.join(encoder_outputs).items()}
-        started = perf_counter()
-        prompt = tuple(self._detect(context, job.prompt) if token is None else token for token in job.prompt)
-        detection = perf_counter() - started
+            language, share = self._detect(context, job.prompt)
+            prompt = [language if token is None else token for token in job.prompt]
+            detection = perf_counter() - started
+            if is_cut and share < SURE_LANGUAGE:
+                windows, decided = self._group(clips, replace(job, margin=None))
+                spent = sum(sum(each) for each in times) + detection
+                windows[0] = replace(windows[0], detection=windows[0].detection + spent)
+                return windows, replace(decided, margin=job.margin)
         before = (*prompt, *job.said)
         limits = [family.longest(len(clip), len(before)) for clip in clips]
 
         def extended(row: int, tokens: Sequence[int]) -> int:
             return family.longest(len(clips[row]), len(before), (self.text(tokens), len(tokens)))
 
-        is_cut = seconds is not None and seconds < window
         # A full window may hold a refrain. A shortened one that seems to loop is only decoded again.
         loops = None
         if is_cut:
@@ -128,7 +133,22 @@ class Engine:
             Window(result, features, encoder, detection / len(clips), is_cut, len(before), job.temperature)
             for result, (features, encoder) in zip(decoded, times, strict=True)
         ]
-        return windows, replace(job, prompt=prompt)
+        return windows, replace(job, prompt=tuple(prompt))
+
+    def _encode(
+        self, clips: Sequence[NDArray[np.float32]], seconds: int | None, job: Job
+    ) -> tuple[dict[str, onnxruntime.OrtValue], list[tuple[float, float]]]:
+        """What the decoder reads of all windows, and the seconds of features and encoder for each."""
+        outputs, times = [], []
+        for clip in clips:
+            job.check()
+            started = perf_counter()
+            inputs = self.family.inputs(clip, seconds)
+            features_done = perf_counter()
+            feeds = {name: from_numpy(value) for name, value in inputs.items() if name in self._encoder_accepts}
+            outputs.append(self._encoder.run_with_ort_values(["last_hidden_state"], feeds)[0].numpy())
+            times.append((features_done - started, perf_counter() - features_done))
+        return {name: from_numpy(value) for name, value in self.family.join(outputs).items()}, times
 
     def _steering(self, job: Job, prompt: Sequence[int], lengths: Sequence[int]) -> Steering:
         """What the job changes of decoding, for windows of so many samples."""
@@ -143,11 +163,15 @@ class Engine:
         recorder = None if job.wanted is None else Recorder(job.wanted, prompt.index(self.family.start))
         return Steering(restrict, choose, recorder, job.check)
 
-    def _detect(self, context: dict[str, onnxruntime.OrtValue], prompt: Prompt) -> int:
-        """The language token with the highest score right after the start token, which stands before it."""
+    def _detect(self, context: dict[str, onnxruntime.OrtValue], prompt: Prompt) -> tuple[int, float]:
+        """The language token with the highest score right after the start token, which stands before it, and its
+        probability among all languages."""
         start = prompt[prompt.index(None) - 1]
         [scores] = self.decoder.start(context).step(np.array([[token for token in (start,) if token is not None]]))
-        return max(self.family.languages(), key=lambda token: float(scores[token]))
+        tokens = [*self.family.languages()]
+        shares = np.exp(scores[tokens] - scores[tokens].max())
+        best = int(shares.argmax())
+        return tokens[best], float(shares[best] / shares.sum())
 
 
 def loops_without(times: Timestamps) -> Callable[[Sequence[int]], bool]:

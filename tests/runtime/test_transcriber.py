@@ -14,9 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from edge_asr_deploy.errors import Note, Stopped, UserError
+from edge_asr_deploy.errors import Stopped, UserError
 from edge_asr_deploy.runtime.decoding.decoder import Decoder
-from edge_asr_deploy.runtime.decoding.loops import SIGN
 from edge_asr_deploy.runtime.session import SessionSettings
 from edge_asr_deploy.runtime.transcriber import Transcriber
 from edge_asr_deploy.runtime.transcript import Timings, Transcript
@@ -226,73 +225,6 @@ def test_the_language_is_detected_once(whisper: Exported, voice: Sound, monkeypa
     monkeypatch.setattr(Decoder, "start", lambda self, *given: starts.append(0) or start(self, *given))
     assert transcriber.transcribe(voice(45)).windows == 2
     assert len(starts) == 3
-
-
-def with_context(bundle: Path, margin: float = 2) -> Transcriber:
-    return Transcriber.open(bundle, ONE_THREAD, audio_context=margin, vad=False)
-
-
-def test_a_doubtful_text_from_a_short_window_is_replaced_by_the_full_ones(
-    free_whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full", vad=False).transcribe(voice(3), "en")
-    # The random model never ends: every text is doubtful.
-    again = with_context(free_whisper.bundle).transcribe(voice(3), "en")
-    assert (again.fallbacks, full.fallbacks) == (1, 0)
-    assert again.tokens == full.tokens
-    assert again.timings.tokens == 2 * full.timings.tokens, "the first attempt took time, too"
-    monkeypatch.setattr("edge_asr_deploy.runtime.attempts.is_doubtful", lambda decoded, text: False)
-    short = with_context(free_whisper.bundle).transcribe(voice(3), "en")
-    assert short.fallbacks == 0 and short.tokens != full.tokens
-
-
-def test_a_margin_that_fills_the_window_is_the_full_window(free_whisper: Exported, voice: Sound) -> None:
-    full = Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context="full", vad=False).transcribe(voice(3), "en")
-    wide = with_context(free_whisper.bundle, 27).transcribe(voice(3), "en")
-    assert (wide.tokens, wide.fallbacks) == (full.tokens, 0)
-
-
-def test_short_windows_are_what_everyone_gets(
-    free_whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edge_asr_deploy.runtime.attempts.is_doubtful", lambda decoded, text: False)
-    unasked = Transcriber.open(free_whisper.bundle, ONE_THREAD, vad=False).transcribe(voice(3), "en")
-    asked, full = (
-        Transcriber.open(free_whisper.bundle, ONE_THREAD, audio_context=one, vad=False).transcribe(voice(3), "en")
-        for one in ("auto", "full")
-    )
-    assert unasked.tokens == asked.tokens != full.tokens
-
-
-def test_a_bundle_of_full_windows_gets_them_with_a_note(whisper: Exported, voice: Sound) -> None:
-    with pytest.warns(Note, match="exported before short windows"):
-        unasked = Transcriber.open(whisper.bundle, ONE_THREAD, vad=False)
-    full = Transcriber.open(whisper.bundle, ONE_THREAD, audio_context="full", vad=False)
-    assert unasked.transcribe(voice(3), "en").tokens == full.transcribe(voice(3), "en").tokens
-
-
-def test_a_loop_in_a_short_window_ends_soon(
-    free_whisper: Exported, voice: Sound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After 13 equal tokens of 44 the full window is decoded, which is left to itself."""
-    size = json.loads((free_whisper.bundle / "config.json").read_text())["vocab_size"]
-    only = {"suppress_tokens": [token for token in range(size) if token != 7]}
-    bundle = free_whisper.with_generation(tmp_path / "b", **only)
-    full = Transcriber.open(bundle, ONE_THREAD, audio_context="full", vad=False).transcribe(voice(3), "en")
-    found = Transcriber.open(bundle, ONE_THREAD, vad=False).transcribe(voice(3), "en")
-    assert found.tokens == full.tokens and found.fallbacks == 1
-    assert found.timings.tokens == full.timings.tokens + SIGN + 1 < 2 * full.timings.tokens
-
-
-def test_a_bundle_of_full_windows_refuses_less(whisper: Exported) -> None:
-    with pytest.raises(UserError, match=r"--audio-context: .*export it again"):
-        with_context(whisper.bundle)
-
-
-def test_moonshine_hears_all_of_any_length_in_any_case(moonshine: Exported, voice: Sound) -> None:
-    plain = Transcriber.open(moonshine.bundle, ONE_THREAD, vad=False).transcribe(voice(2))
-    short = with_context(moonshine.bundle).transcribe(voice(2))
-    assert (plain.tokens, plain.fallbacks) == (short.tokens, 0)
 
 
 @pytest.mark.parametrize("batch", [2, 3, 4])
