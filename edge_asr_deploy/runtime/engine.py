@@ -42,7 +42,7 @@ class Job:
 
     `times` asks for timestamp tokens, `wanted` for what is written down. A `temperature` above 0 draws tokens.
     The texts begin with the tokens `said`, which the windows' own tokens follow. `stop` is asked before every window
-    and every token; once it says so, Stopped is raised.
+    and every token; once it says so, Stopped is raised. A `quick` one takes a language as a shortened window hears it.
     """
 
     prompt: Prompt
@@ -52,6 +52,7 @@ class Job:
     temperature: float = 0.0
     said: tuple[int, ...] = ()
     stop: Stop = never
+    quick: bool = False
 
     def check(self) -> None:
         """Stopped where this is given up."""
@@ -109,7 +110,7 @@ class Engine:
             language, share = self._detect(context, job.prompt)
             prompt = [language if token is None else token for token in job.prompt]
             detection = perf_counter() - started
-            if is_cut and share < SURE_LANGUAGE:
+            if is_cut and share < SURE_LANGUAGE and not job.quick:
                 windows, decided = self._group(clips, replace(job, margin=None))
                 spent = sum(sum(each) for each in times) + detection
                 windows[0] = replace(windows[0], detection=windows[0].detection + spent)

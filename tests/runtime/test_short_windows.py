@@ -101,16 +101,42 @@ def test_a_language_in_doubt_is_heard_in_the_full_window(
     assert found.timings.first_token <= found.timings.total
 
 
+@pytest.mark.parametrize(("quick", "expected"), [(False, [5, None, 6]), (True, [5, 6])])
 def test_a_language_in_doubt_lengthens_the_first_window_alone(
+    free_whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch, quick: bool, expected: list[int | None]
+) -> None:
+    """Not where a text of speech that goes on is wanted quickly."""
+    monkeypatch.setattr("edge_asr_deploy.runtime.attempts.is_doubtful", lambda decoded, text: False)
+    monkeypatch.setattr("edge_asr_deploy.runtime.engine.SURE_LANGUAGE", 1.1)
+    transcriber = with_context(free_whisper.bundle)
+    cut = lengths(transcriber, monkeypatch)
+    transcriber.engine.windows(
+        [voice(3), voice(4)], Job(transcriber.engine.family.prompt(None, None), 2.0, quick=quick)
+    )
+    assert cut == expected
+
+
+def test_only_the_last_text_of_a_stretch_of_live_speech_waits_for_a_full_window(
     free_whisper: Exported, voice: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_asr_deploy.runtime.attempts.is_doubtful", lambda decoded, text: False)
     monkeypatch.setattr("edge_asr_deploy.runtime.engine.SURE_LANGUAGE", 1.1)
     transcriber = with_context(free_whisper.bundle)
-    cut: list[int | None] = []
+    cut, decode = lengths(transcriber, monkeypatch), transcriber.stream()._decode
+    decode(voice(3), (), False)
+    assert cut == [5]
+    decode(voice(3), (), True)
+    assert cut == [5, 5, None]
+
+
+def lengths(transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Grows by the seconds that the encoder gets, None for a full window, whenever it gets some."""
+    found: list[int | None] = []
     inputs = transcriber.engine.family.inputs
-    monkeypatch.setattr(
-        transcriber.engine.family, "inputs", lambda clip, seconds=None: cut.append(seconds) or inputs(clip, seconds)
-    )
-    transcriber.engine.windows([voice(3), voice(4)], Job(transcriber.engine.family.prompt(None, None), 2.0))
-    assert cut == [5, None, 6]
+
+    def recording(samples: NDArray[np.float32], seconds: int | None = None) -> dict[str, NDArray[np.generic]]:
+        found.append(seconds)
+        return inputs(samples, seconds)
+
+    monkeypatch.setattr(transcriber.engine.family, "inputs", recording)
+    return found

@@ -44,7 +44,7 @@ class StretchDecoder:
             tokens = tuple(token for one in heard for token in one.tokens)
             recorded = heard[0].recorded if heard else None
         else:
-            [window], job = self.engine.windows([samples], replace(job, stop=self.hurry))
+            [window], job = self.engine.windows([samples], replace(job, stop=self.hurry, quick=True))
             tokens, recorded = window.decoded.tokens, None
         self._prompt, self.language = job.prompt, self.details.language(job.prompt)
         text = self.engine.text((*said, *tokens))
