@@ -125,12 +125,10 @@ def make(job: Job, language: str | None, progress: Progress) -> Made:
     check_skips(recipe, structure)
     transcribing = staged(progress, "transcribing calibration speech")
     samples = calibration_samples(model, job.checkpoint, recipe, job.speech.utterances, language, transcribing)
-    end = None
-    if recipe.encoder.end is not None:
-        ending = staged(progress, "learning the window's end")
-        end = compute_window_end(model, job.checkpoint, recipe, job.speech.utterances, language, ending)
+    utterances, ending = job.speech.utterances, staged(progress, "learning the window's end")
+    end = compute_window_end(model, job.checkpoint, recipe, utterances, language, ending)
     weights = compute_weights(model, recipe, samples, staged(progress, "quantizing"), frees=True)
-    learning, utterances = staged(progress, "learning from the float model"), job.speech.utterances
+    learning = staged(progress, "learning from the float model")
     weights = distill_weights(model, job.checkpoint, recipe, weights, utterances, language, learning)
     weights = compute_activations(model, recipe, weights, samples, staged(progress, "measuring activations"))
     return Made(model, weights, samples, end)

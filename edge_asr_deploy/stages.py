@@ -95,17 +95,19 @@ def compute_window_end(
     language: str | None,
     progress: Progress,
 ) -> WindowEnd | None:
-    """What short windows end with, learned for `model`, which is still the float one, as `recipe.encoder.end` says.
+    """What short windows end with, learned for `model`, which is still the float one, as `recipe.encoder.end` says;
+    None where it says nothing.
 
     It is the same for every width of the weights, and kept on disk: only the first export of a checkpoint learns it.
     """
+    wanted = recipe.encoder.end
+    if wanted is None:
+        return None
     import numpy as np
 
     from edge_asr_deploy.ptq.learning.window_end import learn_window_end
     from edge_asr_deploy.quantized.model import WindowEnd
 
-    wanted = recipe.encoder.end
-    assert wanted is not None
     speech = [utterance.fingerprint() for utterance in utterances]
     spans = [str(utterance.span) for utterance in utterances]
     key = (*_float_model(checkpoint), wanted.model_dump_json(), language or "heard", *speech, *spans)

@@ -185,10 +185,8 @@ def _quantized(job: Job, checkpoint: Checkpoint, speech: Speech, store: Store, p
     blocks, table = split_table(recipe)
     ranges = None if job.keys.ranges is None else read_ranges(store.path(RANGES, job.keys.ranges))
     model = load_model(checkpoint)
-    end = None
-    if recipe.encoder.end is not None:
-        learning = staged(progress, "learning the window's end")
-        end = compute_window_end(model, checkpoint, recipe, speech.utterances, language, learning)
+    ending = staged(progress, "learning the window's end")
+    end = compute_window_end(model, checkpoint, recipe, speech.utterances, language, ending)
     with store.alone(WEIGHTS, job.keys.weights) as path:
         stored = read(path)
         # Stored weights need no calibration any more, only the clips that prove the export.
