@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.real_full, pytest.mark.timeout(7200)]
 
 # model: bits -> (largest rise of the pooled WER, percentage points; most megabytes of graphs)
 LIMITS = {
-    "whisper-tiny.en": {8: (0.6, 42), 4: (1.0, 27), 3: (1.8, 24)},
-    "whisper-base": {8: (0.6, 81), 4: (0.7, 48), 3: (1.4, 42)},
+    "whisper-tiny.en": {8: (0.15, 42), 4: (1.0, 27), 3: (1.8, 24)},
+    "whisper-base": {8: (0.15, 81), 4: (0.7, 48), 3: (1.4, 42)},
     "moonshine-tiny": {8: (0.2, 31), 4: (0.9, 20), 3: (1.2, 17)},
     "moonshine-base": {8: (0.2, 69), 4: (0.5, 42), 3: (0.8, 36)},
 }
@@ -29,7 +29,9 @@ CASES = [(model, bits) for model, by_bits in LIMITS.items() for bits in by_bits]
 @pytest.mark.parametrize(("model", "bits"), CASES)
 def test_accuracy_and_size_stay_within_the_limits(model: str, bits: int, exported: Exporter, data: Path) -> None:
     rise, megabytes = LIMITS[model][bits]
-    options = EvaluateOptions(baseline=str(exported(model, 32)), jobs=2, speed=False)
+    # A short window costs more than 8 bits do: float, too, has 0.3 to 0.4 points more in it than in a full one.
+    context = "full" if bits == 8 else "auto"
+    options = EvaluateOptions(baseline=str(exported(model, 32)), jobs=2, speed=False, audio_context=context)
     result = run(exported(model, bits), options)
     assert result.comparison is not None
     assert sum(result.corpora.values()) >= 270

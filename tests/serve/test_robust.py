@@ -95,13 +95,15 @@ def test_all_clients_together_hold_a_bounded_number_of_bytes(served: Served) -> 
             sent.wait()
             time.sleep(0.3)
             most = max(most, served.memory)
+            # Until all have looked no body is whole: reading one needs memory, too.
+            sent.wait()
             one.sendall(body[-1000:])
             return int(one.recv(100).split()[1])
 
     with ThreadPoolExecutor(16) as pool:
         statuses = list(pool.map(send, range(16)))
     assert set(statuses) == {400, 429} and statuses.count(400) <= 3
-    assert most - before < 150 * MEGABYTE, f"{(most - before) / MEGABYTE:.0f} MB"
+    assert most - before < 100 * MEGABYTE, f"{(most - before) / MEGABYTE:.0f} MB"
 
 
 def test_10000_seconds_are_refused_and_heard_where_they_may_be(served: Served, bundle: Path, tmp_path: Path) -> None:
